@@ -1,0 +1,1 @@
+"""The command `hcc-tace`. The library never imports this package."""

@@ -1,0 +1,115 @@
+"""The command `hcc-tace`: a table of verbs, each loaded only when it is called.
+
+The first word picks the verb, the rest goes to that verb's Typer application. Done by hand because a group
+of the command library would import every verb, and with them the scientific stack, to print `--help`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from hcc_tace_data import __version__
+from hcc_tace_data.cli.verbs import VERBS
+from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, HccTaceError
+
+__all__ = ["EXIT_FINDINGS", "EXIT_INTERNAL", "EXIT_NETWORK", "EXIT_NOT_FOUND", "EXIT_OK", "EXIT_USAGE", "main"]
+
+EXIT_OK, EXIT_FINDINGS, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_NETWORK, EXIT_INTERNAL = range(6)
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (0 fine ... 5 internal error, 130 interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = False
+    while words and words[0] in {"-v", "--verbose", "--debug"}:
+        debug = debug or words[0] == "--debug"
+        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(name)s: %(message)s")
+        words.pop(0)
+    if not words or words[0] in {"-h", "--help"}:
+        _out(_help())
+        return EXIT_OK
+    if words[0] == "--version":
+        _out(f"hcc-tace {__version__}")
+        return EXIT_OK
+    verb = VERBS.get(words[0])
+    if verb is None:
+        near = get_close_matches(words[0], VERBS, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else "'hcc-tace --help' lists the verbs."
+        _err(f"hcc-tace: there is no verb '{words[0]}'. {hint}")
+        return EXIT_USAGE
+    return _run(words[0], verb.module, words[1:], debug=debug)
+
+
+def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
+    import typer
+
+    try:
+        app = import_module(module).app
+        command = typer.main.get_command(app)
+        result = command.main(words, prog_name=f"hcc-tace {name}", standalone_mode=False)
+    except typer.Exit as error:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _err("Stopped.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `hcc-tace list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except HccTaceError as error:
+        if debug:
+            raise
+        _err(f"hcc-tace: {error}")
+        return exit_code_of(error)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the command library
+            error.show()
+            return EXIT_USAGE
+        if debug:
+            raise
+        _err(
+            f"hcc-tace: internal error: {type(error).__name__}: {error}\n"
+            f"This is a defect of hcc-tace-data; 'hcc-tace --debug {name} ...' shows where."
+        )
+        return EXIT_INTERNAL
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def exit_code_of(error: HccTaceError) -> int:
+    """Exit code that tells a script what kind of error this was."""
+    if isinstance(error, CollectionNotFoundError):
+        return EXIT_NOT_FOUND
+    if isinstance(error, DownloadError):
+        return EXIT_NETWORK
+    return EXIT_USAGE
+
+
+def _help() -> str:
+    width = max(map(len, VERBS), default=0)
+    rows = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "Usage: hcc-tace [--verbose | --debug] VERB [ROOT] [OPTIONS]",
+            "",
+            "The HCC-TACE-Seg collection: fetch it, prove it whole and curated, train on it.",
+            "",
+            "Verbs ('hcc-tace VERB --help' tells more):",
+            *rows,
+            "",
+            "ROOT is a folder; without it, $HCC_TACE_HOME, else the user's data folder.",
+            "Exit codes: 0 fine, 1 findings or failed verification, 2 usage, 3 data not found, 4 network, 5 internal.",
+        ]
+    )
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _err(text: str) -> None:
+    sys.stderr.write(text + "\n")

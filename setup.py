@@ -1,0 +1,39 @@
+"""Copies catalog.yaml, which stands at the top of the repository, into the wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildPy(build_py):
+    """`build_py` that also places catalog.yaml inside the package."""
+
+    def _catalog(self) -> tuple[str, str]:
+        return "catalog.yaml", str(Path(self.build_lib, "hcc_tace_data", "catalog.yaml"))
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            source, target = self._catalog()
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        extra = [] if self.editable_mode else [self._catalog()[1]]
+        return [*super().get_outputs(include_bytecode), *extra]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        mapping = dict(super().get_output_mapping())
+        if not self.editable_mode:
+            source, target = self._catalog()
+            mapping[target] = source
+        return mapping
+
+    def get_source_files(self) -> list[str]:
+        return [*super().get_source_files(), "catalog.yaml"]
+
+
+setup(cmdclass={"build_py": BuildPy})
