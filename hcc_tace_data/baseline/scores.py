@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import UsageError
@@ -17,6 +16,7 @@ def dice(predicted: npt.NDArray[Any], true: npt.NDArray[Any]) -> float:
 
     Examples
     --------
+    >>> import numpy as np
     >>> dice(np.array([1, 1, 0]), np.array([1, 0, 0]))
     0.6666666666666666
     """
