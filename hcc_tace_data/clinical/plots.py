@@ -47,6 +47,7 @@ def _numbers_at_risk(axes: Any, curves: Any, ticks: Any, limits: Any) -> None:
     axes.set(xlim=limits, ylim=(len(curves) - 0.5, -0.5), yticks=range(len(curves)))
     axes.set_yticklabels([curve.group for curve in curves], fontsize=8)
     axes.set_xticks([])
+    axes.tick_params(axis="y", length=0, pad=14)  # room for the numbers at week 0
     axes.set_title("at risk", fontsize=8, loc="left")
     for side in axes.spines.values():
         side.set_visible(False)

@@ -222,15 +222,20 @@ def _row_checks() -> list[pa.Check]:
     return checks
 
 
+# The checks between columns hold their tongue about values that a check of one column already names.
+
+
 def _age_group_fits(group: Any, age: Any) -> bool:
     years = _number(age)
     bounds = {"<=40": (0, 40), "41-50": (41, 50), "51-60": (51, 60), "61-70": (61, 70), ">70": (71, 999)}
-    return years is None or group not in bounds or bounds[group][0] <= years <= bounds[group][1]
+    if years is None or years != int(years) or group not in bounds:
+        return True
+    return bounds[group][0] <= years <= bounds[group][1]
 
 
 def _afp_group_fits(group: Any, afp: Any) -> bool:
     level = _number(afp)
-    return level is None or group not in {"<400", ">=400"} or (group == ">=400") == (level >= 400)
+    return level is None or level < 0 or group not in {"<400", ">=400"} or (group == ">=400") == (level >= 400)
 
 
 def _clip_group_fits(group: Any, score: Any) -> bool:
