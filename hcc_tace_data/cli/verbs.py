@@ -15,4 +15,6 @@ class Verb(NamedTuple):
 
 
 #: In the order `--help` shows them.
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
+}
