@@ -27,8 +27,8 @@ def resolve_label_set(labels: str | Mapping[str, int], keys: tuple[str, ...]) ->
     Parameters
     ----------
     labels : str or mapping
-        The name of a set (:data:`LABEL_SETS`), or segment key -> class number (1 to 255; 0, or left out, is background).
-        Of a mapping, higher numbers are painted over lower ones.
+        The name of a set (:data:`LABEL_SETS`), or segment key -> class number (1 to 255; 0 is
+        background). Of a mapping, higher numbers are painted over lower ones.
     keys : tuple of str
         The segment keys there are.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from hcc_tace_data.errors import UsageError
+from hcc_tace_data.errors import PatientNotFoundError, UsageError
 from hcc_tace_data.loaders.cases import Case
 from hcc_tace_data.loaders.sample import CaseArrays, read_case
 
@@ -91,6 +91,25 @@ class CaseDataset(Dataset[Any]):
         }
         return sample
 
+    def subset(self, patients: Iterable[str]) -> Self:
+        """Return the same data set over these patients alone, in their present order.
+
+        Raises
+        ------
+        PatientNotFoundError
+            A patient the data set does not hold.
+        """
+        wanted = set(patients)
+        unknown = sorted(wanted - set(self.patient_ids))
+        if unknown:
+            raise PatientNotFoundError(
+                f"{', '.join(unknown)} not in this data set of {len(self.patient_ids)} patients."
+            )
+        return self._with([i for i, case in enumerate(self.cases) if case.patient_id in wanted])
+
+    def _with(self, indices: Sequence[int]) -> Self:
+        return type(self)([self.cases[i] for i in indices], self.classes, transform=self.transform)
+
     def _index(self, index: int) -> int:
         position = int(index)
         if not -len(self) <= position < len(self):
@@ -138,6 +157,10 @@ class SliceDataset(CaseDataset):
             raise UsageError(f"{len(ranges)} slice ranges for {len(self.cases)} cases; give one for each.")
         self.ranges = tuple((int(first), int(last)) for first, last in ranges)
         self._starts = np.concatenate([[0], np.cumsum([last - first for first, last in self.ranges])]).astype(np.int64)
+
+    def _with(self, indices: Sequence[int]) -> Self:
+        ranges = [self.ranges[i] for i in indices]
+        return type(self)([self.cases[i] for i in indices], self.classes, ranges, transform=self.transform)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
