@@ -16,5 +16,6 @@ class Verb(NamedTuple):
 
 #: In the order `--help` shows them.
 VERBS: dict[str, Verb] = {
+    "demo": Verb("hcc_tace_data.cli.demo", "The main job from end to end, on a synthetic twin."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
 }
