@@ -78,8 +78,8 @@ def load_hcc_tace(
     -------
     torch.utils.data.Dataset
         ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W), ``spacing`` (3,)
-        in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``, ``phases``, ``readers`` and
-        ``clinical`` (dict). Slices: ``image`` (C, H, W), ``label`` (H, W).
+        in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``, ``phases``,
+        ``readers`` and ``clinical`` (dict). Slices: ``image`` (C, H, W), ``label`` (H, W).
 
     Raises
     ------

@@ -86,16 +86,16 @@ def _train_and_score(
         areas = (label == 2).sum(axis=(1, 2)) if (label == 2).any() else (label > 0).sum(axis=(1, 2))
         middle = int(np.argmax(areas))
         first, last = np.flatnonzero((label == 1).any(axis=(1, 2)))[[0, -1]].tolist()
-        for d in ((first + middle) // 2, middle, (middle + last) // 2):
-            panels.append(
-                {
-                    "image": sample["image"][0, d].numpy(),
-                    "label": label[d],
-                    "predicted": predicted[d],
-                    "spacing": tuple(sample["spacing"][1:].tolist()),
-                    "title": f"{sample['patient_id']}, slice {d}",
-                }
-            )
+        panels += [
+            {
+                "image": sample["image"][0, d].numpy(),
+                "label": label[d],
+                "predicted": predicted[d],
+                "spacing": tuple(sample["spacing"][1:].tolist()),
+                "title": f"{sample['patient_id']}, slice {d}",
+            }
+            for d in ((first + middle) // 2, middle, (middle + last) // 2)
+        ]
     picture = out / "contours.png"
     contour_sheet(picture, panels, names=_NAMES, title="Held-out patients of the phantom: annotated and predicted")
     return {

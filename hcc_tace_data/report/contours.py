@@ -60,7 +60,8 @@ def contour_sheet(
     path : path-like
         The picture.
     panels : sequence of mapping
-        Each with ``image`` (H, W) in HU, ``label`` (H, W), ``title``, and optionally ``predicted`` (H, W) and ``spacing`` (2,) mm.
+        Each with ``image`` (H, W) in HU, ``label`` (H, W), ``title``, and optionally ``predicted`` (H, W) and
+        ``spacing`` (2,) mm.
     names : mapping of int to str
         Class number -> name for the legend.
     columns : int
