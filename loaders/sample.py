@@ -35,12 +35,15 @@ class CaseArrays:
         mm along (D, H, W).
     affine : ndarray of float64, shape (4, 4)
         Index (d, h, w) -> LPS mm.
+    valid : ndarray of uint8, shape (C, D, H, W), or None
+        0 where a registered phase had no data; None where all voxels have.
     """
 
     image: npt.NDArray[np.int16]
     label: npt.NDArray[np.uint8]
     spacing: npt.NDArray[np.float64]
     affine: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.uint8] | None = None
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
