@@ -34,8 +34,7 @@ import numpy.typing as npt
 from hcc_tace_data import __version__
 from hcc_tace_data.errors import StoreError
 from hcc_tace_data.files import sync_folder
-from hcc_tace_data.loaders.cases import Case
-from hcc_tace_data.loaders.sample import CaseArrays
+from hcc_tace_data.loaders.cases import Case, CaseArrays
 
 __all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "write_case"]
 
