@@ -15,4 +15,6 @@ class Verb(NamedTuple):
 
 
 #: In the order `--help` shows them.
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "phantom": Verb("hcc_tace_data.cli.phantom", "write a synthetic twin of the collection, with its ground truth"),
+}
