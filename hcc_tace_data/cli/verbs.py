@@ -16,5 +16,7 @@ class Verb(NamedTuple):
 
 #: In the order `--help` shows them.
 VERBS: dict[str, Verb] = {
-    "phantom": Verb("hcc_tace_data.cli.phantom", "write a synthetic twin of the collection, with its ground truth"),
+    "demo": Verb("hcc_tace_data.cli.demo", "The main job from end to end, on a synthetic twin."),
+    "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
+    "phantom": Verb("hcc_tace_data.cli.phantom", "Write a synthetic twin of the collection, with its ground truth."),
 }

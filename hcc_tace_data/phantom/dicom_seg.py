@@ -88,6 +88,8 @@ def write_segmentation(
         content_label="SEGMENTATION",
         omit_empty_frames=False,
     )
+    if "SourceImageSequence" in result:  # dcmqi writes none at this level
+        del result.SourceImageSequence
     _freeze(result, plan, sources[0])
     if flip:
         _flip(result, sources)

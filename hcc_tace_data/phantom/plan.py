@@ -203,13 +203,14 @@ def _series_volumes(
     """Slice positions of every volume of a series of `count` files."""
     missing = patient_id == "HCC_001" and visit == 0 and len(phases) == 2
     total = count + (1 if missing else 0)
+    # Volumes stacked in one series share one reconstruction: one spacing, the same positions from the top.
+    longest = total - (len(phases) - 1) * (total // len(phases))
+    spacing = round(longest * _spacing(longest, phases[-1]) / _scaled(longest, size), 2)
     volumes = []
     for index, phase in enumerate(phases):
         # The last volume takes what is left, so that the files add up to the real number.
         share = total // len(phases) if index < len(phases) - 1 else total - (len(phases) - 1) * (total // len(phases))
-        full_spacing = _spacing(share, phase)
         slices = _scaled(share, size)
-        spacing = round(share * full_spacing / slices, 2)
         positions = [round(top - spacing * k, 4) for k in range(slices)][::-1]
         if patient_id == "HCC_011" and visit == 0:
             # Uneven spacing: twice the distance in the lowest fifth, below the liver.

@@ -77,8 +77,8 @@ def simulate_readers(
             sensitivity, extra = _SKILL[k]
             wobble = _smooth_field(rng, local.shape) * np.float32(0.8 * spacing[1])
             drawn = local.copy()
-            miss = int(round((1.0 - sensitivity) * inside.size))
-            add = min(int(round(extra * inside.size)), outside.size)
+            miss = round((1.0 - sensitivity) * inside.size)
+            add = min(round(extra * inside.size), outside.size)
             if miss:
                 flat = np.flatnonzero(local)
                 order = np.argpartition(inside + wobble[local], miss - 1)[:miss]

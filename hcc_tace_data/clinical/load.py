@@ -1,0 +1,155 @@
+"""`load_clinical`: the sheet as a typed table with its endpoints."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from hcc_tace_data.clinical.columns import COLUMNS, CRITERIA, READERS, RESPONSES, Column
+from hcc_tace_data.clinical.schema import check_sheet
+from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
+from hcc_tace_data.errors import ClinicalError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RESPONSE_CUTOFF_WEEKS", "load_clinical"]
+
+logger = logging.getLogger(__name__)
+
+#: Progression within this time after TACE makes a tumour refractory (Moawad et al. 2023).
+RESPONSE_CUTOFF_WEEKS = 14.0
+
+
+def load_clinical(
+    root_or_path: str | os.PathLike[str] | None = None,
+    *,
+    on_problem: Literal["raise", "warn", "ignore"] = "raise",
+    cutoff_weeks: float = RESPONSE_CUTOFF_WEEKS,
+) -> pd.DataFrame:
+    """Load the clinical sheet as a typed table.
+
+    Parameters
+    ----------
+    root_or_path : path-like, optional
+        The sheet (``.xlsx``, or a CSV or Parquet table of the same columns) or the collection's root.
+        Default: ``$HCC_TACE_HOME`` or the user's data folder.
+    on_problem : {"raise", "warn", "ignore"}
+        What a defect of severity "error" does. Warnings (values that contradict each other) are always logged
+        and listed in ``df.attrs["problems"]``.
+    cutoff_weeks : float
+        Progression up to and including this time after TACE counts as refractory.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a patient, in the order of the sheet. Columns: those of
+        :data:`hcc_tace_data.clinical.COLUMNS` under their snake_case names (nullable integers and floats, booleans,
+        categories, ordered where the meaning is), and derived ones:
+
+        ``tace_response``
+            "refractory" (progressed within `cutoff_weeks`), "susceptible" (followed for longer without
+            progression), missing where censored before: then nobody knows.
+        ``recist_consensus``, ``mrecist_consensus``
+            The median of the three readers' categories, where all three read.
+        ``reader{1,2,3}_{recist,mrecist}_change_pct``
+            Change of the sum of diameters in per cent of baseline.
+
+        ``df.attrs`` holds ``source`` (path), ``headers`` (snake_case name -> original header), ``units``,
+        ``problems`` and ``notes`` (what was read differently from how it is written).
+
+    Raises
+    ------
+    CollectionNotFoundError
+        No sheet there.
+    ClinicalError
+        Not the clinical sheet, or (``on_problem="raise"``) a sheet with defects; all are named.
+    """
+    if on_problem not in {"raise", "warn", "ignore"}:
+        raise UsageError(f"on_problem is {on_problem!r}; use 'raise', 'warn' or 'ignore'.")
+    path = find_sheet(root_or_path)
+    raw = read_sheet(path)
+    problems = check_sheet(raw)
+    errors = [problem.message for problem in problems if problem.severity == "error"]
+    if errors and on_problem == "raise":
+        shown = "\n  ".join(errors[:20])
+        more = f"\n  ... and {len(errors) - 20} more" if len(errors) > 20 else ""
+        raise ClinicalError(
+            f"{path} has {len(errors)} defects:\n  {shown}{more}\n"
+            "Repair the sheet, or load it with on_problem='warn' (values that cannot be read become missing)."
+        )
+    if on_problem != "ignore":
+        for problem in problems:
+            logger.warning("%s: %s", path.name, problem.message)
+    table = _typed(raw)
+    _add_endpoints(table, cutoff_weeks)
+    table.attrs["source"] = str(path)
+    table.attrs["headers"] = {column.name: column.header for column in COLUMNS}
+    table.attrs["units"] = {column.name: column.unit for column in COLUMNS if column.unit}
+    table.attrs["problems"] = [problem.message for problem in problems]
+    table.attrs["notes"] = _notes(raw)
+    return table
+
+
+def _typed(raw: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    data = {column.name: _typed_column(raw[column.header], column) for column in COLUMNS}
+    return pd.DataFrame(data).reset_index(drop=True)
+
+
+def _typed_column(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
+    import pandas as pd
+
+    if column.kind == "id":
+        return values.map(lambda value: None if value is None else str(value)).astype("string")
+    if column.kind == "category":
+        names = dict(column.codes)
+        names["Cisplastin"] = "cisplatin"
+        order = list(dict.fromkeys(name for _, name in column.codes))
+        mapped = values.map(lambda value: names.get(_as_code(value)))
+        return pd.Series(pd.Categorical(mapped, categories=order, ordered=column.ordered), index=values.index)
+    numbers = pd.to_numeric(values, errors="coerce").astype("Float64")
+    if column.kind == "number":
+        return numbers
+    whole = numbers.where((numbers % 1 == 0).fillna(False)).astype("Int64")
+    return whole.where(whole.isin([0, 1])).astype("boolean") if column.kind == "flag" else whole
+
+
+def _as_code(value: Any) -> Any:
+    """Spreadsheets give whole numbers as floats: 1.0 means the code 1."""
+    return int(value) if isinstance(value, float) and value == value and value == int(value) else value
+
+
+def _add_endpoints(table: pd.DataFrame, cutoff_weeks: float) -> None:
+    import pandas as pd
+
+    early = table["ttp_weeks"] <= cutoff_weeks
+    refractory = (table["progressed"] & early).fillna(False).astype(bool)
+    susceptible = (table["ttp_weeks"] > cutoff_weeks).fillna(False).astype(bool)
+    response = pd.Series(pd.NA, index=table.index, dtype="object")
+    response[refractory] = "refractory"
+    response[susceptible] = "susceptible"
+    table["tace_response"] = pd.Categorical(response, categories=["refractory", "susceptible"])
+    for criterion in CRITERIA:
+        codes = [table[f"reader{reader}_{criterion}"].cat.codes for reader in READERS]
+        ranks = pd.concat(codes, axis=1)
+        median = ranks.median(axis=1).astype(int).where((ranks >= 0).all(axis=1))
+        names = median.map(lambda rank: None if pd.isna(rank) else RESPONSES[int(rank)])
+        table[f"{criterion}_consensus"] = pd.Categorical(names, categories=list(RESPONSES), ordered=True)
+        for reader in READERS:
+            before, after = (table[f"reader{reader}_{criterion}_{visit}_mm"] for visit in ("bl", "fu"))
+            table[f"reader{reader}_{criterion}_change_pct"] = 100 * (after - before) / before.where(before > 0)
+
+
+def _notes(raw: pd.DataFrame) -> list[str]:
+    notes = []
+    chemotherapy = raw["chemotherapy"]
+    unknown = int((chemotherapy == "NA").sum())
+    if unknown:
+        notes.append(f"chemotherapy: 'NA' in {unknown} rows read as missing (details of the procedure not recorded)")
+    misspelt = int((chemotherapy == "Cisplastin").sum())
+    if misspelt:
+        notes.append(f"chemotherapy: 'Cisplastin' in {misspelt} row(s) read as 'cisplatin'")
+    return notes

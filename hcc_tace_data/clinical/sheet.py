@@ -1,0 +1,193 @@
+"""Reading the clinical sheet as it is, from a file that is not trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.clinical.columns import COLUMNS
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, DependencyError
+from hcc_tace_data.roots import default_root
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SHEET_NAME", "find_sheet", "read_glossary", "read_sheet"]
+
+SHEET_NAME = "HCC-TACE-Seg_clinical_data-V2.xlsx"
+_DATA, _GLOSSARY = "data table", "glossary"
+
+# The real workbook unpacks to about 0.4 MB; these bounds only stop what was made to exhaust memory.
+_MAX_FILE_BYTES = 32 * 2**20
+_MAX_UNPACKED_BYTES = 256 * 2**20
+_MAX_ROWS, _MAX_COLUMNS = 20_000, 512
+
+
+def find_sheet(root_or_path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the path of the clinical sheet.
+
+    Parameters
+    ----------
+    root_or_path : path-like, optional
+        The sheet itself, or a folder that holds it directly, in `clinical/`, or anywhere one level down.
+        Default: the collection's root (``$HCC_TACE_HOME`` or the user's data folder).
+
+    Raises
+    ------
+    CollectionNotFoundError
+        No sheet there.
+    """
+    place = default_root() if root_or_path is None else Path(root_or_path).expanduser()
+    if place.is_file():
+        return place
+    for pattern in (f"clinical/{SHEET_NAME}", SHEET_NAME, "clinical/*.xlsx", "*linical*.xlsx", f"*/{SHEET_NAME}"):
+        found = sorted(path for path in place.glob(pattern) if path.is_file() and not path.name.startswith(("~", ".")))
+        if found:
+            return found[0]
+    raise CollectionNotFoundError(
+        f"No clinical sheet at {place}. Expected {SHEET_NAME} there or in its folder 'clinical'; "
+        f"'hcc-tace download {place}' fetches it."
+    )
+
+
+def read_sheet(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read the sheet's 57 columns as they are, under their original headers.
+
+    Empty cells are missing values; the literal string ``NA`` stays a string. Besides the workbook, tables in CSV or
+    Parquet load too, and the spelling that NCI Imaging Data Commons gives the headers (lower case, other
+    punctuation) is matched to the original one.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.xlsx``, ``.csv`` or ``.parquet``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a patient, object columns under the 57 headers of the sheet, in its order.
+
+    Raises
+    ------
+    ClinicalError
+        Not such a table, columns missing or doubled, or sizes no clinical sheet has.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CollectionNotFoundError(f"No clinical sheet at {path}.")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise ClinicalError(f"{path} has {path.stat().st_size:,} bytes; a clinical sheet has at most a few hundred kB.")
+    suffix = path.suffix.lower()
+    if suffix == ".xlsx":
+        rows = _workbook_rows(path, _DATA)
+        table = _frame(rows, path)
+    elif suffix in {".csv", ".parquet"}:
+        table = _flat_table(path, suffix)
+    else:
+        raise ClinicalError(f"{path}: '{suffix}' is not a format of the clinical sheet; use .xlsx, .csv or .parquet.")
+    return _original_headers(table, path)
+
+
+def read_glossary(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the workbook's own glossary: header -> definition."""
+    rows = _workbook_rows(Path(path), _GLOSSARY)
+    return {str(row[0]).strip(): str(row[1]).strip() for row in rows if len(row) > 1 and row[0] is not None}
+
+
+def _workbook_rows(path: Path, name: str) -> list[list[Any]]:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise DependencyError(f"Reading {path} needs openpyxl: pip install openpyxl") from error
+    _refuse_hostile(path)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # openpyxl raises whatever its XML and zip layers raise
+        raise ClinicalError(f"{path} is not a readable workbook ({type(error).__name__}: {error}).") from error
+    try:
+        if name not in book.sheetnames:
+            raise ClinicalError(f"{path} has no sheet '{name}'; it has {', '.join(map(repr, book.sheetnames))}.")
+        rows: list[list[Any]] = []
+        for row in book[name].iter_rows(max_col=_MAX_COLUMNS, values_only=True):
+            rows.append([None if isinstance(cell, str) and not cell.strip() else cell for cell in row])
+            if len(rows) > _MAX_ROWS:
+                raise ClinicalError(f"{path}: sheet '{name}' has more than {_MAX_ROWS:,} rows.")
+        return rows
+    finally:
+        book.close()
+
+
+def _refuse_hostile(path: Path) -> None:
+    """Refuse zip bombs and XML with a document type, which no workbook needs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+            if total > _MAX_UNPACKED_BYTES:
+                raise ClinicalError(f"{path} claims to unpack to {total:,} bytes; refused.")
+            for member in archive.infolist():
+                if member.filename.endswith((".xml", ".rels")):
+                    with archive.open(member) as handle:
+                        head = handle.read(4096)
+                    if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
+                        raise ClinicalError(f"{path}: {member.filename} declares a document type; refused.")
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ClinicalError(f"{path} is not a workbook: {error}. Fetch the sheet again.") from error
+
+
+def _frame(rows: list[list[Any]], path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not rows:
+        raise ClinicalError(f"{path}: sheet '{_DATA}' is empty.")
+    header = [str(cell).strip() if cell is not None else "" for cell in rows[0]]
+    used = [index for index, name in enumerate(header) if name]
+    names = [header[index] for index in used]
+    body = [
+        [row[index] if index < len(row) else None for index in used]
+        for row in rows[1:]
+        if any(cell is not None for cell in row)
+    ]
+    return pd.DataFrame(body, columns=pd.Index(names), dtype=object)
+
+
+def _flat_table(path: Path, suffix: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        if suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except Exception as error:
+        raise ClinicalError(f"{path} is not a readable table ({type(error).__name__}: {error}).") from error
+    if len(table) > _MAX_ROWS or len(table.columns) > _MAX_COLUMNS:
+        raise ClinicalError(f"{path} has {len(table):,} rows and {len(table.columns)} columns: not a clinical sheet.")
+    table = table.astype(object)
+    return table.where(table.notna(), None)
+
+
+def _key(header: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", header.lower())
+
+
+def _original_headers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Match headers to the sheet's own spelling and order; refuse missing and doubled ones."""
+    known = {_key(column.header): column.header for column in COLUMNS}
+    known["dicompatientid"] = "TCIA_ID"  # IDC adds it to every clinical table, equal to the collection's own column
+    names = [known.get(_key(str(name)), "") for name in table.columns]
+    first = {name: names.index(name) for name in dict.fromkeys(names) if name}
+    doubled = [name for name in first if names.count(name) > 1 and name != "TCIA_ID"]
+    if doubled:
+        raise ClinicalError(f"{path}: columns stand twice: {', '.join(map(repr, doubled))}.")
+    missing = [column.header for column in COLUMNS if column.header not in first]
+    if missing:
+        raise ClinicalError(
+            f"{path} lacks {len(missing)} of the sheet's {len(COLUMNS)} columns: {', '.join(map(repr, missing[:6]))}"
+            f"{' ...' if len(missing) > 6 else ''}. Is this {SHEET_NAME}?"
+        )
+    ordered = table.iloc[:, [first[column.header] for column in COLUMNS]].copy()
+    ordered.columns = [column.header for column in COLUMNS]
+    return ordered

@@ -1,0 +1,206 @@
+"""Survival analysis of the cohort, by lifelines: Kaplan-Meier, log-rank, Cox.
+
+Times are weeks. Two endpoints: ``"os"`` (overall survival, event: death) and ``"ttp"`` (time to progression,
+event: progression).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import ClinicalError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ENDPOINTS",
+    "STAGING_SYSTEMS",
+    "CoxResult",
+    "KaplanMeier",
+    "cox_by_stage",
+    "endpoint_frame",
+    "kaplan_meier",
+    "log_rank",
+    "structured_endpoint",
+]
+
+#: Endpoint -> (column of time in weeks, column of the event).
+ENDPOINTS = {"os": ("os_weeks", "died"), "ttp": ("ttp_weeks", "progressed")}
+#: Staging systems that the sheet records, all ordered categories.
+STAGING_SYSTEMS = ("clip_score", "okuda", "tnm", "bclc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KaplanMeier:
+    """A Kaplan-Meier curve.
+
+    Attributes
+    ----------
+    group : str
+        Category of the grouping column, or "all".
+    patients, events : int
+        Size of the group and events in it.
+    median_weeks : float
+        Median survival; infinite where the curve does not fall to one half.
+    weeks, survival, lower, upper : ndarray of float, shape (T,)
+        The curve and its pointwise 95 % band (log-log transformed).
+    at_risk : ndarray of int, shape (T,)
+        Patients at risk just before each time.
+    """
+
+    group: str
+    patients: int
+    events: int
+    median_weeks: float
+    weeks: npt.NDArray[np.float64]
+    survival: npt.NDArray[np.float64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    at_risk: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoxResult:
+    """A Cox model with one staging system, coded 0, 1, 2 ... in its order, as the covariate.
+
+    Attributes
+    ----------
+    covariate : str
+        Column of the staging system.
+    patients, events : int
+        What the model was fitted on.
+    hazard_ratio, lower, upper, p : float
+        Per stage, with its 95 % interval and Wald p-value.
+    c_index : float
+        Harrell's concordance index on the same patients (apparent, not cross-validated).
+    """
+
+    covariate: str
+    patients: int
+    events: int
+    hazard_ratio: float
+    lower: float
+    upper: float
+    p: float
+    c_index: float
+
+
+def _columns(endpoint: str) -> tuple[str, str]:
+    if endpoint not in ENDPOINTS:
+        raise UsageError(f"endpoint is {endpoint!r}; use {' or '.join(map(repr, ENDPOINTS))}.")
+    return ENDPOINTS[endpoint]
+
+
+def endpoint_frame(table: pd.DataFrame, endpoint: str, *columns: str) -> pd.DataFrame:
+    """Return `duration` (weeks, float), `event` (bool) and `columns`, as lifelines wants them.
+
+    Patients without a time or an event flag are left out; the index stays that of `table`.
+    """
+    import pandas as pd
+
+    time, event = _columns(endpoint)
+    unknown = [name for name in columns if name not in table]
+    if unknown:
+        raise UsageError(f"no column {unknown[0]!r} in the clinical table; it has {', '.join(table.columns[:8])} ...")
+    known = table[time].notna() & table[event].notna()
+    frame = pd.DataFrame(
+        {"duration": table.loc[known, time].astype(float), "event": table.loc[known, event].astype(bool)}
+    )
+    for name in columns:
+        frame[name] = table.loc[known, name]
+    return frame
+
+
+def structured_endpoint(table: pd.DataFrame, endpoint: str) -> npt.NDArray[Any]:
+    """Return the endpoint as the structured array of scikit-survival: fields `event` (bool), `time` (weeks).
+
+    Raises
+    ------
+    ClinicalError
+        A patient lacks the time or the event: rows would no longer match the table's.
+    """
+    frame = endpoint_frame(table, endpoint)
+    if len(frame) != len(table):
+        raise ClinicalError(f"{len(table) - len(frame)} patients have no {endpoint} endpoint; drop them first.")
+    result = np.empty(len(frame), dtype=[("event", bool), ("time", float)])
+    result["event"], result["time"] = frame["event"], frame["duration"]
+    return result
+
+
+def kaplan_meier(table: pd.DataFrame, endpoint: str = "os", *, by: str | None = None) -> list[KaplanMeier]:
+    """Kaplan-Meier curves, one for each category of `by` (missing values left out), or one for all."""
+    from lifelines import KaplanMeierFitter
+
+    frame = endpoint_frame(table, endpoint, *([by] if by else []))
+    if frame.empty:
+        raise ClinicalError(f"no patient has a {endpoint} endpoint.")
+    curves = []
+    for group, rows in [("all", frame)] if by is None else _groups(frame, by):
+        fitted = KaplanMeierFitter().fit(rows["duration"], rows["event"])
+        band = fitted.confidence_interval_survival_function_.to_numpy()
+        curves.append(
+            KaplanMeier(
+                group=group,
+                patients=len(rows),
+                events=int(rows["event"].sum()),
+                median_weeks=float(fitted.median_survival_time_),
+                weeks=fitted.timeline.astype(float),
+                survival=fitted.survival_function_.to_numpy()[:, 0],
+                lower=band[:, 0],
+                upper=band[:, 1],
+                at_risk=fitted.event_table["at_risk"].to_numpy(np.int64),
+            )
+        )
+    return curves
+
+
+def _groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+    if frame[by].nunique() > 12:
+        raise UsageError(f"column {by!r} has {frame[by].nunique()} different values; group by a category.")
+    return [(str(name), rows) for name, rows in frame.groupby(by, observed=True)]
+
+
+def log_rank(table: pd.DataFrame, endpoint: str, by: str) -> tuple[float, float]:
+    """Return statistic and p-value of the log-rank test between the categories of `by`."""
+    from lifelines.statistics import multivariate_logrank_test
+
+    frame = endpoint_frame(table, endpoint, by).dropna(subset=[by])
+    if frame[by].nunique() < 2:
+        raise ClinicalError(f"column {by!r} has fewer than two groups with a {endpoint} endpoint.")
+    result = multivariate_logrank_test(frame["duration"], frame[by].astype(str), frame["event"])
+    return float(result.test_statistic), float(result.p_value)
+
+
+def cox_by_stage(
+    table: pd.DataFrame, endpoint: str = "os", *, systems: Sequence[str] = STAGING_SYSTEMS
+) -> list[CoxResult]:
+    """Fit one Cox model for each staging system (its categories as 0, 1, 2 ...)."""
+    from lifelines import CoxPHFitter
+
+    results = []
+    for system in systems:
+        frame = endpoint_frame(table, endpoint, system).dropna(subset=[system])
+        if not hasattr(frame[system], "cat") or frame[system].nunique() < 2 or not frame["event"].any():
+            raise ClinicalError(f"column {system!r} is not a category with two groups and an event; no Cox model.")
+        frame[system] = frame[system].cat.codes.astype(float)
+        fitted = CoxPHFitter().fit(frame, "duration", "event")
+        row = fitted.summary.loc[system]
+        results.append(
+            CoxResult(
+                covariate=system,
+                patients=len(frame),
+                events=int(frame["event"].sum()),
+                hazard_ratio=float(row["exp(coef)"]),
+                lower=float(row["exp(coef) lower 95%"]),
+                upper=float(row["exp(coef) upper 95%"]),
+                p=float(row["p"]),
+                c_index=float(fitted.concordance_index_),
+            )
+        )
+    return results

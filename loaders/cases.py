@@ -1,0 +1,132 @@
+"""Cases: an annotated CT volume, its segmentation and its clinical row, found but not yet read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
+
+if TYPE_CHECKING:
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["Case", "find_cases"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One annotated CT volume.
+
+    Attributes
+    ----------
+    patient_id, study_uid, series_uid : str
+        Which CT.
+    phases : tuple of str
+        Contrast phase of each channel of the image.
+    paths : tuple of pathlib.Path
+        Its files.
+    segmentation : pathlib.Path
+        The SEG drawn on it.
+    readers : int
+        How many readers stand behind the annotation.
+    clinical : dict
+        The patient's row of the clinical table as plain Python values; empty without a sheet.
+    """
+
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    phases: tuple[str, ...]
+    paths: tuple[Path, ...]
+    segmentation: Path
+    readers: int = 3
+    clinical: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Case], dict[str, str]]:
+    """Find the annotated CT volume of each patient's baseline study.
+
+    Parameters
+    ----------
+    collection : Collection
+        From :func:`hcc_tace_data.open_collection`.
+    patients : iterable of str
+        PatientIDs to look at; those the collection does not hold are left out.
+
+    Returns
+    -------
+    cases : list of Case
+        In the order of `patients`.
+    left_out : dict of str to str
+        PatientID -> why there is no case.
+    """
+    from hcc_tace_data.annotated import find_annotated
+
+    rows = clinical_rows(collection.root)
+    cases: list[Case] = []
+    left_out: dict[str, str] = {}
+    for patient_id in patients:
+        if patient_id not in collection:
+            left_out[patient_id] = "not in this folder"
+            continue
+        study = collection[patient_id].baseline
+        if study is None or study.segmentation is None:
+            left_out[patient_id] = "no segmentation in the baseline study"
+            continue
+        found = find_annotated(study)
+        if found.volume is None:
+            left_out[patient_id] = f"cannot tell which CT was annotated: {found.reason}"
+            continue
+        volume = found.volume
+        cases.append(
+            Case(
+                patient_id=patient_id,
+                study_uid=volume.study_uid,
+                series_uid=volume.series_uid,
+                phases=(volume.phase if volume.phase != "unknown" else "portal_venous",),
+                paths=found.paths,
+                segmentation=study.segmentation.paths[0],
+                clinical=rows.get(patient_id, rows.get("", {})),
+            )
+        )
+    return cases, left_out
+
+
+def clinical_rows(root: Path) -> dict[str, dict[str, Any]]:
+    """Return PatientID -> clinical row as plain values; empty where there is no sheet.
+
+    Every row has the same keys and PyTorch's default collation takes it: a missing number or flag is NaN, a
+    missing category the empty string. The key ``""`` holds the row of a patient whom the sheet does not know.
+    """
+    from hcc_tace_data.clinical.load import load_clinical
+
+    try:
+        table = load_clinical(root, on_problem="ignore")
+    except CollectionNotFoundError:
+        logger.info("no clinical sheet at %s; samples carry no clinical row", root)
+        return {}
+    except ClinicalError as error:
+        logger.warning("clinical sheet not used: %s", error)
+        return {}
+    numeric = {str(name) for name in table if table[name].dtype.kind in "iufb"}
+    rows = {
+        str(row["patient_id"]): {
+            str(k): _plain(v, missing=float("nan") if k in numeric else "") for k, v in row.items()
+        }
+        for row in table.astype(object).to_dict("records")
+    }
+    rows[""] = {str(name): float("nan") if name in numeric else "" for name in table}
+    return rows
+
+
+def _plain(value: Any, *, missing: float | str) -> Any:
+    """Turn a pandas value into a plain Python one; whole numbers become floats, so that a column has one type."""
+    if value is None or value != value or type(value).__name__ == "NAType":
+        return missing
+    value = value.item() if hasattr(value, "item") else value
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,94 @@
+"""Reading one case: HU and class numbers on one grid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import SegmentationError
+from hcc_tace_data.loaders.cases import Case
+from hcc_tace_data.loaders.ct import read_ct
+from hcc_tace_data.loaders.label_sets import to_classes
+from hcc_tace_data.loaders.seg import read_seg
+
+__all__ = ["CaseArrays", "liver_range", "read_case"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseArrays:
+    """The arrays of one case.
+
+    Attributes
+    ----------
+    image : ndarray of int16, shape (D, H, W)
+        HU.
+    label : ndarray of uint8, shape (D, H, W)
+        Class numbers.
+    spacing : ndarray of float64, shape (3,)
+        mm along (D, H, W).
+    affine : ndarray of float64, shape (4, 4)
+        Index (d, h, w) -> LPS mm.
+    """
+
+    image: npt.NDArray[np.int16]
+    label: npt.NDArray[np.uint8]
+    spacing: npt.NDArray[np.float64]
+    affine: npt.NDArray[np.float64]
+
+
+def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
+    """Read the CT of a case and its labels on the same grid.
+
+    A missing slice of the CT is filled by linear interpolation, with a warning: the collection has one such
+    series (HCC_001), and a sample without a slice would lie wrong in space.
+    """
+    volume = read_ct(list(case.paths), on_gap="fill")
+    masks = _masks(case, volume)
+    return CaseArrays(
+        image=volume.array,
+        label=to_classes(masks, classes, volume.array.shape),
+        spacing=np.asarray(volume.spacing, dtype=np.float64),
+        affine=np.asarray(volume.affine, dtype=np.float64),
+    )
+
+
+def liver_range(case: Case) -> tuple[int, int]:
+    """Return the first slice of the liver (tumour and vessels in it included) and the one after the last.
+
+    Raises
+    ------
+    SegmentationError
+        The segmentation shows no liver.
+    """
+    volume = read_ct(list(case.paths), on_gap="fill")
+    liver = np.zeros(len(volume.array), dtype=bool)
+    for key, mask in _masks(case, volume).items():
+        if key in {"liver", "tumour", "necrosis"}:
+            liver |= mask.any(axis=(1, 2))
+    where = np.flatnonzero(liver)
+    if not len(where):
+        raise SegmentationError(f"{case.segmentation} of {case.patient_id} shows no liver; no slice range.")
+    return int(where[0]), int(where[-1]) + 1
+
+
+def _masks(case: Case, volume: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return segment key -> mask on the CT's grid, for the segments that catalog.yaml knows."""
+    from hcc_tace_data.catalog import load_catalog
+
+    found = read_seg(case.segmentation, like=volume)
+    names = {alias.casefold(): s.key for s in load_catalog().segments for alias in (s.name, s.key, *s.aliases)}
+    masks: dict[str, npt.NDArray[Any]] = {}
+    for segment, mask in zip(found.segments, found.array, strict=True):
+        key = names.get(segment.label.strip().casefold())
+        if key is None:
+            logger.warning("%s: segment %r is not in the vocabulary; left out", case.patient_id, segment.label)
+            continue
+        masks[key] = mask if key not in masks else np.maximum(masks[key], mask)
+    return masks
