@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,9 @@ class Body:
     """Proportions of one patient, in mm.
 
     `width`, `depth`: half axes of the trunk; `fat`: thickness under the skin; `height`: of the liver;
-    `liver`, `kidney`, `spleen`: scale factors of the organs; `tumour`: at this visit.
+    `liver`, `kidney`, `spleen`: scale factors of the organs; `aorta`: its radius; `rib_phase`: where along z a rib
+    starts; `loops`: x, y, z, radius and gas of bowel loops; `twigs`: directions of small portal branches and whether
+    they leave the right trunk; `tumour`: at this visit.
     """
 
     width: float
@@ -53,6 +56,7 @@ class Body:
     aorta: float
     rib_phase: float
     loops: tuple[tuple[float, float, float, float, float], ...]
+    twigs: tuple[tuple[float, float, float, bool], ...]
     tumour: Tumour
 
 
@@ -85,12 +89,19 @@ def make_body(
     rib_phase = 28.0 * g.random()
     loops = tuple(
         (
-            float(g.uniform(-85, 85)), float(g.uniform(-60, -15)), -0.62 * liver_height - 26.0 * k - 10 * g.random(),
-            float(g.uniform(14, 26)), float(g.random()),
+            float(g.uniform(-95, 95)),
+            float(g.uniform(-68, 10)),
+            float(-0.3 * liver_height - 20.0 * k - 10 * g.random()),
+            float(g.uniform(15, 28)),
+            float(g.random()),
         )
-        for k in range(6)
-        for _ in range(3)
-    )  # fmt: skip
+        for k in range(9)
+        for _ in range(6)
+    )
+    twigs = tuple(
+        (float(v[0]), float(v[1]), float(v[2]), k % 4 != 0)
+        for k, v in enumerate(v / np.linalg.norm(v) for v in g.normal(size=(10, 3)))
+    )
     # Most tumours sit in the right lobe, where most of the liver is; large ones need its middle.
     radius = tumour_mm / 2
     right = bool(g.random() < 0.75) or radius > 28
@@ -106,7 +117,7 @@ def make_body(
     )
     return Body(
         width=width, depth=depth, fat=fat, height=liver_height, liver=float(liver), spleen=float(spleen),
-        kidney=float(kidney), aorta=aorta, rib_phase=rib_phase, loops=loops, tumour=tumour,
+        kidney=float(kidney), aorta=aorta, rib_phase=rib_phase, loops=loops, twigs=twigs, tumour=tumour,
     )  # fmt: skip
 
 
@@ -207,7 +218,7 @@ class _Canvas:
         over: tuple[Tissue, ...] | None = None,
     ) -> None:
         """Paint a chain of round cones."""
-        for (a, b), (ra, rb) in zip(zip(points, points[1:]), zip(radii, radii[1:])):  # noqa: B905
+        for (a, b), (ra, rb) in zip(pairwise(points), pairwise(radii), strict=True):
             start, end = np.array(a, np.float32), np.array(b, np.float32)
             pad = max(ra, rb)
             low = tuple(float(v) - pad for v in np.minimum(start, end))
@@ -343,7 +354,28 @@ def _paint_spine(canvas: _Canvas, body: Body) -> None:
 
 
 def _paint_bowel(canvas: _Canvas, body: Body) -> None:
-    """Loops of bowel below the liver, with fluid and gas (gas rises to the front)."""
+    """Loops of bowel below the liver, with fluid and gas (gas rises to the front), and the colon on both sides."""
+    a, b = _cavity(body)
+    for side, top in ((-1, -0.35), (1, 0.05)):
+        colon = (side * (a - 26.0), 0.05 * b)
+        low, high = (colon[0] - 24.0, colon[1] - 24.0, -_FAR), (colon[0] + 24.0, colon[1] + 24.0, top * body.height)
+        for radius, tissue in ((21.0, Tissue.BOWEL), (17.5, Tissue.FLUID)):
+            canvas.draw(
+                low,
+                high,
+                lambda x, y, z, c=colon, r=radius: (  # type: ignore[misc]
+                    np.hypot(x - c[0], y - c[1]) < r * (1 + 0.12 * np.sin(z / 6.0))
+                ),
+                tissue,
+                over=(Tissue.FAT, Tissue.BOWEL),
+            )
+        canvas.draw(
+            low,
+            (high[0], colon[1] - 5.0, high[2] - 4.0),
+            lambda x, y, z, c=colon: np.hypot(x - c[0], y - c[1]) < 15,  # type: ignore[misc]
+            Tissue.GAS,
+            over=(Tissue.FLUID,),
+        )
     for x0, y0, z0, r, gas in body.loops:
         canvas.ellipsoid((x0, y0, z0), (r, 0.8 * r, 0.9 * r), Tissue.BOWEL, over=(Tissue.FAT,))
         canvas.ellipsoid((x0, y0, z0), (r - 3, 0.8 * r - 3, 0.9 * r - 3), Tissue.FLUID, over=(Tissue.BOWEL,))
@@ -421,6 +453,10 @@ def _paint_vessels(canvas: _Canvas, body: Body) -> None:
         ([hilum, (-0.1 * a, -0.42 * b, 0.15 * h), (0.16 * a, -0.5 * b, 0.25 * h)], [6.0, 4.5, 2.5]),
     ):
         canvas.tube(points, radii, Tissue.PORTAL, label=portal)
+    for x, y, z, source in body.twigs:
+        stem = split if source else (-0.1 * a, -0.42 * b, 0.15 * h)
+        end = (stem[0] + x * 0.5 * a, stem[1] + y * 0.7 * b, stem[2] + z * 0.8 * h)
+        canvas.tube([stem, end], [3.2, 1.2], Tissue.PORTAL, label=portal, over=liver)
     # Splenic vein: enhanced like the portal vein, but not part of its segment.
     canvas.tube(
         [(14.0, y0 - 40.0, -0.5 * h), (55.0, 8.0, -0.12 * h), (a - 52.0, 0.3 * b, 0.1 * h)], [5.0, 4.5, 3.5],

@@ -60,7 +60,7 @@ class Tissue(IntEnum):
 _MEAN: Mapping[Tissue, tuple[float, float, float, float]] = {
     Tissue.AIR: (-1000, -1000, -1000, -1000),
     Tissue.TABLE_FOAM: (-920, -920, -920, -920),
-    Tissue.TABLE_SHELL: (-120, -120, -120, -120),
+    Tissue.TABLE_SHELL: (-20, -20, -20, -20),
     Tissue.SKIN: (20, 25, 30, 30),
     Tissue.FAT: (-105, -105, -103, -103),
     Tissue.MUSCLE: (52, 58, 65, 63),

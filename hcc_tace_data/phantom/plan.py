@@ -183,7 +183,8 @@ def _phases_of_day(rows: Sequence[Mapping[str, object]], patient_id: str) -> dic
         alone = patient_id in _SINGLE
         return {first: ("pre_contrast",), second: ("portal_venous",) if alone else both}
     if pre:
-        return {pre[0]: ("pre_contrast",), **dict(zip((u for u in uids if u != pre[0]), ((p,) for p in both)))}
+        rest = [uid for uid in uids if uid != pre[0]]
+        return {pre[0]: ("pre_contrast",), rest[0]: both[:1], rest[1]: both[1:]}
     return dict(zip(uids, (("arterial",), ("portal_venous",), ("delayed",)), strict=True))
 
 
