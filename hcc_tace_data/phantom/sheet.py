@@ -66,6 +66,13 @@ GLOSSARY: Mapping[str, str] = {
 }
 
 
+#: Size of the real cohort, and how many of it (first reader, mRECIST) were PD, CR and PR.
+COHORT = 105
+_PROGRESSIVE, _COMPLETE, _PARTIAL = 6, 22, 44
+#: Progressed in the end; progressed early, so that some are refractory to the treatment.
+_PROGRESSED, _EARLY = 45, 28
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
     """What images and sheet of a patient agree on.
@@ -85,25 +92,33 @@ class Course:
     viable: tuple[float, float]
 
 
+def _rank(seed: int, name: str, patient_id: str) -> int:
+    """Place of a patient in a shuffled cohort: the first 37 of one shuffle are women, and so on.
+
+    Shares taken this way are those of the real cohort exactly, when all its patients are made.
+    """
+    order = generator("cohort", seed, name).permutation(COHORT)
+    return int(np.flatnonzero(order == (int(patient_id[-3:]) - 1) % COHORT)[0])
+
+
 def draw_course(seed: int, patient_id: str) -> Course:
-    """Draw size and response; the shares of CR, PR, SD and PD by mRECIST are those of the cohort."""
+    """Draw size and response; the shares of CR, PR, SD and PD by mRECIST are those of the cohort's first reader."""
     g = generator("course", seed, patient_id)
-    size = float(np.clip(np.exp(g.normal(np.log(56.0), 0.5)), 24.0, 120.0))
+    size = float(np.clip(np.exp(g.normal(np.log(60.0), 0.5)), 24.0, 130.0))
     if patient_id in {"HCC_065", "HCC_075"}:
         size = 170.0  # tumours larger than what is left of the liver
-    core = float(g.uniform(0.05, 0.35))
-    answer = g.choice(4, p=[0.21, 0.43, 0.30, 0.06])
-    shrink = float(np.clip(g.normal(0.95, 0.1), 0.72, 1.15))
-    viable = 1.0 - core
-    if answer == 0:
-        after = 0.0
-    elif answer == 1:
-        after = viable * float(g.uniform(0.35, 0.62)) / shrink
-    elif answer == 2:
-        after = viable * float(g.uniform(0.8, 1.08)) / shrink
-    else:
+    rank = _rank(seed, "progression", patient_id)
+    viable = float(g.uniform(0.65, 0.95))
+    shrink = float(np.clip(g.normal(0.92, 0.16), 0.55, 1.14))
+    if rank < _PROGRESSIVE:
         shrink = float(g.uniform(1.28, 1.4))
         after = viable * float(g.uniform(1.3, 1.4)) / shrink
+    elif rank >= COHORT - _COMPLETE:
+        after = 0.0
+    elif rank >= COHORT - _COMPLETE - _PARTIAL:
+        after = viable * float(g.uniform(0.3, 0.62)) / shrink
+    else:
+        after = viable * float(g.uniform(0.8, 1.08)) / shrink
     return Course(tumour_mm=round(size, 1), shrink=shrink, viable=(viable, float(min(after, 1.0))))
 
 
@@ -113,6 +128,22 @@ def _code(before: float, after: float) -> int:
         return 1
     change = (after - before) / before
     return 2 if change <= -0.3 else 4 if change >= 0.2 else 3
+
+
+def _absent_readers(rank: int) -> tuple[int, ...]:
+    """Readers whose measurements the sheet lacks: of 105 patients 93 have all three, 96, 96 and 95 each."""
+    return (1, 2, 3) if rank < 8 else {8: (1,), 9: (2,), 10: (3,), 11: (3,)}.get(rank, ())
+
+
+def _sex(seed: int, patient_id: str) -> int:
+    """1 male, 2 female (37 of the cohort); the one patient whose header tells is a woman."""
+    women = _rank(seed, "sex", "HCC_017")
+    rank = _rank(seed, "sex", patient_id)
+    if patient_id == "HCC_017":
+        rank = 0
+    elif rank == 0:
+        rank = women
+    return 2 if rank < 37 else 1
 
 
 def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[str]) -> dict[str, object]:
@@ -128,27 +159,33 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
     def yes(share: float) -> int:
         return int(g.random() < share)
 
+    absent = _absent_readers(_rank(seed, "readers", patient_id))
     for reader in (1, 2, 3):
-        error = 1.0 if reader == 1 else float(g.uniform(0.97, 1.03))
-        whole = (course.tumour_mm * error, course.tumour_mm * course.shrink * error)
+        # The first reader measures what the images hold; the others differ, and differ between the visits.
+        errors = (1.0, 1.0) if reader == 1 else tuple(g.uniform(0.95, 1.05, 2))
+        whole = (course.tumour_mm * errors[0], course.tumour_mm * course.shrink * errors[1])
         for rule, (before, after) in (
             ("RECIST", whole),
             ("mRECIST", (whole[0] * course.viable[0], whole[1] * course.viable[1])),
         ):
-            before, after = round(before, 1), round(after, 1)
+            if reader in absent:
+                continue
+            before, after = round(float(before), 1), round(float(after), 1)
             row[f"{reader}_{rule}_BL"], row[f"{reader}_{rule}_FU"] = before, after
             row[f"{reader}_{rule}"] = _code(before, after)
     across = float(g.uniform(0.75, 0.95))
-    row["1_EASL_BL"] = round(float(str(row["1_mRECIST_BL"])) ** 2 * across, 2)
-    row["1_EASL_FU"] = round(float(str(row["1_mRECIST_FU"])) ** 2 * across, 2)
-    row["1_EASL"] = 3 if row["1_EASL_FU"] == 0 else 4
-    progressed_early = row["1_mRECIST"] == 4
-    progressed = 1 if progressed_early else yes(0.4)
-    ttp = weeks if progressed_early else weeks + float(g.exponential(26.0))
+    if 1 not in absent:
+        viable = (course.tumour_mm * course.viable[0], course.tumour_mm * course.shrink * course.viable[1])
+        row["1_EASL_BL"], row["1_EASL_FU"] = (round(mm**2 * across, 2) for mm in viable)
+        row["1_EASL"] = 3 if row["1_EASL_FU"] == 0 else 4
+    rank = _rank(seed, "progression", patient_id)
+    ttp = weeks
+    if rank >= _PROGRESSIVE:
+        ttp += float(g.exponential(6.0 if rank < _EARLY else 26.0))
     survival = ttp + 1.0 + float(g.exponential(80.0))
     age = int(np.clip(g.normal(67.5, 11.3), 31, 93))
     size = course.tumour_mm / 10
-    afp = round(float(np.exp(g.normal(4.0, 2.8))), 1)
+    afp = round(max(1.4, float(np.exp(g.normal(4.0, 2.8)))), 1)
     invaded, spread, nodes = yes(0.22), yes(0.07), yes(0.13)
     clip = int(g.choice(6, p=np.array([25, 39, 24, 12, 2, 3]) / 105))
     row.update(
@@ -157,8 +194,8 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
             "Interval_BL": int(g.normal(15, 40)),
             "Interval_FU": round(weeks, 2),
             "TTP": round(ttp, 8),
-            "Death_1_StillAliveorLostToFU_0": yes(93 / 105),
-            "Censored_0_progressed_1": progressed,
+            "Death_1_StillAliveorLostToFU_0": int(_rank(seed, "death", patient_id) < 93),
+            "Censored_0_progressed_1": int(rank < _PROGRESSED),
             "OS": round(survival, 8),
             "hepatitis": pick(["No virus", "HCV only", "HCV and HBV", "HBV only"], [54, 26, 16, 9]),
             "age": age,
@@ -167,7 +204,7 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
                 for limit, name in ((40, "<=40"), (50, "41-50"), (60, "51-60"), (70, "61-70"), (200, ">70"))
                 if age <= limit
             ),
-            "Sex": 2 if patient_id == "HCC_017" else 1 + yes(37 / 105),
+            "Sex": _sex(seed, patient_id),
             "Smoking": yes(0.56),
             "Alcohol": yes(0.53),
             "fhx_can": yes(0.62),
