@@ -18,4 +18,5 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "demo": Verb("hcc_tace_data.cli.demo", "The main job from end to end, on a synthetic twin."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
+    "phantom": Verb("hcc_tace_data.cli.phantom", "Write a synthetic twin of the collection, with its ground truth."),
 }

@@ -1,0 +1,59 @@
+"""`hcc-tace phantom OUT`: write a digital twin of the collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, progress, say
+
+app = typer.Typer()
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must be empty or missing.")],
+    patients: Annotated[str, typer.Option(help="How many, or PatientIDs separated by commas.")] = "2",
+    size: Annotated[str, typer.Option(help="tiny (64 pixels), small (128) or full (512, every slice).")] = "tiny",
+    seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same bytes.")] = 0,
+    defect: Annotated[str | None, typer.Option(help="Plant a defect; 'list' shows the codes.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Write a synthetic twin of patients of the collection, as real DICOM, with its ground truth."""
+    from hcc_tace_data.phantom import make_phantom
+    from hcc_tace_data.phantom.defects import defect_codes
+
+    if defect == "list":
+        if json:
+            emit_json({"defects": list(defect_codes())})
+        else:
+            say("\n".join(defect_codes()))
+        return
+    chosen: int | list[str] = (
+        int(patients) if patients.isdigit() else [name.strip() for name in patients.split(",") if name.strip()]
+    )
+    total = chosen if isinstance(chosen, int) else len(chosen)
+    with progress("writing patients", total, quiet=quiet or json) as advance:
+        root = make_phantom(
+            out, patients=chosen, size=size, seed=seed, defect=defect, workers=workers, progress=advance
+        )
+    files = [path for path in root.glob("HCC_*/*/*/*") if path.is_file()]
+    if json:
+        emit_json(
+            {
+                "root": str(root),
+                "patients": sorted(path.name for path in root.glob("HCC_*")),
+                "series": len({path.parent for path in files}),
+                "instances": len(files),
+                "bytes": sum(path.stat().st_size for path in files),
+                "size": size,
+                "seed": seed,
+                "defect": defect,
+            }
+        )
+    elif not quiet:
+        say(f"{total} patients, {len(files)} DICOM files in {root}")
