@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
@@ -141,8 +141,7 @@ def _run(
             if progress is not None:
                 progress(1)
     else:
-        # Spawned, not forked: the caller may hold threads and locks that a fork would break.
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with process_pool(count) as pool:
             waiting = {pool.submit(write_patient, plan, root, mine[k]): k for k, plan in enumerate(plans)}
             for future in as_completed(waiting):
                 done[waiting[future]] = future.result()
