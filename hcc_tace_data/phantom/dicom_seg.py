@@ -115,6 +115,11 @@ def _freeze(result: Dataset, plan: PatientPlan, source: Dataset) -> None:
     result.ContentDate, result.ContentTime = date, "120000"
     result.SeriesDate, result.SeriesTime = date, "120000"
     organisation = UID(twin_uid("dimensions", plan.seed, plan.patient_id))
+    for item in result.get("ContributingEquipmentSequence", []):
+        item.ContributionDateTime = f"{date}120000"
+    for item in result.PerFrameFunctionalGroupsSequence:
+        # The library lets frames of one slice share one position object: changing one would change all.
+        item.PlanePositionSequence = deepcopy(item.PlanePositionSequence)
     for item in [*result.DimensionOrganizationSequence, *result.DimensionIndexSequence]:
         item.DimensionOrganizationUID = organisation
     deidentified(result, plan.patient_id)

@@ -26,6 +26,8 @@ from hcc_tace_data.phantom.sheet import Course, clinical_row, draw_course
 __all__ = ["PatientResult", "write_patient"]
 
 _DELAY = {"pre_contrast": 0, "arterial": 150, "portal_venous": 193, "delayed": 420}
+#: Noise (HU) and blur (weight of a neighbour) by number of pixels: coarse pixels average noise and hide the blur.
+_QUALITY = {64: (5.0, 0.02), 128: (7.0, 0.06), 512: (9.0, 0.25)}
 _CHUNK = 8  # slices held at a time
 _EXPORTS = ("CT C/A/P LIVER", "CT ABD/PEL LIVER", "CT ABD (LIVER)", "ABD/PELVIS", "LIVER PROTOCOL")
 
@@ -200,7 +202,7 @@ def _write_series(
     headers: list[Dataset] = []
     instance = 0
     outside = _outside(grid.pixels)
-    sigma = 9.0 if grid.pixels >= 512 else 7.0 if grid.pixels >= 128 else 5.0
+    sigma, blur = _QUALITY[grid.pixels]
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
@@ -217,7 +219,7 @@ def _write_series(
             )
             _add_table(tissue, grid, body)
             rng = generator("noise", plan.seed, series.real_series_uid, volume.volume, start)
-            hu = render(tissue, table, rng, sigma=sigma, blur=0.25 if grid.pixels >= 512 else 0.08)
+            hu = render(tissue, table, rng, sigma=sigma, blur=blur)
             if header.signed:
                 hu[:, outside] = PADDING - 1024
             for k in range(part.start, part.stop):
