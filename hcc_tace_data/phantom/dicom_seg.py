@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from hcc_tace_data.phantom.anatomy import LABELS
+from hcc_tace_data.phantom.body import LABELS
 from hcc_tace_data.phantom.dicom_ct import IMPLEMENTATION_UID, deidentified
 from hcc_tace_data.phantom.plan import PatientPlan
 from hcc_tace_data.phantom.seeding import twin_uid

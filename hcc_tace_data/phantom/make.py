@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,19 @@ def _run(
             if progress is not None:
                 progress(1)
     else:
-        # Spawned, not forked: the caller may hold threads and locks that a fork would break.
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(count, mp_context=get_context(_start_method())) as pool:
             waiting = {pool.submit(write_patient, plan, root, mine[k]): k for k, plan in enumerate(plans)}
             for future in as_completed(waiting):
                 done[waiting[future]] = future.result()
                 if progress is not None:
                     progress(1)
     return [done[k] for k in range(len(plans))]
+
+
+def _start_method() -> str:
+    """How worker processes start: forked if nothing else runs here, since a script without a main guard breaks others.
+
+    A process that holds threads must not fork: a lock one of them holds would stay locked in the child.
+    """
+    alone = threading.active_count() == 1
+    return "fork" if alone and "fork" in get_all_start_methods() else "spawn"

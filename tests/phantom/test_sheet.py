@@ -72,7 +72,7 @@ def test_progressive_disease_has_progressed(cohort) -> None:
 
 
 def test_measurements_are_those_of_the_body() -> None:
-    from hcc_tace_data.phantom.anatomy import make_body
+    from hcc_tace_data.phantom.body import make_body
 
     course = draw_course(0, "HCC_004")
     body = make_body(
