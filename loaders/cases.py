@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 
 if TYPE_CHECKING:
     from hcc_tace_data.collection import Collection
 
-__all__ = ["Case", "find_cases"]
+__all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,31 @@ class Case:
     segmentation: Path
     readers: int = 3
     clinical: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseArrays:
+    """The arrays of one case.
+
+    Attributes
+    ----------
+    image : ndarray of int16, shape (D, H, W)
+        HU.
+    label : ndarray of uint8, shape (D, H, W)
+        Class numbers.
+    spacing : ndarray of float64, shape (3,)
+        mm along (D, H, W).
+    affine : ndarray of float64, shape (4, 4)
+        Index (d, h, w) -> LPS mm.
+    valid : ndarray of uint8, shape (C, D, H, W), or None
+        0 where a registered phase had no data; None where all voxels have.
+    """
+
+    image: npt.NDArray[np.int16]
+    label: npt.NDArray[np.uint8]
+    spacing: npt.NDArray[np.float64]
+    affine: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.uint8] | None = None
 
 
 def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Case], dict[str, str]]:

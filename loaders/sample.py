@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import SegmentationError
-from hcc_tace_data.loaders.cases import Case
+from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
 from hcc_tace_data.loaders.seg import read_seg
 
-__all__ = ["CaseArrays", "liver_range", "read_case"]
+__all__ = ["liver_range", "read_case"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseArrays:
-    """The arrays of one case.
-
-    Attributes
-    ----------
-    image : ndarray of int16, shape (D, H, W)
-        HU.
-    label : ndarray of uint8, shape (D, H, W)
-        Class numbers.
-    spacing : ndarray of float64, shape (3,)
-        mm along (D, H, W).
-    affine : ndarray of float64, shape (4, 4)
-        Index (d, h, w) -> LPS mm.
-    """
-
-    image: npt.NDArray[np.int16]
-    label: npt.NDArray[np.uint8]
-    spacing: npt.NDArray[np.float64]
-    affine: npt.NDArray[np.float64]
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:

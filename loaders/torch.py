@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
-from hcc_tace_data.loaders.cases import Case
-from hcc_tace_data.loaders.sample import CaseArrays, read_case
+from hcc_tace_data.loaders.cases import Case, CaseArrays
+from hcc_tace_data.loaders.sample import read_case
 
 __all__ = ["CaseDataset", "SliceDataset", "VolumeDataset"]
 

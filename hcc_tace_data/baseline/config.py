@@ -1,0 +1,132 @@
+"""Configuration of a training: a preset from a YAML file, with any key overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hcc_tace_data.errors import BaselineError
+
+__all__ = ["PRESETS", "TrainConfig", "load_config"]
+
+_FOLDER = Path(__file__).parent / "presets"
+#: Presets shipped with the package.
+PRESETS = ("paper", "modern")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Strict):
+    """The U-Net: feature maps of each level, and dropout in the up-sampling limb."""
+
+    widths: tuple[int, ...] = Field(min_length=2)
+    dropout: float = Field(ge=0, lt=1)
+
+
+class InputConfig(_Strict):
+    """The image: phases as channels, and the HU that become 0 and 1 (None: HU as they are)."""
+
+    phases: tuple[str, ...] = ("portal_venous",)
+    window: tuple[float, float] | None = None
+
+
+class LossConfig(_Strict):
+    """Weights of soft Dice and cross-entropy; whether the Dice's denominator is squared."""
+
+    dice: float = Field(ge=0)
+    squared: bool
+    cross_entropy: float = Field(ge=0)
+
+
+class OptimizerConfig(_Strict):
+    """Optimiser, learning rate and weight decay."""
+
+    name: Literal["adadelta", "adamw"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class ScheduleConfig(_Strict):
+    """Learning rate over the steps: constant or cosine, after a linear warm-up."""
+
+    name: Literal["constant", "cosine"]
+    warmup_steps: int = Field(ge=0)
+
+
+class TrainConfig(_Strict):
+    """All that decides how a stage is trained, besides the data."""
+
+    name: str
+    model: ModelConfig
+    input: InputConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    patience: int = Field(ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    augment: bool
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+
+
+def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a preset and apply overrides.
+
+    Parameters
+    ----------
+    preset : str or pathlib.Path
+        "paper", "modern", or a YAML file of the same keys.
+    overrides : iterable of str
+        ``key=value`` with dots between levels, such as ``optimizer.lr=0.01``; the value is read as YAML.
+
+    Raises
+    ------
+    BaselineError
+        No such preset, no such key, or a value that makes no sense; the key is named.
+
+    Examples
+    --------
+    >>> load_config("paper", ["optimizer.lr=0.5"]).optimizer.lr
+    0.5
+    """
+    path = _FOLDER / f"{preset}.yaml" if str(preset) in PRESETS else Path(preset)
+    if not path.is_file():
+        raise BaselineError(f"no preset {str(preset)!r}; use {', '.join(PRESETS)} or a YAML file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BaselineError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise BaselineError(f"{path} holds no keys.")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise BaselineError(f"configuration {path.name}: {faults}.") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise BaselineError(f"override {override!r} is not of the form key=value.")
+    *levels, last = key.strip().split(".")
+    place: Any = values
+    for level in levels:
+        place = place.setdefault(level, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise BaselineError(f"override {override!r}: {'.'.join(levels)} has no keys of its own.")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BaselineError(f"override {override!r}: the value is not YAML ({error}).") from error

@@ -1,0 +1,211 @@
+"""A collection on disk: patients, studies and series over one instance table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.errors import NotAVolumeError, PatientNotFoundError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Collection", "Patient", "Series", "Study"]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series. `instances` are its rows of the instance table, `root` the collection's folder."""
+
+    root: Path
+    instances: pd.DataFrame
+
+    def _first(self, column: str) -> Any:
+        return self.instances[column].iloc[0]
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self._first("patient_id"))
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID."""
+        return str(self._first("study_uid"))
+
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID."""
+        return str(self._first("series_uid"))
+
+    @property
+    def modality(self) -> str:
+        """Modality, for example CT or SEG."""
+        return str(self._first("modality"))
+
+    @property
+    def description(self) -> str:
+        """SeriesDescription."""
+        return str(self._first("series_description"))
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber, or None."""
+        import pandas as pd
+
+        value = self._first("series_number")
+        return None if pd.isna(value) else int(value)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Absolute paths of the files."""
+        return tuple(self.root / path for path in self.instances["path"])
+
+    def read(self, **options: Any) -> Any:
+        """Read a CT series (see :func:`~hcc_tace_data.loaders.ct.read_ct`) or a SEG.
+
+        A SEG takes ``like``, the CT volume whose grid it goes on
+        (see :func:`~hcc_tace_data.loaders.seg.read_seg`).
+        """
+        if self.modality == "SEG":
+            from hcc_tace_data.loaders.seg import read_seg
+
+            if len(self.instances) != 1:
+                raise NotAVolumeError(f"SEG series {self.series_uid} holds {len(self.instances)} files; read one of them.")
+            return read_seg(self.paths[0], **options)
+        from hcc_tace_data.loaders.ct import read_ct
+
+        return read_ct(self, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One study."""
+
+    root: Path
+    instances: pd.DataFrame
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self.instances["patient_id"].iloc[0])
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID."""
+        return str(self.instances["study_uid"].iloc[0])
+
+    @property
+    def date(self) -> str:
+        """StudyDate as YYYYMMDD; empty if absent."""
+        return str(self.instances["study_date"].max())
+
+    @cached_property
+    def series(self) -> tuple[Series, ...]:
+        """The series, by number and UID."""
+        groups = [Series(self.root, rows) for _, rows in self.instances.groupby("series_uid", sort=True)]
+        return tuple(sorted(groups, key=lambda s: (s.number is None, s.number or 0, s.series_uid)))
+
+    @property
+    def segmentation(self) -> Series | None:
+        """The first SEG series, or None."""
+        return next((series for series in self.series if series.modality == "SEG"), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient."""
+
+    root: Path
+    instances: pd.DataFrame
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self.instances["patient_id"].iloc[0])
+
+    @cached_property
+    def studies(self) -> tuple[Study, ...]:
+        """The studies, by date and UID; studies without a date come last."""
+        groups = [Study(self.root, rows) for _, rows in self.instances.groupby("study_uid", sort=True)]
+        return tuple(sorted(groups, key=lambda s: (not s.date, s.date, s.study_uid)))
+
+    @property
+    def baseline(self) -> Study | None:
+        """The first study that has a segmentation, else the first study."""
+        annotated = (study for study in self.studies if study.segmentation is not None)
+        return next(annotated, self.studies[0] if self.studies else None)
+
+    @property
+    def follow_up(self) -> Study | None:
+        """The study after the baseline, or None."""
+        later = [study for study in self.studies if study is not self.baseline]
+        return later[0] if later else None
+
+
+class Collection(Mapping[str, Patient]):
+    """The patients of one folder. Made by :func:`hcc_tace_data.open_collection`.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        The folder.
+    instances : pandas.DataFrame
+        One row a file.
+    problems : pandas.DataFrame
+        Files and folders that could not be read: `path`, `reason`.
+    """
+
+    def __init__(self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame) -> None:
+        self.root = root
+        self.instances = instances
+        self.problems = problems
+
+    @cached_property
+    def _patients(self) -> dict[str, Patient]:
+        groups = self.instances.groupby("patient_id", sort=True)
+        return {str(name): Patient(self.root, rows) for name, rows in groups}
+
+    def __getitem__(self, patient_id: str) -> Patient:
+        try:
+            return self._patients[patient_id]
+        except KeyError:
+            raise PatientNotFoundError(
+                f"No patient {patient_id!r} in {self.root}, which holds {len(self._patients)}; iterate over the "
+                "collection for their IDs."
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._patients)
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def __repr__(self) -> str:
+        return f"<Collection {self.root}: {len(self)} patients, {len(self.instances)} files>"
+
+    @cached_property
+    def series(self) -> pd.DataFrame:
+        """One row a series: UIDs, modality, number, description, `instances` (files) and `bytes`."""
+        return (
+            self.instances.groupby(["patient_id", "study_uid", "series_uid"], sort=True, as_index=False)
+            .agg(
+                study_date=("study_date", "first"),
+                modality=("modality", "first"),
+                series_number=("series_number", "first"),
+                series_description=("series_description", "first"),
+                instances=("path", "size"),
+                bytes=("size", "sum"),
+            )
+        )  # fmt: skip
+
+    @cached_property
+    def phase_volumes(self) -> pd.DataFrame:
+        """One row a phase volume, from :func:`hcc_tace_data.phases.label_phases`."""
+        from hcc_tace_data.phases import label_phases
+
+        table: pd.DataFrame = label_phases(self)
+        return table

@@ -1,0 +1,245 @@
+"""Scan a folder of DICOM files into an instance table, and cache it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.files import atomic_path
+from hcc_tace_data.headers import COLUMNS, FLOATS, INTEGERS, read_header
+from hcc_tace_data.roots import resolve_root
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["open_collection", "scan_files"]
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1
+_SKIPPED_FOLDERS = frozenset({"truth", "annotations", ".hcc-tace", "__MACOSX", ".git"})
+_SKIPPED_SUFFIXES = (".part", ".csv", ".xlsx", ".json", ".md5", ".sha256", ".txt", ".html", ".md", ".parquet", ".nii",
+                     ".nii.gz", ".png", ".tcia", ".s5cmd", ".pdf", ".log", ".yaml", ".yml")  # fmt: skip
+_SKIPPED_NAMES = frozenset({"DICOMDIR", "LICENSE", ".DS_Store", "Thumbs.db"})
+_PARALLEL_FROM = 4000
+_CHUNK = 500
+
+Progress = Callable[[int, int], None]
+Failure = tuple[str, str]
+
+
+def open_collection(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    workers: int | None = None,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Collection:
+    """Open a folder of DICOM files, whatever its layout and names.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        The folder; default ``$HCC_TACE_HOME``, else the user's data folder.
+    workers : int, optional
+        Processes that read headers; default one, or two where there are thousands of new files.
+    cache : bool
+        Keep the table in ``ROOT/.hcc-tace/index.parquet`` (in the user's cache folder if `root` is read-only), and
+        read only files whose size or time of change differ from it.
+    progress : callable, optional
+        Called with (files read, files to read).
+
+    Returns
+    -------
+    Collection
+        Mapping of PatientID to patient. Files that could not be read are in its ``problems``.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        There is nothing at `root`.
+    """
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
+
+    folder = resolve_root(root).resolve()
+    files, failures = scan_files(folder)
+    known = _load_cache(folder) if cache else None
+    kept = None
+    todo = list(files)
+    if known is not None and len(known):
+        same = [
+            files.get(path) == (size, mtime)
+            for path, size, mtime in zip(known["path"], known["size"], known["mtime_ns"], strict=True)
+        ]
+        kept = known[same]
+        fresh = set(kept["path"])
+        todo = [path for path in files if path not in fresh]
+    rows, bad = _read_all(folder, todo, workers, progress)
+    table = _frame(rows)
+    if kept is not None and len(kept):
+        table = pd.concat([kept, table], ignore_index=True) if len(table) else kept
+    table = table.sort_values("path", ignore_index=True)
+    if cache and (known is None or rows or len(table) != len(known)):
+        _save_cache(folder, table)
+    problems = pd.DataFrame(sorted([*failures, *bad]), columns=["path", "reason"], dtype=object)
+    if len(problems):
+        logger.warning("%d of %d files under %s could not be read", len(problems), len(files), folder)
+    return Collection(folder, table, problems)
+
+
+def scan_files(root: Path) -> tuple[dict[str, tuple[int, int]], list[Failure]]:
+    """List the files that may be DICOM, by name only.
+
+    Symbolic links to folders are not followed (they may loop); links to files are.
+
+    Returns
+    -------
+    files : dict of str to (int, int)
+        Posix path relative to `root` -> size in bytes and time of change in ns.
+    failures : list of (str, str)
+        Folders and files that cannot be reached, and why.
+    """
+    files: dict[str, tuple[int, int]] = {}
+    failures: list[Failure] = []
+    stack = [""]
+    while stack:
+        prefix = stack.pop()
+        try:
+            with os.scandir(root / prefix) as entries:
+                for entry in entries:
+                    name = prefix + entry.name
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            if entry.name not in _SKIPPED_FOLDERS:
+                                stack.append(name + "/")
+                        elif not _ignored(entry.name):
+                            if entry.is_dir():
+                                failures.append((name, "link to a folder: not followed"))
+                                continue
+                            status = entry.stat()
+                            if entry.is_file():
+                                files[name] = status.st_size, status.st_mtime_ns
+                    except OSError as error:
+                        failures.append((name, f"cannot be reached: {error.strerror}"))
+        except OSError as error:
+            failures.append((prefix.rstrip("/") or ".", f"folder cannot be read: {error.strerror}"))
+    return files, failures
+
+
+def _ignored(name: str) -> bool:
+    lower = name.lower()
+    return name in _SKIPPED_NAMES or lower.endswith(_SKIPPED_SUFFIXES) or ".part." in lower or lower.startswith("._")
+
+
+def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], list[Failure]]:
+    rows: list[tuple[Any, ...]] = []
+    bad: list[Failure] = []
+    for name in names:
+        try:
+            row = read_header(f"{root}/{name}", name)
+        except DicomReadError as error:
+            bad.append((name, str(error).replace(f"{root}/", "")))
+        except OSError as error:
+            bad.append((name, f"cannot be opened: {error.strerror}"))
+        else:
+            rows.append(tuple([row[column] for column in COLUMNS]))
+    return rows, bad
+
+
+def _read_all(
+    root: Path, names: list[str], workers: int | None, progress: Progress | None
+) -> tuple[list[tuple[Any, ...]], list[Failure]]:
+    count = workers or (min(2, os.cpu_count() or 1) if len(names) >= _PARALLEL_FROM else 1)
+    chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
+    rows: list[tuple[Any, ...]] = []
+    bad: list[Failure] = []
+    done = 0
+    if count > 1 and len(chunks) > 1:
+        from multiprocessing import get_context
+
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))  # fork is unsafe where threads run
+        try:
+            results = pool.map(_read_chunk, [str(root)] * len(chunks), chunks)
+            for chunk, (good, failed) in zip(chunks, results, strict=True):
+                rows += good
+                bad += failed
+                done += len(chunk)
+                if progress:
+                    progress(done, len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return rows, bad
+    for chunk in chunks:
+        good, failed = _read_chunk(str(root), chunk)
+        rows += good
+        bad += failed
+        done += len(chunk)
+        if progress:
+            progress(done, len(names))
+    return rows, bad
+
+
+def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Make the typed table."""
+    import pandas as pd
+
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
+    data: dict[str, Any] = {}
+    for name, values in zip(COLUMNS, columns, strict=True):
+        if name in INTEGERS:
+            data[name] = pd.array(list(values), dtype="Int64")
+        elif name in FLOATS:
+            data[name] = pd.array(list(values), dtype="float64")
+        elif name in {"size", "mtime_ns", "pixel_offset", "pixel_length"}:
+            data[name] = pd.array(list(values), dtype="int64")
+        else:
+            data[name] = pd.Series(list(values), dtype=object)
+    return pd.DataFrame(data)
+
+
+def _cache_files(root: Path) -> tuple[Path, Path]:
+    from platformdirs import user_cache_path
+
+    digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return root / ".hcc-tace" / "index.parquet", user_cache_path("hcc-tace-data") / f"index-{digest}.parquet"
+
+
+def _load_cache(root: Path) -> pd.DataFrame | None:
+    """Return the cached table, or None where there is none to trust."""
+    import pandas as pd
+
+    for file in _cache_files(root):
+        try:
+            table = pd.read_parquet(file)
+        except FileNotFoundError:
+            continue
+        except Exception as error:  # a broken cache is rebuilt, whatever broke it
+            logger.warning("cache %s is not usable and is rebuilt: %s", file, type(error).__name__)
+            continue
+        if table.attrs.get("version") == _VERSION and tuple(table.columns) == COLUMNS:
+            table.attrs = {}
+            return table
+    return None
+
+
+def _save_cache(root: Path, table: pd.DataFrame) -> None:
+    stamped = table.copy(deep=False)
+    stamped.attrs = {"version": _VERSION}
+    for file in _cache_files(root):
+        try:
+            with atomic_path(file) as temporary:
+                stamped.to_parquet(temporary, index=False)
+            return
+        except OSError:
+            continue
+    logger.warning("the index of %s could not be cached: no folder to write to", root)
