@@ -85,7 +85,7 @@ def make_phantom(
     table = load_table()
     names = _names(table, patients)
     plans = [plan_patient(table, name, size=size, seed=seed) for name in names]
-    addresses = _addresses(table, plans)
+    addresses = _addresses(plans)
     root.mkdir(parents=True, exist_ok=True)
     results = _run(plans, root, addresses, workers, progress)
     write_csv(root / "series.csv", TABLE_COLUMNS, [row for one in results for row in one.series_rows])
@@ -110,7 +110,7 @@ def _names(table: Any, patients: int | Sequence[str]) -> list[str]:
     return names
 
 
-def _addresses(table: Any, plans: Sequence[PatientPlan]) -> dict[str, dict[str, Any]]:
+def _addresses(plans: Sequence[PatientPlan]) -> dict[str, dict[str, Any]]:
     """Address in an object store of each series of the twin (nothing is stored there; the columns are the table's)."""
     return {
         uid: {"bucket": "hcc-tace-phantom", "prefix": uid}
