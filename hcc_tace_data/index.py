@@ -6,13 +6,13 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.files import atomic_path
 from hcc_tace_data.headers import COLUMNS, FLOATS, INTEGERS, read_header
+from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.roots import resolve_root
 
 if TYPE_CHECKING:
@@ -165,9 +165,7 @@ def _read_all(
     bad: list[Failure] = []
     done = 0
     if count > 1 and len(chunks) > 1:
-        from multiprocessing import get_context
-
-        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))  # fork is unsafe where threads run
+        pool = process_pool(count)
         try:
             results = pool.map(_read_chunk, [str(root)] * len(chunks), chunks)
             for chunk, (good, failed) in zip(chunks, results, strict=True):

@@ -1,237 +1,20 @@
-"""The twin's body: closed surfaces in patient millimetres, painted onto the slices of a volume.
+"""The twin's anatomy: closed surfaces in patient millimetres, painted onto the slices of a volume.
 
 Reference coordinates are LPS millimetres with the origin between the kidneys' upper poles, z = 0 at mid-liver: +x the
-patient's left, +y back, +z head. A :class:`Body` is drawn once per patient and visit; :func:`paint` samples it
+patient's left, +y back, +z head. A :class:`~.body.Body` is drawn once per patient and visit; :func:`paint` samples it
 on any slices, after an affine motion (breathing, another table position).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.phantom.body import LABELS, Body
+from hcc_tace_data.phantom.canvas import Array, Canvas, Mask, ellipsoid, oval
 from hcc_tace_data.phantom.enhancement import Tissue
-from hcc_tace_data.phantom.seeding import generator
 
-__all__ = ["LABELS", "Body", "Tumour", "make_body", "paint"]
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
-#: Label numbers of the collection's segmentations; necrosis is a segment of its own in one patient.
-LABELS = {"liver": 1, "mass": 2, "portal_vein": 3, "aorta": 4, "necrosis": 5}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tumour:
-    """A lumpy ball: centre and radius in mm, size of its necrotic core as a part of the radius, lump phases."""
-
-    centre: tuple[float, float, float]
-    radius: float
-    core: float
-    lumps: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """Proportions of one patient, in mm.
-
-    `width`, `depth`: half axes of the trunk; `fat`: thickness under the skin; `height`: of the liver;
-    `liver`, `kidney`, `spleen`: scale factors of the organs; `aorta`: its radius; `rib_phase`: where along z a rib
-    starts; `loops`: x, y, z, radius and gas of bowel loops; `twigs`: directions of small portal branches and whether
-    they leave the right trunk; `tumour`: at this visit.
-    """
-
-    width: float
-    depth: float
-    fat: float
-    height: float
-    liver: float
-    spleen: float
-    kidney: float
-    aorta: float
-    rib_phase: float
-    loops: tuple[tuple[float, float, float, float, float], ...]
-    twigs: tuple[tuple[float, float, float, bool], ...]
-    tumour: Tumour
-
-
-def make_body(
-    seed: int, patient_id: str, *, liver_height: float, tumour_mm: float, viable: float, scale: float = 1.0
-) -> Body:
-    """Draw the proportions of a patient.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the twin.
-    patient_id : str
-        PatientID.
-    liver_height : float
-        Extent of the liver along z, mm.
-    tumour_mm : float
-        Diameter of the tumour at baseline, mm.
-    viable : float
-        Viable diameter as a part of the whole diameter: 1 no necrosis, 0 all necrotic.
-    scale : float
-        Whole diameter of the tumour against the baseline (treatment shrinks it).
-    """
-    g = generator("body", seed, patient_id)
-    width = 152.0 + 22.0 * g.random()
-    depth = width * (0.66 + 0.06 * g.random())
-    fat = 9.0 + 15.0 * g.random()
-    liver, spleen, kidney = 0.93 + 0.12 * g.random(3)
-    aorta = 9.5 + 2.5 * g.random()
-    rib_phase = 28.0 * g.random()
-    loops = tuple(
-        (
-            float(g.uniform(-95, 95)),
-            float(g.uniform(-68, 10)),
-            float(-0.3 * liver_height - 20.0 * k - 10 * g.random()),
-            float(g.uniform(15, 28)),
-            float(g.random()),
-        )
-        for k in range(9)
-        for _ in range(6)
-    )
-    twigs = tuple(
-        (float(v[0]), float(v[1]), float(v[2]), k % 4 != 0)
-        for k, v in enumerate(v / np.linalg.norm(v) for v in g.normal(size=(10, 3)))
-    )
-    # Most tumours sit in the right lobe, where most of the liver is; large ones need its middle.
-    radius = tumour_mm / 2
-    right = bool(g.random() < 0.75) or radius > 28
-    spread = max(0.0, 1.0 - radius / 60.0)
-    centre = (-72.0, -8.0, 0.0) if right else (22.0, -48.0, 12.0)
-    jitter = g.uniform(-1, 1, 3) * np.array([26.0, 24.0, 0.24 * liver_height]) * spread * (1.0 if right else 0.5)
-    lumps = (float(g.uniform(0, 6.28)), float(g.uniform(0, 6.28)), float(g.uniform(0, 6.28)))
-    tumour = Tumour(
-        centre=(float(centre[0] + jitter[0]), float(centre[1] + jitter[1]), float(centre[2] + jitter[2])),
-        radius=radius * scale,
-        core=float(np.clip(1.0 - viable, 0.0, 1.0)),
-        lumps=lumps,
-    )
-    return Body(
-        width=width, depth=depth, fat=fat, height=liver_height, liver=float(liver), spleen=float(spleen),
-        kidney=float(kidney), aorta=aorta, rib_phase=rib_phase, loops=loops, twigs=twigs, tumour=tumour,
-    )  # fmt: skip
-
-
-def _ellipsoid(x: Array, y: Array, z: Array, c: tuple[float, float, float], r: tuple[float, float, float]) -> Array:
-    """Squared radius in units of the surface: below 1 inside."""
-    return ((x - c[0]) / r[0]) ** 2 + ((y - c[1]) / r[1]) ** 2 + ((z - c[2]) / r[2]) ** 2
-
-
-def _oval(x: Array, y: Array, a: float, b: float) -> Array:
-    """A slightly squarish ellipse, as a trunk is: below 1 inside."""
-    u, v = (x / a) ** 2, (y / b) ** 2
-    return u * u + v * v + 1.25 * u * v
-
-
-def _tube(x: Array, y: Array, z: Array, start: Array, end: Array, r0: float, r1: float) -> Mask:
-    """Inside of a round cone with spherical ends."""
-    axis = end - start
-    px, py, pz = x - start[0], y - start[1], z - start[2]
-    along = np.clip((px * axis[0] + py * axis[1] + pz * axis[2]) / float(axis @ axis), 0.0, 1.0)
-    distance = (px - along * axis[0]) ** 2 + (py - along * axis[1]) ** 2 + (pz - along * axis[2]) ** 2
-    return np.asarray(distance <= (r0 + (r1 - r0) * along) ** 2)
-
-
-class _Canvas:
-    """The slices being painted, with the reference coordinates of every voxel."""
-
-    def __init__(self, xs: Array, ys: Array, zs: Array, motion: NDArray[np.float64]) -> None:
-        self.axes = (zs, ys, xs)
-        self.motion = motion
-        inverse = np.linalg.inv(motion)
-        grid_z, grid_y, grid_x = (
-            zs[:, None, None].astype(np.float64), ys[None, :, None].astype(np.float64),
-            xs[None, None, :].astype(np.float64),
-        )  # fmt: skip
-        self.x, self.y, self.z = (
-            (row[0] * grid_x + row[1] * grid_y + row[2] * grid_z + row[3]).astype(np.float32) for row in inverse[:3]
-        )
-        self.tissue = np.zeros(self.x.shape, np.uint8)
-        self.label = np.zeros(self.x.shape, np.uint8)
-
-    def box(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple[slice, ...] | None:
-        """Part of the canvas that can hold the reference box `low` to `high` (x, y, z), or None."""
-        corners = np.array(
-            [[x, y, z, 1.0] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
-        )
-        moved = corners @ self.motion.T
-        window = []
-        for axis, column in zip(self.axes, (2, 1, 0), strict=True):
-            first = int(np.searchsorted(axis, moved[:, column].min(), "left"))
-            last = int(np.searchsorted(axis, moved[:, column].max(), "right"))
-            if first >= last:
-                return None
-            window.append(slice(first, last))
-        return tuple(window)
-
-    def draw(
-        self,
-        low: tuple[float, float, float],
-        high: tuple[float, float, float],
-        inside: Callable[[Array, Array, Array], Mask],
-        tissue: Tissue,
-        *,
-        label: int | None = 0,
-        over: tuple[Tissue, ...] | None = None,
-    ) -> None:
-        """Paint where `inside`; only over certain tissues if given; `label` None keeps the labels."""
-        window = self.box(low, high)
-        if window is None:
-            return
-        mask = inside(self.x[window], self.y[window], self.z[window])
-        if over is not None:
-            mask = mask & np.isin(self.tissue[window], [int(t) for t in over])
-        self.tissue[window][mask] = tissue
-        if label is not None:
-            self.label[window][mask] = label
-
-    def ellipsoid(
-        self,
-        c: tuple[float, float, float],
-        r: tuple[float, float, float],
-        tissue: Tissue,
-        *,
-        label: int | None = 0,
-        over: tuple[Tissue, ...] | None = None,
-    ) -> None:
-        """Paint an ellipsoid."""
-        low = (c[0] - r[0], c[1] - r[1], c[2] - r[2])
-        high = (c[0] + r[0], c[1] + r[1], c[2] + r[2])
-        self.draw(low, high, lambda x, y, z: _ellipsoid(x, y, z, c, r) <= 1, tissue, label=label, over=over)
-
-    def tube(
-        self,
-        points: list[tuple[float, float, float]],
-        radii: list[float],
-        tissue: Tissue,
-        *,
-        label: int | None = 0,
-        over: tuple[Tissue, ...] | None = None,
-    ) -> None:
-        """Paint a chain of round cones."""
-        for (a, b), (ra, rb) in zip(pairwise(points), pairwise(radii), strict=True):
-            start, end = np.array(a, np.float32), np.array(b, np.float32)
-            pad = max(ra, rb)
-            low = tuple(float(v) - pad for v in np.minimum(start, end))
-            high = tuple(float(v) + pad for v in np.maximum(start, end))
-            self.draw(
-                (low[0], low[1], low[2]),
-                (high[0], high[1], high[2]),
-                lambda x, y, z, s=start, e=end, p=ra, q=rb: _tube(x, y, z, s, e, p, q),  # type: ignore[misc]
-                tissue,
-                label=label,
-                over=over,
-            )
-
+__all__ = ["paint"]
 
 _FAR = 2000.0
 
@@ -257,7 +40,7 @@ def paint(
     tissue, label : numpy.ndarray
         uint8, both (len(zs), len(ys), len(xs)); codes of :class:`~.enhancement.Tissue` and :data:`LABELS`.
     """
-    canvas = _Canvas(xs, ys, zs, motion)
+    canvas = Canvas(xs, ys, zs, motion)
     _paint_wall(canvas, body)
     _paint_chest(canvas, body)
     _paint_spine(canvas, body)
@@ -268,41 +51,41 @@ def paint(
     return canvas.tissue, canvas.label
 
 
-def _paint_wall(canvas: _Canvas, body: Body) -> None:
+def _paint_wall(canvas: Canvas, body: Body) -> None:
     """Skin, fat, muscle, ribs and the fat-filled cavity."""
     x, y, z = canvas.x, canvas.y, canvas.z
     tissue = canvas.tissue
     a, b, fat = body.width, body.depth, body.fat
-    tissue[_oval(x, y, a, b) <= 1] = Tissue.SKIN
-    tissue[_oval(x, y, a - 2.5, b - 2.5) <= 1] = Tissue.FAT
+    tissue[oval(x, y, a, b) <= 1] = Tissue.SKIN
+    tissue[oval(x, y, a - 2.5, b - 2.5) <= 1] = Tissue.FAT
     am, bm = a - 2.5 - fat, b - 2.5 - 0.8 * fat
-    muscle = _oval(x, y, am, bm) <= 1
+    muscle = oval(x, y, am, bm) <= 1
     tissue[muscle] = Tissue.MUSCLE
     # Ribs run down towards the front; a slice cuts each into a short arc.
     ai, bi = am - 13.0, bm - 13.0
-    cage = muscle & (_oval(x, y, am - 3.0, bm - 3.0) <= 1) & (_oval(x, y, am - 11.0, bm - 11.0) > 1)
+    cage = muscle & (oval(x, y, am - 3.0, bm - 3.0) <= 1) & (oval(x, y, am - 11.0, bm - 11.0) > 1)
     along = np.mod(z - 0.55 * y + body.rib_phase, 28.0)
     reach = z > -0.42 * body.height + 0.25 * np.abs(y - b)
     front = (y < 0) & (np.abs(x) < 0.25 * a)
     tissue[cage & reach & ~front & (along < 11.0)] = Tissue.BONE
-    core = cage & (_oval(x, y, am - 5.0, bm - 5.0) <= 1) & (_oval(x, y, am - 9.0, bm - 9.0) > 1)
+    core = cage & (oval(x, y, am - 5.0, bm - 5.0) <= 1) & (oval(x, y, am - 9.0, bm - 9.0) > 1)
     tissue[core & reach & ~front & (along > 2.5) & (along < 8.5)] = Tissue.MARROW
-    tissue[_oval(x, y, ai, bi) <= 1] = Tissue.FAT
+    tissue[oval(x, y, ai, bi) <= 1] = Tissue.FAT
 
 
 def _cavity(body: Body) -> tuple[float, float]:
     return body.width - 15.5 - body.fat, body.depth - 15.5 - 0.8 * body.fat
 
 
-def _paint_chest(canvas: _Canvas, body: Body) -> None:
+def _paint_chest(canvas: Canvas, body: Body) -> None:
     """Lung bases above and around the dome of the diaphragm, and the heart."""
     a, b = _cavity(body)
     top = body.height / 2
     z0 = -0.35 * body.height
 
     def lung(x: Array, y: Array, z: Array) -> Mask:
-        dome = _ellipsoid(x, y, z, (0.0, -6.0, z0), (a - 4.0, b - 3.0, top - z0 + 4.0))
-        return np.asarray((_oval(x, y, a, b) <= 1) & (dome > 1) & (z > -0.1 * body.height) & (np.hypot(x, y - 46) > 34))
+        dome = ellipsoid(x, y, z, (0.0, -6.0, z0), (a - 4.0, b - 3.0, top - z0 + 4.0))
+        return np.asarray((oval(x, y, a, b) <= 1) & (dome > 1) & (z > -0.1 * body.height) & (np.hypot(x, y - 46) > 34))
 
     canvas.draw((-a, -b, -0.1 * body.height), (a, b, _FAR), lung, Tissue.LUNG)
     heart = (22.0, -0.35 * b, top + 38.0)
@@ -320,7 +103,7 @@ def _spine_y(body: Body) -> float:
     return body.depth - 15.5 - 0.8 * body.fat - 22.0
 
 
-def _paint_spine(canvas: _Canvas, body: Body) -> None:
+def _paint_spine(canvas: Canvas, body: Body) -> None:
     """Vertebrae and discs, canal, processes, and the muscles beside them."""
     y0 = _spine_y(body)
     for side in (-1, 1):
@@ -353,7 +136,7 @@ def _paint_spine(canvas: _Canvas, body: Body) -> None:
     canvas.draw(low, high, lambda x, y, z: np.hypot(x / 1.25, y - y0 - 24) < 8.5, Tissue.CANAL)
 
 
-def _paint_bowel(canvas: _Canvas, body: Body) -> None:
+def _paint_bowel(canvas: Canvas, body: Body) -> None:
     """Loops of bowel below the liver, with fluid and gas (gas rises to the front), and the colon on both sides."""
     a, b = _cavity(body)
     for side, top in ((-1, -0.35), (1, 0.05)):
@@ -383,24 +166,27 @@ def _paint_bowel(canvas: _Canvas, body: Body) -> None:
             canvas.ellipsoid((x0, y0 - 0.35 * r, z0), (0.6 * r, 0.35 * r, 0.6 * r), Tissue.GAS, over=(Tissue.FLUID,))
 
 
-def _paint_organs(canvas: _Canvas, body: Body) -> None:
+def _paint_organs(canvas: Canvas, body: Body) -> None:
     """Stomach, spleen, kidneys, pancreas, liver, gallbladder."""
     a, b = _cavity(body)
     h = body.height / 2
-    inside = lambda x, y: _oval(x, y, a - 1.5, b - 1.5) <= 1  # noqa: E731
+
+    def inside(x: Array, y: Array) -> Mask:
+        return np.asarray(oval(x, y, a - 1.5, b - 1.5) <= 1)
+
     # Stomach, with an air-fluid level.
     c, r = (58.0, -0.42 * b, 0.18 * h), (50.0, 34.0, 0.62 * h)
     canvas.ellipsoid(c, r, Tissue.STOMACH_WALL)
     canvas.ellipsoid(c, (r[0] - 4, r[1] - 4, r[2] - 4), Tissue.FLUID)
     canvas.draw(
         (c[0] - r[0], c[1] - r[1], c[2] - r[2]), (c[0] + r[0], c[1] - 0.25 * r[1], c[2] + r[2]),
-        lambda x, y, z: _ellipsoid(x, y, z, c, (r[0] - 4, r[1] - 4, r[2] - 4)) <= 1, Tissue.GAS,
+        lambda x, y, z: ellipsoid(x, y, z, c, (r[0] - 4, r[1] - 4, r[2] - 4)) <= 1, Tissue.GAS,
     )  # fmt: skip
     s = body.spleen
     sc, sr = (a - 34.0 * s, 0.34 * b, 0.22 * h), (33.0 * s, 46.0 * s, 0.62 * h * s)
     canvas.draw(
         (sc[0] - sr[0], sc[1] - sr[1], sc[2] - sr[2]), (sc[0] + sr[0], sc[1] + sr[1], sc[2] + sr[2]),
-        lambda x, y, z: (_ellipsoid(x, y, z, sc, sr) <= 1) & inside(x, y), Tissue.SPLEEN,
+        lambda x, y, z: (ellipsoid(x, y, z, sc, sr) <= 1) & inside(x, y), Tissue.SPLEEN,
     )  # fmt: skip
     canvas.tube(
         [(-22, -6, -0.42 * h), (12, -22, -0.36 * h), (50, -2, -0.2 * h), (sc[0] - 24, 0.24 * b, 0.05 * h)],
@@ -412,7 +198,7 @@ def _paint_organs(canvas: _Canvas, body: Body) -> None:
     left = ((0.02 * a, -0.50 * b, 0.22 * h), (0.60 * a * k, 0.40 * b * k, 0.60 * h))
 
     def liver(x: Array, y: Array, z: Array) -> Mask:
-        lobes = (_ellipsoid(x, y, z, *right) <= 1) | (_ellipsoid(x, y, z, *left) <= 1)
+        lobes = (ellipsoid(x, y, z, *right) <= 1) | (ellipsoid(x, y, z, *left) <= 1)
         # The fissure between the lobes, and the bed of the spine and great vessels.
         fissure = (np.abs(x + 6 - 0.15 * (y + 0.5 * b)) < 2.5) & (y < -0.52 * b) & (z < 0.35 * h)
         bed = np.hypot(x - 4, y - _spine_y(body) + 12) < 46
@@ -429,7 +215,7 @@ def _paint_organs(canvas: _Canvas, body: Body) -> None:
         canvas.ellipsoid((kc[0] - side * 12.0, kc[1] - 4.0, kc[2]), (15.0 * q, 11.0 * q, 28.0 * q), Tissue.FAT)
 
 
-def _paint_vessels(canvas: _Canvas, body: Body) -> None:
+def _paint_vessels(canvas: Canvas, body: Body) -> None:
     """Aorta, inferior vena cava, portal vein and its branches, hepatic veins and artery."""
     a, b = _cavity(body)
     h = body.height / 2
@@ -479,7 +265,7 @@ def _paint_vessels(canvas: _Canvas, body: Body) -> None:
         canvas.label[window][part] = LABELS["aorta"]
 
 
-def _paint_tumour(canvas: _Canvas, body: Body, *, necrosis: bool) -> None:
+def _paint_tumour(canvas: Canvas, body: Body, *, necrosis: bool) -> None:
     """The lesion: thin capsule, viable rim, necrotic core. It grows through liver and its vessels, nothing else."""
     tumour = body.tumour
     c, r = tumour.centre, tumour.radius

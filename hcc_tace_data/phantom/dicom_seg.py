@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from hcc_tace_data.phantom.anatomy import LABELS
+from hcc_tace_data.phantom.body import LABELS
 from hcc_tace_data.phantom.dicom_ct import IMPLEMENTATION_UID, deidentified
 from hcc_tace_data.phantom.plan import PatientPlan
 from hcc_tace_data.phantom.seeding import twin_uid
@@ -115,6 +115,11 @@ def _freeze(result: Dataset, plan: PatientPlan, source: Dataset) -> None:
     result.ContentDate, result.ContentTime = date, "120000"
     result.SeriesDate, result.SeriesTime = date, "120000"
     organisation = UID(twin_uid("dimensions", plan.seed, plan.patient_id))
+    for item in result.get("ContributingEquipmentSequence", []):
+        item.ContributionDateTime = f"{date}120000"
+    for item in result.PerFrameFunctionalGroupsSequence:
+        # The library lets frames of one slice share one position object: changing one would change all.
+        item.PlanePositionSequence = deepcopy(item.PlanePositionSequence)
     for item in [*result.DimensionOrganizationSequence, *result.DimensionIndexSequence]:
         item.DimensionOrganizationUID = organisation
     deidentified(result, plan.patient_id)

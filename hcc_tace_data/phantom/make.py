@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
@@ -85,7 +85,7 @@ def make_phantom(
     table = load_table()
     names = _names(table, patients)
     plans = [plan_patient(table, name, size=size, seed=seed) for name in names]
-    addresses = _addresses(table, plans)
+    addresses = _addresses(plans)
     root.mkdir(parents=True, exist_ok=True)
     results = _run(plans, root, addresses, workers, progress)
     write_csv(root / "series.csv", TABLE_COLUMNS, [row for one in results for row in one.series_rows])
@@ -110,7 +110,7 @@ def _names(table: Any, patients: int | Sequence[str]) -> list[str]:
     return names
 
 
-def _addresses(table: Any, plans: Sequence[PatientPlan]) -> dict[str, dict[str, Any]]:
+def _addresses(plans: Sequence[PatientPlan]) -> dict[str, dict[str, Any]]:
     """Address in an object store of each series of the twin (nothing is stored there; the columns are the table's)."""
     return {
         uid: {"bucket": "hcc-tace-phantom", "prefix": uid}
@@ -141,8 +141,7 @@ def _run(
             if progress is not None:
                 progress(1)
     else:
-        # Spawned, not forked: the caller may hold threads and locks that a fork would break.
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with process_pool(count) as pool:
             waiting = {pool.submit(write_patient, plan, root, mine[k]): k for k, plan in enumerate(plans)}
             for future in as_completed(waiting):
                 done[waiting[future]] = future.result()

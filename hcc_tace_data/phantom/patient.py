@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from hcc_tace_data.phantom.anatomy import Body, make_body, paint
+from hcc_tace_data.phantom.anatomy import paint
+from hcc_tace_data.phantom.body import Body, make_body
 from hcc_tace_data.phantom.dicom_ct import PADDING, SeriesHeader, SliceWriter, slice_dataset
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
 from hcc_tace_data.phantom.enhancement import Tissue, tissue_hu
+from hcc_tace_data.phantom.nifti import write_labels
 from hcc_tace_data.phantom.noise import render
 from hcc_tace_data.phantom.plan import PatientPlan, SeriesPlan, VolumePlan
 from hcc_tace_data.phantom.readers import fuse, simulate_readers
@@ -26,6 +28,8 @@ from hcc_tace_data.phantom.sheet import Course, clinical_row, draw_course
 __all__ = ["PatientResult", "write_patient"]
 
 _DELAY = {"pre_contrast": 0, "arterial": 150, "portal_venous": 193, "delayed": 420}
+#: Noise (HU) and blur (weight of a neighbour) by number of pixels: coarse pixels average noise and hide the blur.
+_QUALITY = {64: (5.0, 0.02), 128: (7.0, 0.06), 512: (9.0, 0.25)}
 _CHUNK = 8  # slices held at a time
 _EXPORTS = ("CT C/A/P LIVER", "CT ABD/PEL LIVER", "CT ABD (LIVER)", "ABD/PELVIS", "LIVER PROTOCOL")
 
@@ -88,11 +92,18 @@ def _affine(shift: NDArray[np.float64], degrees: float, stretch: float) -> NDArr
 
 
 def _bodies(plan: PatientPlan, course: Course) -> tuple[Body, Body]:
-    make = lambda viable, scale: make_body(  # noqa: E731
-        plan.seed, plan.patient_id, liver_height=plan.liver_height, tumour_mm=course.tumour_mm, viable=viable,
-        scale=scale,
-    )  # fmt: skip
-    return make(course.viable[0], 1.0), make(course.viable[1], course.shrink)
+    before, after = (
+        make_body(
+            plan.seed,
+            plan.patient_id,
+            liver_height=plan.liver_height,
+            tumour_mm=course.tumour_mm,
+            viable=viable,
+            scale=scale,
+        )
+        for viable, scale in ((course.viable[0], 1.0), (course.viable[1], course.shrink))
+    )
+    return before, after
 
 
 def _add_table(tissue: NDArray[np.uint8], grid: _Grid, body: Body) -> None:
@@ -200,7 +211,7 @@ def _write_series(
     headers: list[Dataset] = []
     instance = 0
     outside = _outside(grid.pixels)
-    sigma = 9.0 if grid.pixels >= 512 else 7.0 if grid.pixels >= 128 else 5.0
+    sigma, blur = _QUALITY[grid.pixels]
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
@@ -217,7 +228,7 @@ def _write_series(
             )
             _add_table(tissue, grid, body)
             rng = generator("noise", plan.seed, series.real_series_uid, volume.volume, start)
-            hu = render(tissue, table, rng, sigma=sigma, blur=0.25 if grid.pixels >= 512 else 0.08)
+            hu = render(tissue, table, rng, sigma=sigma, blur=blur)
             if header.signed:
                 hu[:, outside] = PADDING - 1024
             for k in range(part.start, part.stop):
@@ -288,8 +299,8 @@ def _write_annotations(
     affine = _ras_affine(grid, heights)
     readings = simulate_readers(truth, (step, grid.spacing, grid.spacing), seed=plan.seed, patient_id=plan.patient_id)
     for reading in readings:
-        write_nifti(out / "annotations" / reading.name / f"{plan.patient_id}.nii.gz", reading.labels, affine)
-    write_nifti(out / "truth" / "labels" / f"{plan.patient_id}.nii.gz", truth, affine)
+        write_labels(out / "annotations" / reading.name / f"{plan.patient_id}.nii.gz", reading.labels, affine)
+    write_labels(out / "truth" / "labels" / f"{plan.patient_id}.nii.gz", truth, affine)
     result.readers = {
         reading.name: {
             str(label): {"sensitivity": reading.sensitivity[label], "specificity": reading.specificity[label]}
@@ -311,17 +322,3 @@ def _ras_affine(grid: _Grid, heights: list[float]) -> NDArray[np.float64]:
     affine = np.diag([-grid.spacing, -grid.spacing, step, 1.0])
     affine[:3, 3] = (-grid.origin, -grid.origin, heights[0])
     return affine
-
-
-def write_nifti(path: Path, labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    """Write a label map (slices, rows, columns) as NIfTI, the same bytes every time."""
-    import gzip
-
-    import nibabel
-
-    from hcc_tace_data.files import atomic_write_bytes
-
-    image = nibabel.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
-    image.set_data_dtype(np.uint8)
-    image.header.set_xyzt_units("mm")
-    atomic_write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))

@@ -1,25 +1,13 @@
-"""What each patient of the twin consists of: series, phase volumes, slice positions, quirks. No pixels here.
-
-The table of the collection names series, not phases. How its 572 CT series become 203 pre-contrast, 204 arterial,
-210 porto-venous and 4 delayed volumes is concluded from the series themselves:
-
-- a day with three series holds one 'PRE' series; the others are arterial and porto-venous by series number
-  modulo 100 (the scanner exports a second reconstruction of series 3 as 103); with no 'PRE' series they are
-  arterial, porto-venous, delayed;
-- a day with two series holds one pre-contrast and one stacked series, unless the larger one is too short
-  to hold two phases, and then it is porto-venous;
-- a day with one series holds all of them stacked.
-
-These rules give exactly the published totals.
-"""
+"""What each patient of the twin consists of: series, phase volumes, slice positions, quirks. No pixels here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
+from hcc_tace_data.phantom.phase_rules import load_table, phases_of_day, slice_spacing
 from hcc_tace_data.phantom.seeding import generator, twin_uid
 
 if TYPE_CHECKING:
@@ -54,12 +42,6 @@ SIZES: Mapping[str, Size] = {
     "full": Size(pixels=512, divisor=1.0, minimum=1),
 }
 
-#: Days with two series whose second one is too short to hold two phases.
-_SINGLE = {"HCC_029", "HCC_045", "HCC_050", "HCC_063", "HCC_085", "HCC_090"}
-#: The one series that stacks three phases.
-_TRIPLE = "HCC_008"
-#: The day without pre-contrast series whose second series stacks porto-venous and delayed.
-_PORTAL_DELAYED = "HCC_082"
 #: Patients whose segmentation was drawn on the arterial phase.
 ARTERIAL_SEG = frozenset({"HCC_012", "HCC_023", "HCC_033", "HCC_036", "HCC_040"})
 
@@ -130,70 +112,6 @@ class PatientPlan:
         return next(one for one in self.series if one.series_uid == series_uid)
 
 
-def load_table() -> pd.DataFrame:
-    """Return the real series table (CT and SEG of the collection itself, no third-party series)."""
-    try:
-        from hcc_tace_data.series_table import load_series_table
-
-        return load_series_table()
-    except ImportError:
-        return _table_from_wheel()
-
-
-def _table_from_wheel() -> pd.DataFrame:
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    import pandas as pd
-
-    folder = Path(str(find_spec("idc_index_data").origin)).parent  # type: ignore[union-attr]
-    raw = pd.read_parquet(folder / "idc_index.parquet", filters=[("collection_id", "==", "hcc_tace_seg")])
-    raw = raw[raw.analysis_result_id.isna()]
-    return pd.DataFrame(
-        {
-            "patient_id": raw.PatientID,
-            "study_uid": raw.StudyInstanceUID,
-            "study_date": raw.StudyDate,
-            "series_uid": raw.SeriesInstanceUID,
-            "modality": raw.Modality,
-            "series_number": raw.SeriesNumber.astype("int64"),
-            "series_description": raw.SeriesDescription,
-            "instances": raw.instanceCount.astype("int64"),
-            "bytes": (raw.series_size_MB * 1e6).round().astype("int64"),
-            "bucket": raw.aws_bucket,
-            "prefix": raw.crdc_series_uuid,
-            "source": "collection",
-        }
-    )
-
-
-def _phases_of_day(rows: Sequence[Mapping[str, object]], patient_id: str) -> dict[str, tuple[str, ...]]:
-    """Phases of each series of one day, by series UID."""
-    ordered = sorted(rows, key=lambda row: (int(str(row["series_number"])) % 100, int(str(row["series_number"]))))
-    uids = [str(row["series_uid"]) for row in ordered]
-    pre = [str(row["series_uid"]) for row in ordered if str(row["series_description"] or "").upper().find("PRE") >= 0]
-    both = ("arterial", "portal_venous")
-    if len(rows) == 1:
-        return {uids[0]: ("pre_contrast", *both) if patient_id == _TRIPLE else both}
-    if len(rows) == 2:
-        if patient_id == _PORTAL_DELAYED and not pre:
-            return {uids[0]: ("arterial",), uids[1]: ("portal_venous", "delayed")}
-        first = pre[0] if pre else uids[0]
-        second = next(uid for uid in uids if uid != first)
-        alone = patient_id in _SINGLE
-        return {first: ("pre_contrast",), second: ("portal_venous",) if alone else both}
-    if pre:
-        rest = [uid for uid in uids if uid != pre[0]]
-        return {pre[0]: ("pre_contrast",), rest[0]: both[:1], rest[1]: both[1:]}
-    return dict(zip(uids, (("arterial",), ("portal_venous",), ("delayed",)), strict=True))
-
-
-def _spacing(count: int, phase: str) -> float:
-    """Slice spacing in mm: the finest of the scanner's that still covers a liver."""
-    choices = (2.5, 5.0, 10.0) if phase == "pre_contrast" else (2.5, 5.0, 7.5, 10.0)
-    return next((mm for mm in choices if mm * count >= 150.0), choices[-1])
-
-
 def _scaled(count: int, size: Size) -> int:
     return max(min(count, size.minimum), round(count / size.divisor))
 
@@ -206,7 +124,7 @@ def _series_volumes(
     total = count + (1 if missing else 0)
     # Volumes stacked in one series share one reconstruction: one spacing, the same positions from the top.
     longest = total - (len(phases) - 1) * (total // len(phases))
-    spacing = round(longest * _spacing(longest, phases[-1]) / _scaled(longest, size), 2)
+    spacing = round(longest * slice_spacing(longest, phases[-1]) / _scaled(longest, size), 2)
     volumes = []
     for index, phase in enumerate(phases):
         # The last volume takes what is left, so that the files add up to the real number.
@@ -267,7 +185,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
     rows = table[(table["patient_id"] == patient_id) & (table["source"] == "collection")]
     if rows.empty:
         raise PatientNotFoundError(f"The series table holds no patient '{patient_id}' (HCC_001 to HCC_105).")
-    records = rows.astype(object).where(rows.notna(), "").to_dict("records")
+    records: list[dict[Any, Any]] = rows.astype(object).where(rows.notna(), "").to_dict("records")
     scans = [row for row in records if row["modality"] == "CT"]
     days = sorted({str(row["study_date"]) for row in scans})
     generate = generator("plan", seed, patient_id)
@@ -276,7 +194,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
     phases = {
         uid: value
         for day in days
-        for uid, value in _phases_of_day([row for row in scans if str(row["study_date"]) == day], patient_id).items()
+        for uid, value in phases_of_day([row for row in scans if str(row["study_date"]) == day], patient_id).items()
     }
     baseline = [row for row in scans if str(row["study_date"]) == days[0]]
     wanted = "arterial" if patient_id in ARTERIAL_SEG else "portal_venous"
@@ -284,13 +202,13 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
     target = str(annotated["series_uid"])
     # The liver must fit into what the annotated volume covers.
     share = int(annotated["instances"]) // len(phases[target])
-    liver_height = min(150.0 + 30.0 * generate.random(), share * _spacing(share, wanted) - headroom - 12.0)
+    liver_height = min(150.0 + 30.0 * generate.random(), share * slice_spacing(share, wanted) - headroom - 12.0)
     top = liver_height / 2 + headroom
     for row in sorted(scans, key=lambda r: (str(r["study_date"]), int(r["series_number"]), str(r["series_uid"]))):
         uid, visit = str(row["series_uid"]), days.index(str(row["study_date"]))
         count = int(row["instances"])
         volumes = _series_volumes(patient_id, visit, count, phases[uid], scale, top)
-        frame = ("frame", seed, str(row["study_uid"]))
+        frame: tuple[object, ...] = ("frame", seed, str(row["study_uid"]))
         if patient_id == "HCC_089" and visit == 0 and phases[uid] == ("pre_contrast",):
             # The series that this patient's SEG refers to lies elsewhere: another table position and frame.
             volumes = tuple(

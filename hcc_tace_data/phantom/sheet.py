@@ -109,6 +109,8 @@ def draw_course(seed: int, patient_id: str) -> Course:
         size = 170.0  # tumours larger than what is left of the liver
     rank = _rank(seed, "progression", patient_id)
     viable = float(g.uniform(0.65, 0.95))
+    if patient_id == "HCC_017":  # its necrosis is a segment of its own, so there must be some to see
+        size, viable = max(size, 80.0), min(viable, 0.7)
     shrink = float(np.clip(g.normal(0.92, 0.16), 0.55, 1.14))
     if rank < _PROGRESSIVE:
         shrink = float(g.uniform(1.28, 1.4))
