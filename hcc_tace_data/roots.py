@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hcc_tace_data.errors import CollectionNotFoundError
 
-__all__ = ["default_root", "resolve_root"]
+__all__ = ["cache_folder", "default_root", "resolve_root"]
 
 
 def default_root() -> Path:
@@ -18,6 +18,16 @@ def default_root() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("hcc-tace-data")
+
+
+def cache_folder() -> Path:
+    """Return ``$HCC_TACE_CACHE``, else the user's cache folder. Nothing is created."""
+    place = os.environ.get("HCC_TACE_CACHE")
+    if place:
+        return Path(place).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("hcc-tace-data")
 
 
 def resolve_root(root: str | os.PathLike[str] | None = None) -> Path:

@@ -17,6 +17,10 @@ class Verb(NamedTuple):
 #: In the order `--help` shows them.
 VERBS: dict[str, Verb] = {
     "demo": Verb("hcc_tace_data.cli.demo", "The main job from end to end, on a synthetic twin."),
+    "info": Verb("hcc_tace_data.cli.info", "The facts of the collection."),
+    "list": Verb("hcc_tace_data.cli.list", "The series of the collection, or of a phantom."),
+    "cite": Verb("hcc_tace_data.cli.cite", "What to cite."),
+    "cache": Verb("hcc_tace_data.cli.cache", "Where caches lie, and their clearing."),
+    "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
-    "phantom": Verb("hcc_tace_data.cli.phantom", "Write a synthetic twin of the collection, with its ground truth."),
 }

@@ -1,0 +1,41 @@
+"""`hcc-tace info`: the facts of the collection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, say
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Print what the collection is, holds and asks for. Needs no data on disk."""
+    from hcc_tace_data.catalog import load_catalog
+    from hcc_tace_data.roots import default_root
+
+    catalog = load_catalog()
+    if as_json:
+        emit_json(catalog.model_dump(mode="json"))
+        return
+    identity, paper, idc = catalog.identity, catalog.counts.paper, catalog.counts.idc
+    say(f"{identity.name}: {identity.title}")
+    say(f"  DOI      {identity.doi}")
+    say(f"  licence  {identity.licence} (data); the code of this package is under the MIT licence")
+    say(f"  from     {identity.institution}, {identity.years[0]} to {identity.years[1]}")
+    say(f"  stored   {idc.patients} patients, {idc.studies} studies, {idc.series} series ({idc.ct_series} CT and")
+    say(f"           {idc.segmentations} SEG), {idc.instances:,} files, {idc.bytes / 1e9:.2f} GB")
+    say(
+        f"  volumes  {paper.phase_volumes} by phase: {paper.pre_contrast} pre-contrast, {paper.arterial} arterial, "
+        f"{paper.portal_venous} porto-venous, {paper.delayed} delayed;"
+    )
+    say(f"           {paper.stacked_series} series hold several")
+    say(f"  labels   {', '.join(f'{s.number} {s.name}' for s in catalog.segments)}")
+    say(f"  beside   {idc.bamf_series} segmentations by BAMF AIMI, not part of the collection ('--with-bamf')")
+    say(f"  root     {default_root()}")
+    say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json', key known_issues.")

@@ -1,0 +1,75 @@
+"""`hcc-tace list`: the series of the collection, or of a phantom."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.errors import PatientNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(add_completion=False)
+
+
+class Format(StrEnum):
+    """How the table is written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(name="list")
+def list_series(
+    root: Annotated[Path | None, typer.Argument(help="A folder with its own series.csv, as phantoms have.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only CT, or only SEG.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
+    with_bamf: Annotated[bool, typer.Option(help="With the segmentations by BAMF AIMI.")] = False,
+    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.table,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """List the series of the collection. Needs no data on disk."""
+    from hcc_tace_data.series_table import load_series_table
+
+    if table is None and root is not None:
+        table = root / "series.csv"
+        if not table.is_file():
+            raise UsageError(f"{root} has no series.csv; leave ROOT out to list the real collection.")
+    rows = load_series_table(table, with_bamf=with_bamf)
+    if patient:
+        unknown = sorted(set(patient) - set(rows["patient_id"]))
+        if unknown:
+            raise PatientNotFoundError(f"no patient {', '.join(unknown)}; the first is {rows['patient_id'].min()}.")
+        rows = rows[rows["patient_id"].isin(patient)]
+    if modality:
+        rows = rows[rows["modality"] == modality.upper()]
+    if as_json or format is Format.json:
+        emit_json({"series": _records(rows)})
+    elif format is Format.csv:
+        say(rows.to_csv(index=False).rstrip("\n"))
+    else:
+        _print(rows)
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, object]]:
+    named = rows.rename(columns={"series_description": "description"})
+    plain = named.astype(object).where(named.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def _print(rows: pd.DataFrame) -> None:
+    say(f"{'patient':<8} {'date':<10} {'modality':<8} {'number':>6} {'files':>5} {'MB':>7}  description")
+    for row in rows.itertuples():
+        number = "" if row.series_number != row.series_number else str(row.series_number)
+        say(
+            f"{row.patient_id:<8} {row.study_date:<10} {row.modality:<8} {number:>6} {row.instances:>5} "
+            f"{row.bytes / 1e6:>7.1f}  {row.series_description}"
+        )
+    say(f"{len(rows)} series, {rows['instances'].sum():,} files, {rows['bytes'].sum() / 1e9:.2f} GB")
