@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import SegmentationError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
-from hcc_tace_data.loaders.ct import read_ct
+from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
 from hcc_tace_data.loaders.seg import read_seg
 
 __all__ = ["liver_range", "read_case"]
 
 logger = logging.getLogger(__name__)
+
+# One CT file is missing for HCC_001, whose slice the SEG has: a few frames may lie off the CT, no more.
+_LOST = 0.1
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
@@ -27,10 +30,11 @@ def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
     series (HCC_001), and a sample without a slice would lie wrong in space.
     """
     volume = read_ct(list(case.paths), on_gap="fill")
-    masks = _masks(case, volume)
+    label = to_classes(_masks(case, volume), classes, volume.array.shape)
+    _fill_labels(label, volume)
     return CaseArrays(
         image=volume.array,
-        label=to_classes(masks, classes, volume.array.shape),
+        label=label,
         spacing=np.asarray(volume.spacing, dtype=np.float64),
         affine=np.asarray(volume.affine, dtype=np.float64),
     )
@@ -55,11 +59,32 @@ def liver_range(case: Case) -> tuple[int, int]:
     return int(where[0]), int(where[-1]) + 1
 
 
-def _masks(case: Case, volume: Any) -> dict[str, npt.NDArray[Any]]:
+def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> None:
+    """Give slices that were interpolated, and that no frame of the SEG covers, the labels of the nearest slice."""
+    normal = np.asarray(volume.affine)[:3, 0]
+    step = float(np.linalg.norm(normal))
+    places = (np.asarray(volume.affine)[:3, 3] @ normal) / step + step * np.arange(len(label))
+    read = np.asarray(volume.positions)
+    if not len(read) or len(read) == len(label):
+        return
+    nearest = np.abs(places[:, None] - read[None, :]).argmin(axis=1)
+    on_slice = np.abs(places - read[nearest]) < 0.25 * step
+    source = {int(number): d for d, number in enumerate(nearest) if on_slice[d]}
+    for d in np.flatnonzero(~on_slice):
+        if not label[d].any() and int(nearest[d]) in source:
+            label[d] = label[source[int(nearest[d])]]
+
+
+def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
     """Return segment key -> mask on the CT's grid, for the segments that catalog.yaml knows."""
     from hcc_tace_data.catalog import load_catalog
 
-    found = read_seg(case.segmentation, like=volume)
+    found = read_seg(case.segmentation, like=volume, on_off_grid="drop")
+    if len(found.lost) > _LOST * max(1, len(volume.array)):
+        raise SegmentationError(
+            f"{case.segmentation} of {case.patient_id}: {len(found.lost)} frames lie off the CT of series "
+            f"{case.series_uid}; 'hcc-tace validate' tells more."
+        )
     names = {alias.casefold(): s.key for s in load_catalog().segments for alias in (s.name, s.key, *s.aliases)}
     masks: dict[str, npt.NDArray[Any]] = {}
     for segment, mask in zip(found.segments, found.array, strict=True):
