@@ -19,5 +19,8 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+rules: $(VENV)/.ready
+	$(BIN)/hcc-tace explain
+
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2

@@ -25,6 +25,7 @@ _HASHED = {"00080050": re.compile(r"\d{16}"), "00401001": re.compile(r"\d{8}")}
 _SOFTWARE_NAMES = frozenset({"00080018", "00081090", "00181020"})
 _UID_ROOTS = ("1.3.6.1.4.1.14519.5.2.1.", "1.2.276.0.7230010.", "1.2.826.0.1.3680043.", "2.25.", "1.3.6.1.4.1.43046.",
               "1.2.840.10008.")  # fmt: skip
+_CODES = frozenset({"00100010", "00100020"})
 _METHOD = ("00120063", "00120064/00080100")
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT", "CS", "AE"})
 _SCREENS = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.3.")
@@ -75,7 +76,8 @@ def _identifying(context: Context) -> Iterator[dict[str, Any]]:
         tag = _last(key[0])
         group = tag[:4]
         curve = group[:2] in {"50", "60"} and (group[:2] == "50" or tag[4:] in {"3000", "4000"})
-        if tag in {"00100010", "00100020"} or (tag not in removed and not curve) or key[1] == "UI":
+        # Group 0012 holds what the archive itself writes: trial, site, method.
+        if tag in _CODES or group == "0012" or (tag not in removed and not curve) or key[1] == "UI":
             continue
         if not _is_dummy(tag, _text(key[2]), own[seen.row]):
             yield _finding(context, key, seen, "An identifying element holds a value.", "Empty or remove the element.")
@@ -84,20 +86,31 @@ def _identifying(context: Context) -> Iterator[dict[str, Any]]:
 def _names(context: Context) -> Iterator[dict[str, Any]]:
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
     for key, seen in context.values.items():
-        if _last(key[0]) in {"00100010", "00100020"} and not pattern.fullmatch(_text(key[2])):
+        if _last(key[0]) in _CODES and not pattern.fullmatch(_text(key[2])):
             yield _finding(
                 context, key, seen, "PatientName or PatientID is not of the collection's pattern.",
                 "Replace it by the patient's code, HCC_nnn.",
             )  # fmt: skip
 
 
+def _identifiers(context: Context, pattern: re.Pattern[str]) -> set[str]:
+    """Return values of identifying elements, long enough not to be met elsewhere by chance."""
+    removed, _ = _profile()
+    texts = {_text(key[2]) for key in context.values if _last(key[0]) in removed | _CODES and key[1] in _TEXT}
+    return {text for text in texts if len(text) >= 5 and not pattern.fullmatch(text) and not _DUMMY.fullmatch(text)}
+
+
 def _free_text(context: Context) -> Iterator[dict[str, Any]]:
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
+    told = _identifiers(context, pattern)
     for key, seen in context.values.items():
         tag = _last(key[0])
         if key[1] not in _TEXT or tag in _SOFTWARE_NAMES or tag in {"00100010", "00120063"}:
             continue
         text = _text(key[2])
+        if "[" in tag and text in told:
+            yield _finding(context, key, seen, "A private element repeats an identifier.", "Remove the element.")
+            continue
         kinds = [] if pattern.fullmatch(text) else suspicions(text)
         # A name in a private or unknown element is a name whatever it looks like.
         if key[1] == "PN" and "[" in tag and not _is_dummy(tag, text, ""):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import DEPTHS, Depth, Finding, Rule, Skip
@@ -149,7 +150,7 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
     if not re.fullmatch(context.catalog.identity.patient_id_pattern, finding.patient_id):
-        return finding
+        return replace(finding, patient_id=mask(finding.patient_id))  # a foreign ID may be a hospital's number
     for issue in context.catalog.known_issues:
         if issue.code == finding.code and issue.patient_id == finding.patient_id:
             return replace(finding, known=issue.reason)

@@ -16,8 +16,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
                         r"|\b\d{1,2} ?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*,? ?\d{4}\b", re.I)),
     ("record number", re.compile(r"\b(?:MRN|ACC(?:ESSION)?|RECORD|PATIENT ?ID|CASE|CHART)\b[ #:.no]*[A-Z]{0,3}\d{4,}",
                                  re.I)),
-    ("person name", re.compile(r"\b(?:DR|MRS?|MS|PROF|PT|PATIENT|NAME|PHYSICIAN|TECH)\b[.:]? +(?-i:[A-Z])[A-Za-z'-]{2,}"
-                               r"(?<!(?i:name))", re.I)),
+    ("person name", re.compile(r"\b(?:(?:DR|MRS|PROF)\b[.:]?|(?:MR|MS|PT|PATIENT|NAME|PHYSICIAN|TECH)[.:]) *"
+                               r"(?-i:[A-Z])[A-Za-z'-]{2,}", re.I)),
     ("person name", re.compile(r"\b[A-Za-z'-]{2,}\^[A-Za-z'-]{2,}(?!\w)")),
     ("address", re.compile(r"\b\d{1,5} +(?:[A-Z][a-z'A-Z]+ +){1,3}(?:st|street|ave|avenue|rd|road|blvd|lane|ln|drive|dr"
                            r"|terrace|way)\b", re.I)),
