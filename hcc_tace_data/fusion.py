@@ -117,15 +117,29 @@ def fuse_staple(
         prior={},
         region=region,
     )
-    best = np.zeros(arrays[0].shape, dtype=kind)
     for label in wanted:
         found = _fuse_label(arrays, label, weight, kind, region)
         fused.probability[label], fused.sensitivity[label], fused.specificity[label] = found[:3]
-        fused.iterations[label], fused.prior[label] = found[3:]
-        wins = (found[0] >= threshold) & (found[0] > best)
-        fused.label_map[wins] = label
-        np.copyto(best, found[0], where=wins)
+        fused.iterations[label], fused.prior[label] = found[3:5]
+        _claim(fused, label, threshold, found[5])
     return fused
+
+
+def _claim(fused: Fusion, label: int, threshold: float, box: tuple[slice, ...] | None) -> None:
+    """Give a label the voxels where it is probable enough and more probable than the label that has them."""
+    probability, label_map = fused.probability[label], fused.label_map
+    if not probability.size:
+        return
+    if box is not None and probability.flat[0] < threshold and probability.flat[-1] < threshold:
+        # outside the box all voxels have one probability, too low to win any
+        probability, label_map = probability[box], label_map[box]
+    else:
+        box = (slice(None),) * probability.ndim
+    wins = probability >= threshold
+    for other in np.unique(label_map[wins]).tolist():
+        if other:
+            wins &= (label_map != other) | (probability > fused.probability[other][box])
+    label_map[wins] = label
 
 
 def _check(arrays: list[npt.NDArray[Any]], weight: float, dtype: str, threshold: float, region: str) -> None:
@@ -159,12 +173,12 @@ def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
 
 def _fuse_label(
     arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]:
     shape = arrays[0].shape
     box = _box(arrays, label)
     undefined = np.full(len(arrays), np.nan)
     if box is None or not arrays[0].size:
-        return np.zeros(shape, kind), undefined, np.ones(len(arrays)), 0, 0.0
+        return np.zeros(shape, kind), undefined, np.ones(len(arrays)), 0, 0.0, None
     masks = [array[box] == label for array in arrays]
     codes, votes, counts = _patterns(masks)
     outside = arrays[0].size - masks[0].size if region == "image" else 0
@@ -179,12 +193,12 @@ def _fuse_label(
     if votes.all():
         result = np.zeros(shape, kind)
         result[box] = 1
-        return result, np.ones(len(arrays)), undefined, 0, 1.0
+        return result, np.ones(len(arrays)), undefined, 0, 1.0, None
     probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight)
     blank = ~votes.any(axis=1)
     result = np.full(shape, probability[blank][0] if outside else 0.0, dtype=kind)
     result[box] = probability.astype(kind)[codes].reshape(masks[0].shape)
-    return result, p, q, iterations, prior
+    return result, p, q, iterations, prior, box
 
 
 def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None:
