@@ -3,13 +3,14 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint bench faults rules index clean
+.PHONY: demo test lint format index splits clean
 
+# torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip==25.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev,dask]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	touch $@
 
 demo: $(VENV)/.ready
@@ -24,3 +25,18 @@ rules: $(VENV)/.ready
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# remakes the frozen series table from the pinned wheel idc-index-data
+index: $(VENV)/.ready
+	$(BIN)/python scripts/make_index.py
+
+# remakes the split from the clinical sheet: make splits SHEET=path.xlsx
+splits: $(VENV)/.ready
+	$(BIN)/python scripts/make_splits.py $(SHEET)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo

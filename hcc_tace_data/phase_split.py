@@ -154,12 +154,13 @@ def _by_time(times: Iterable[Any], position: npt.NDArray[np.float64]) -> Groups 
 
 
 def _by_sweep(number: npt.NDArray[np.float64], position: npt.NDArray[np.float64]) -> Groups | None:
-    """Cut the slices, in order of InstanceNumber, where the table jumps back by more than half the region."""
+    """Cut the slices, in order of InstanceNumber, where the table moves back against the sweep's direction."""
     if np.isnan(number).any() or len(np.unique(number)) < len(number):
         return None
     order = np.argsort(number, kind="stable")
-    extent = float(np.ptp(position))
-    jumps = np.abs(np.diff(position[order])) > max(0.5 * extent, 2 * _SAME_MM)
+    steps = np.diff(position[order])
+    direction = np.sign(np.median(np.sign(steps)))
+    jumps = steps * direction < -_SAME_MM
     if not jumps.any():
         return None
     groups = np.zeros(len(position), dtype=np.int64)

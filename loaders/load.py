@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
-from hcc_tace_data.roots import default_root, resolve_root
+from hcc_tace_data.roots import resolve_root
 
 __all__ = ["load_hcc_tace"]
 
@@ -68,7 +67,7 @@ def load_hcc_tace(
     transform : callable, optional
         Called with each sample, a dict; what it returns is served.
     download : bool
-        Fetch the collection first if the root holds nothing.
+        Not available yet.
     cache : path-like, optional
         Folder for caches; default beside the data.
     workers : int, optional
@@ -97,6 +96,10 @@ def load_hcc_tace(
         raise UsageError(f"phases is {phases!r}; this version serves the annotated phase alone: ('portal_venous',).")
     if annotations != "collection":
         raise UsageError(f"annotations is {annotations!r}; this version serves 'collection'.")
+    if download:
+        raise UsageError(
+            "download: this version cannot fetch the collection yet; get it from IDC or TCIA, then open it."
+        )
     if spacing is not None:
         raise UsageError("spacing: this version serves volumes on their own grid; leave it out.")
 
@@ -106,7 +109,7 @@ def load_hcc_tace(
 
     classes = resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments))
     wanted = None if split is None else patients_of(split, fold)
-    folder = _root(root, download=download)
+    folder = resolve_root(root)
     collection = open_collection(folder, workers=workers)
     if not len(collection):
         raise CollectionNotFoundError(
@@ -137,13 +140,3 @@ def load_hcc_tace(
     from hcc_tace_data.loaders.sample import liver_range
 
     return SliceDataset(cases, classes, [liver_range(case) for case in cases], transform)
-
-
-def _root(root: str | os.PathLike[str] | None, *, download: bool) -> Path:
-    if not download:
-        return resolve_root(root)
-    folder = default_root() if root is None else Path(root).expanduser()
-    from hcc_tace_data.download import download as fetch
-
-    fetch(folder)
-    return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -109,6 +109,9 @@ class CaseDataset(Dataset[Any]):
 
     def _with(self, indices: Sequence[int]) -> Self:
         return type(self)([self.cases[i] for i in indices], self.classes, transform=self.transform)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
 
     def _index(self, index: int) -> int:
         position = int(index)

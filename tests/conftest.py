@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hcc_tace_data import make_phantom
+
 #: Where real files to test with lie (they are not part of the project).
 SHARED_DATA = Path(os.environ.get("HCC_TACE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -17,3 +19,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real files at {SHARED_DATA}; set HCC_TACE_TEST_DATA to a folder that has them")
     return SHARED_DATA
+
+
+#: Patients whose series or segmentations have a quirk.
+QUIRKY = ["HCC_001", "HCC_003", "HCC_008", "HCC_011", "HCC_012", "HCC_017", "HCC_021", "HCC_041", "HCC_048"]
+QUIRKY += ["HCC_065", "HCC_089", "HCC_099"]
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny twin of the patients with quirks, made once for a run."""
+    return make_phantom(tmp_path_factory.mktemp("twin") / "t", patients=QUIRKY, workers=1)

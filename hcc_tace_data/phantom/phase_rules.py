@@ -33,40 +33,9 @@ _PORTAL_DELAYED = "HCC_082"
 
 def load_table() -> pd.DataFrame:
     """Return the real series table (CT and SEG of the collection itself, no third-party series)."""
-    try:
-        from hcc_tace_data.series_table import load_series_table
+    from hcc_tace_data.series_table import load_series_table
 
-        table: pd.DataFrame = load_series_table()
-        return table
-    except ImportError:
-        return _table_from_wheel()
-
-
-def _table_from_wheel() -> pd.DataFrame:
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    import pandas as pd
-
-    folder = Path(str(find_spec("idc_index_data").origin)).parent  # type: ignore[union-attr]
-    raw = pd.read_parquet(folder / "idc_index.parquet", filters=[("collection_id", "==", "hcc_tace_seg")])
-    raw = raw[raw.analysis_result_id.isna()]
-    return pd.DataFrame(
-        {
-            "patient_id": raw.PatientID,
-            "study_uid": raw.StudyInstanceUID,
-            "study_date": raw.StudyDate,
-            "series_uid": raw.SeriesInstanceUID,
-            "modality": raw.Modality,
-            "series_number": raw.SeriesNumber.astype("int64"),
-            "series_description": raw.SeriesDescription,
-            "instances": raw.instanceCount.astype("int64"),
-            "bytes": (raw.series_size_MB * 1e6).round().astype("int64"),
-            "bucket": raw.aws_bucket,
-            "prefix": raw.crdc_series_uuid,
-            "source": "collection",
-        }
-    )
+    return load_series_table()
 
 
 def phases_of_day(rows: Sequence[Mapping[str, Any]], patient_id: str) -> dict[str, tuple[str, ...]]:

@@ -114,13 +114,6 @@ def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
 
 def fuse(maps: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Return the STAPLE fusion of the readers' label maps, uint8."""
-    try:
-        from hcc_tace_data.fusion import fuse_staple
-    except ImportError:
-        return _majority(maps)
+    from hcc_tace_data.fusion import fuse_staple
+
     return np.asarray(fuse_staple(list(maps)).label_map, np.uint8)
-
-
-def _majority(maps: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    first, second, third = maps
-    return np.where(second == third, second, first).astype(np.uint8)

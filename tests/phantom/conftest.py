@@ -1,4 +1,4 @@
-"""A tiny twin of the patients with quirks, made once."""
+"""What the twin holds, read once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from typing import Any
 
 import pydicom
 import pytest
-
-from hcc_tace_data.phantom import make_phantom
-
-QUIRKY = ["HCC_001", "HCC_003", "HCC_008", "HCC_011", "HCC_012", "HCC_017", "HCC_021", "HCC_041", "HCC_048"]
-QUIRKY += ["HCC_065", "HCC_089", "HCC_099"]
-
-
-@pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("twin") / "t", patients=QUIRKY, workers=1)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,269 @@
+"""STAPLE: fusing several readers' masks into the probability of being true (Warfield et al. 2004).
+
+The same steps as ITK's binary ``STAPLEImageFilter``, which the collection's authors used through Convert3D, for each
+label on its own. (``MultiLabelSTAPLE`` of ITK is a different algorithm.) Expectation and maximisation depend on nothing
+but how often each of the ``2 ** readers`` patterns of votes occurs, so they run on those counts instead of on voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import FusionError, UsageError
+
+__all__ = ["Fusion", "fuse_staple"]
+
+# The squared change of every reader's p and q below which ITK stops.
+_CONVERGED = 1e-14
+_MAX_ITERATIONS = 200_000
+# Votes of so many readers fit one code of 16 bits; more readers are counted by their distinct rows.
+_CODED_READERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion:
+    """What STAPLE found.
+
+    Attributes
+    ----------
+    probability : dict of int to ndarray
+        Label -> probability of being true, shape of the readers' arrays.
+    label_map : ndarray
+        Labels where a probability reaches the threshold: the most probable one, the first of `labels` on a tie.
+    sensitivity, specificity : dict of int to ndarray of float64, shape (R,)
+        Label -> each reader's. NaN where nothing tells: no voxel, or every voxel, has the label for anybody.
+    iterations : dict of int to int
+        Label -> iterations, counted as ITK does.
+    prior : dict of int to float
+        Label -> share of voxels expected to have it.
+    region : str
+        "image" or "union": what the prior was taken over.
+    """
+
+    probability: dict[int, npt.NDArray[np.floating[Any]]]
+    label_map: npt.NDArray[Any]
+    sensitivity: dict[int, npt.NDArray[np.float64]]
+    specificity: dict[int, npt.NDArray[np.float64]]
+    iterations: dict[int, int]
+    prior: dict[int, float]
+    region: str
+
+
+def fuse_staple(
+    readers: Sequence[npt.ArrayLike],
+    *,
+    labels: Sequence[int] | None = None,
+    weight: float = 1.0,
+    dtype: Literal["float64", "float32"] = "float64",
+    threshold: float = 0.5,
+    region: Literal["image", "union"] = "image",
+) -> Fusion:
+    """Fuse readers' masks by STAPLE, each label on its own.
+
+    Parameters
+    ----------
+    readers : sequence of array-like of integer or bool
+        One array a reader, all of one shape and grid; 0 is background.
+    labels : sequence of int, optional
+        Which labels; default all that any reader used, ascending.
+    weight : float
+        ITK's confidence weight: factor of the prior.
+    dtype : {"float64", "float32"}
+        Of the probabilities. Expectation and maximisation always run in float64.
+    threshold : float
+        Probability from which a voxel gets the label.
+    region : {"image", "union"}
+        Take prior and specificity over the whole image, as ITK and the paper do, or over the box that holds all
+        readers' masks of the label. The first makes nearly every voxel a true negative, so specificities are near 1.
+
+    Returns
+    -------
+    Fusion
+
+    Raises
+    ------
+    FusionError
+        No readers, or arrays of different shapes or of numbers that are no labels.
+
+    Notes
+    -----
+    One reader is returned as is. A reader who left a label out counts as having said no. If nobody used a label its
+    probability is 0 everywhere; if everybody gave it to every voxel it is 1; sensitivity or specificity, of which then
+    nothing is known, is NaN.
+
+    Examples
+    --------
+    >>> fused = fuse_staple([[0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 0]])
+    >>> fused.label_map.tolist()
+    [0, 1, 1, 0]
+    """
+    arrays = [np.asarray(reader) for reader in readers]
+    _check(arrays, weight, dtype, threshold, region)
+    wanted = [int(label) for label in labels] if labels is not None else _labels_in(arrays)
+    if len(set(wanted)) != len(wanted) or any(label <= 0 for label in wanted):
+        raise UsageError(f"labels is {wanted}; name each label once, and not 0, which is the background.")
+    kind = np.dtype(dtype)
+    fused = Fusion(
+        probability={},
+        label_map=np.zeros(arrays[0].shape, dtype=np.uint8 if max(wanted, default=0) < 256 else np.int32),
+        sensitivity={},
+        specificity={},
+        iterations={},
+        prior={},
+        region=region,
+    )
+    for label in wanted:
+        found = _fuse_label(arrays, label, weight, kind, region)
+        fused.probability[label], fused.sensitivity[label], fused.specificity[label] = found[:3]
+        fused.iterations[label], fused.prior[label] = found[3:5]
+        _claim(fused, label, threshold, found[5])
+    return fused
+
+
+def _claim(fused: Fusion, label: int, threshold: float, box: tuple[slice, ...] | None) -> None:
+    """Give a label the voxels where it is probable enough and more probable than the label that has them."""
+    probability, label_map = fused.probability[label], fused.label_map
+    if not probability.size:
+        return
+    if box is not None and probability.flat[0] < threshold and probability.flat[-1] < threshold:
+        # outside the box all voxels have one probability, too low to win any
+        probability, label_map = probability[box], label_map[box]
+    else:
+        box = (slice(None),) * probability.ndim
+    wins = probability >= threshold
+    for other in np.unique(label_map[wins]).tolist():
+        if other:
+            wins &= (label_map != other) | (probability > fused.probability[other][box])
+    label_map[wins] = label
+
+
+def _check(arrays: list[npt.NDArray[Any]], weight: float, dtype: str, threshold: float, region: str) -> None:
+    if not arrays:
+        raise FusionError("no readers to fuse.")
+    for number, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise FusionError(
+                f"reader {number + 1} has shape {array.shape}, the first {arrays[0].shape}; "
+                "bring all onto one grid first."
+            )
+        if array.dtype.kind not in "biu":
+            raise FusionError(f"reader {number + 1} has values of type {array.dtype}; labels are whole numbers.")
+    if not weight > 0 or not 0 < threshold <= 1:
+        raise UsageError(
+            f"weight is {weight} and threshold {threshold}; use a positive weight, and 0 < threshold <= 1."
+        )
+    if dtype not in {"float64", "float32"} or region not in {"image", "union"}:
+        raise UsageError(f"dtype is {dtype!r} and region {region!r}; see the documentation for their values.")
+
+
+def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
+    found: set[int] = set()
+    for array in arrays:
+        if array.dtype == np.uint8:  # counting bytes is much faster than sorting them
+            found.update(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
+        else:
+            found.update(np.unique(array).astype(int).tolist())
+    return sorted(label for label in found if label > 0)
+
+
+def _fuse_label(
+    arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]:
+    shape = arrays[0].shape
+    box = _box(arrays, label)
+    undefined = np.full(len(arrays), np.nan)
+    if box is None or not arrays[0].size:
+        return np.zeros(shape, kind), undefined, np.ones(len(arrays)), 0, 0.0, None
+    masks = [array[box] == label for array in arrays]
+    codes, votes, counts = _patterns(masks)
+    outside = arrays[0].size - masks[0].size if region == "image" else 0
+    if outside:
+        # voxels outside the box are votes of nobody; they are counted, not visited
+        blank = ~votes.any(axis=1)
+        if blank.any():
+            counts[blank] += outside
+        else:
+            votes = np.concatenate([votes, np.zeros((1, len(arrays)), bool)])
+            counts = np.concatenate([counts, [float(outside)]])
+    if votes.all():
+        result = np.zeros(shape, kind)
+        result[box] = 1
+        return result, np.ones(len(arrays)), undefined, 0, 1.0, None
+    probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight)
+    blank = ~votes.any(axis=1)
+    result = np.full(shape, probability[blank][0] if outside else 0.0, dtype=kind)
+    result[box] = probability.astype(kind)[codes].reshape(masks[0].shape)
+    return result, p, q, iterations, prior, box
+
+
+def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None:
+    """Return the box that holds every reader's voxels of a label, or None if there are none."""
+    bounds: list[tuple[int, int]] | None = None
+    for array in arrays:
+        mask = array == label
+        own = []
+        for axis in range(mask.ndim):
+            where = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+            if not len(where):
+                break
+            own.append((int(where[0]), int(where[-1]) + 1))
+            mask = mask[(slice(None),) * axis + (slice(*own[-1]),)]  # the next axes need not look further
+        else:
+            bounds = (
+                own if bounds is None else [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(bounds, own, strict=True)]
+            )
+    return None if bounds is None else tuple(slice(*pair) for pair in bounds)
+
+
+def _patterns(
+    masks: list[npt.NDArray[np.bool_]],
+) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return each voxel's pattern, the patterns' votes (P, R), and how often each occurs."""
+    readers = len(masks)
+    if readers <= _CODED_READERS:
+        codes = np.zeros(masks[0].shape, dtype=np.uint8 if readers <= 8 else np.uint16)
+        for number, mask in enumerate(masks):
+            codes |= mask.view(np.uint8).astype(codes.dtype, copy=False) << codes.dtype.type(number)
+        flat = codes.ravel()
+        counted = np.bincount(flat, minlength=1 << readers)
+        votes = (np.arange(1 << readers)[:, None] >> np.arange(readers)) & 1
+        used = np.flatnonzero(counted)
+        place = np.zeros(1 << readers, dtype=np.int64)
+        place[used] = np.arange(len(used))
+        return place[flat], votes[used].astype(bool), counted[used].astype(float)
+    rows = np.stack([mask.ravel() for mask in masks], axis=1)
+    distinct, inverse, counted = np.unique(np.packbits(rows, axis=1), axis=0, return_inverse=True, return_counts=True)
+    votes = np.unpackbits(distinct, axis=1, count=readers).astype(bool)
+    return inverse.reshape(-1), votes, counted.astype(float)
+
+
+def _expect_and_maximise(
+    votes: npt.NDArray[np.bool_], counts: npt.NDArray[np.float64], weight: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float]:
+    """Return the probability of each pattern, the readers' p and q, the iterations and the prior.
+
+    As ITK: the first probability is the mean vote; then p and q from the probabilities, probabilities from p and q,
+    until no p or q changes. The change is not tested in the first pass. A zero denominator keeps the old value.
+    """
+    yes, no = votes.T.astype(float), (~votes.T).astype(float)
+    probability = votes.mean(axis=1)
+    prior = float((probability * counts).sum() / counts.sum()) * weight
+    p = np.full(len(yes), -10.0)
+    q = np.full(len(yes), -10.0)
+    for iteration in range(_MAX_ITERATIONS):
+        true, false = probability * counts, (1 - probability) * counts
+        old_p, old_q = p, q
+        p = yes @ true / true.sum() if true.sum() > 0 else p
+        q = no @ false / false.sum() if false.sum() > 0 else q
+        given_true = prior * np.where(votes, p, 1 - p).prod(axis=1)
+        given_false = (1 - prior) * np.where(votes, 1 - q, q).prod(axis=1)
+        total = given_true + given_false
+        probability = np.divide(given_true, total, out=probability.copy(), where=total > 0)
+        if iteration and ((p - old_p) ** 2 <= _CONVERGED).all() and ((q - old_q) ** 2 <= _CONVERGED).all():
+            return probability, p, q, iteration, prior
+    raise FusionError(f"STAPLE did not converge in {_MAX_ITERATIONS} iterations; the readers contradict each other.")

@@ -1,0 +1,63 @@
+"""The verbs that need no data: info, list, cite, cache."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from hcc_tace_data.cli.main import main
+
+
+def test_list_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--patient", "HCC_021", "--json"]) == 0
+    series = json.loads(capsys.readouterr().out)["series"]
+    assert len(series) == 7
+    keys = {"patient_id", "study_uid", "series_uid", "modality", "description", "instances", "bytes"}
+    assert all(keys <= set(row) for row in series)
+    assert {row["patient_id"] for row in series} == {"HCC_021"}
+    assert len({row["study_uid"] for row in series}) == 3
+
+
+def test_list_as_csv_with_and_without_bamf(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = []
+    for extra in ([], ["--with-bamf"]):
+        assert main(["list", "--format", "csv", *extra]) == 0
+        counts.append(len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))))
+    assert counts == [677, 1020]
+
+
+def test_list_of_a_folder_without_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", str(tmp_path)]) == 2
+    assert "series.csv" in capsys.readouterr().err
+
+
+def test_info_and_cite(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "CC BY 4.0" in text
+    assert "621" in text
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["idc"]["series"] == 677
+    assert main(["cite", "--format", "bibtex"]) == 0
+    entries = capsys.readouterr().out
+    assert entries.count("doi = {") == 4
+    assert entries.count("{") == entries.count("}")
+
+
+def test_cache_is_cleared_and_data_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HCC_TACE_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    (root / ".hcc-tace").mkdir(parents=True)
+    (root / ".hcc-tace" / "index.parquet").write_bytes(b"12345")
+    (root / "image.dcm").write_bytes(b"data")
+    assert main(["cache", str(root), "--json"]) == 0
+    assert [folder["bytes"] for folder in json.loads(capsys.readouterr().out)["folders"]] == [5]
+    assert main(["cache", str(root), "--clear"]) == 0
+    assert not (root / ".hcc-tace").exists()
+    assert (root / "image.dcm").exists()

@@ -1,0 +1,127 @@
+"""What is installed, what importing costs, and what is public."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import hcc_tace_data
+from hcc_tace_data.cli.verbs import VERBS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _loaded_by(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint('\\n'.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=ROOT,
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+HEAVY = {
+    "torch",
+    "pandas",
+    "numpy",
+    "pydicom",
+    "highdicom",
+    "SimpleITK",
+    "scipy",
+    "matplotlib",
+    "tcia_utils",
+    "datasets",
+}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not _loaded_by("import hcc_tace_data") & (HEAVY | {"yaml", "typer", "rich"})
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = _loaded_by("from hcc_tace_data.cli.main import main\nmain(['--help'])")
+    assert not loaded & (HEAVY | {"typer", "rich", "idc_index"})
+
+
+def test_opening_a_collection_does_not_load_torch() -> None:
+    assert "torch" not in _loaded_by("from hcc_tace_data import open_collection, load_clinical, make_phantom")
+
+
+def test_public_names() -> None:
+    # those whose modules exist; the others come with the parts they belong to
+    assert set(hcc_tace_data.__all__) == set(hcc_tace_data._PUBLIC) | {"__version__"}
+    for name in hcc_tace_data.__all__:
+        assert getattr(hcc_tace_data, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load_hcc'"):
+        _ = hcc_tace_data.load_hcc
+
+
+def test_packages_listed_are_the_folders_there_are() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = []
+    for top, prefix in (("hcc_tace_data", ""), ("loaders", "hcc_tace_data."), ("validators", "hcc_tace_data.")):
+        for init in (ROOT / top).rglob("__init__.py"):
+            found.append(prefix + ".".join(init.parent.relative_to(ROOT).parts))  # noqa: PERF401 - clearer
+    assert sorted(listed) == sorted(found)
+
+
+@pytest.mark.parametrize("name", ["loaders", "validators"])
+def test_inner_packages_refuse_their_bare_names(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
+    assert f"import this package as hcc_tace_data.{name}" in done.stderr
+
+
+def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    copy = tmp_path / "source"
+    import shutil
+
+    ignored = shutil.ignore_patterns(".git", ".venv", "*.egg-info", "build", "__pycache__", ".hypothesis", "demo")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    done = subprocess.run([*words, str(copy)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"hcc_tace_data"}
+    for needed in (
+        "catalog.yaml",
+        "py.typed",
+        "loaders/ct.py",
+        "validators/__init__.py",
+        "data/series.csv.gz",
+        "data/splits.csv",
+        "baseline/presets/paper.yaml",
+    ):
+        assert f"hcc_tace_data/{needed}" in names
+    assert not [name for name in names if "/tests/" in name or "test_" in name]
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from hcc_tace_data.cli.main import main
+
+    assert main([verb, "--help"]) == 0
+    assert "Usage: hcc-tace" in capsys.readouterr().out
+
+
+def test_wrong_words_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    from hcc_tace_data.cli.main import main
+
+    assert main(["lst"]) == 2
+    assert "Did you mean 'list'?" in capsys.readouterr().err
+    assert main(["list", "--no-such-option"]) == 2
+    assert main(["list", "--patient", "HCC_999"]) == 2
+    assert "HCC_999" in capsys.readouterr().err
+    assert main(["--version"]) == 0

@@ -1,0 +1,110 @@
+"""The series table: remade the same from its wheel, and refused where it cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hcc_tace_data import Catalog
+from hcc_tace_data.errors import CatalogError, UsageError
+from hcc_tace_data.series_table import load_series_table
+from hcc_tace_data.splits import FOLDS, patients_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _script(name: str):  # type: ignore[no-untyped-def]  # a module object
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_remaking_gives_the_same_bytes(tmp_path: Path) -> None:
+    wanted = Catalog.load().versions.idc_index_data
+    try:
+        have = version("idc-index-data")
+    except PackageNotFoundError:
+        pytest.skip("idc-index-data is not installed; the shipped table cannot be remade")
+    if have != wanted:
+        pytest.skip(f"idc-index-data {have} is installed, the table was made from {wanted}")
+    script = _script("make_index")
+    script.write_table(script.make_table(), tmp_path / "series.csv.gz")
+    shipped = ROOT / "hcc_tace_data" / "data" / "series.csv.gz"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "series.csv.gz"), pd.read_csv(shipped))
+
+
+def test_object_store_addresses() -> None:
+    table = load_series_table(with_bamf=True)
+    assert set(table["bucket"]) == {"idc-open-data"}
+    assert table["prefix"].str.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").all()
+    assert table["licence"].eq("CC BY 4.0").all()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("series_uid", "1.02.3", "series_uid"),
+        ("instances", "-3", "instances"),
+        ("bytes", "1.5", "bytes"),
+        ("prefix", "../../etc", "prefix"),
+        ("prefix", "/etc", "prefix"),
+        ("patient_id", "HCC 1;rm", "patient_id"),
+        ("series_number", "three", "series_number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(tmp_path: Path, column: str, value: str, message: str) -> None:
+    table = load_series_table().head(5).astype(str)
+    table.loc[2, column] = value
+    table.to_csv(tmp_path / "series.csv", index=False)
+    with pytest.raises(CatalogError, match=f"line 4: {message}"):
+        load_series_table(tmp_path / "series.csv")
+
+
+def test_a_series_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    table = load_series_table().head(3)
+    pd.concat([table, table.head(1)]).to_csv(tmp_path / "series.csv", index=False)
+    with pytest.raises(CatalogError, match="twice"):
+        load_series_table(tmp_path / "series.csv")
+    table.drop(columns="prefix").to_csv(tmp_path / "short.csv", index=False)
+    with pytest.raises(CatalogError, match="lacks the columns prefix"):
+        load_series_table(tmp_path / "short.csv")
+
+
+def test_folds_partition_the_patients() -> None:
+    everyone = {f"HCC_{number:03d}" for number in range(1, 106)}
+    test = set(patients_of("test"))
+    validated: list[str] = []
+    for fold in range(FOLDS):
+        train, validation = set(patients_of("train", fold)), set(patients_of("validation", fold))
+        assert not train & validation
+        assert not (train | validation) & test
+        assert train | validation | test == everyone
+        validated += sorted(validation)
+    assert sorted(validated) == sorted(everyone - test)
+    with pytest.raises(UsageError, match="0 to 4"):
+        patients_of("train", 5)
+    with pytest.raises(UsageError, match="'val'"):
+        patients_of("val")
+
+
+def test_the_split_is_remade_the_same(shared_data: Path, tmp_path: Path) -> None:
+    rows = _script("make_splits").make_splits(shared_data / "HCC-TACE-Seg_clinical_data-V2.xlsx")
+    shipped = pd.read_csv(ROOT / "hcc_tace_data" / "data" / "splits.csv", dtype=str, keep_default_na=False)
+    assert rows == shipped.to_dict("records")
+
+
+def test_the_split_is_balanced(shared_data: Path) -> None:
+    from hcc_tace_data import load_clinical
+
+    table = load_clinical(shared_data / "HCC-TACE-Seg_clinical_data-V2.xlsx").set_index("patient_id")
+    parts = [table.loc[patients_of("test")], *(table.loc[patients_of("validation", fold)] for fold in range(FOLDS))]
+    for part in parts:
+        assert 1 <= (part["tace_response"] == "refractory").sum() <= 3
+        assert 0.5 <= (part["tace_response"] == "susceptible").mean() <= 0.75
