@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         twin = make_phantom(Path(folder) / "twin", patients=1, size="tiny")
         clean = next(twin.glob("HCC_*/*/CT_*/*.dcm"))
-        files = [path for path in sorted(twin.glob("HCC_*/*/*/*.dcm"))]
+        files = sorted(twin.glob("HCC_*/*/*/*.dcm"))
         elements = sum(len(header_values(path)) for path in files)
         alarms = sum(f.evidence.get("count", 1) for f in validate(twin, select=["HT3"]).findings)
         planted = Path(folder) / "planted"
@@ -120,7 +120,7 @@ def main() -> None:
                         name = f"{len(planned):05d}.dcm"
                         dataset.save_as(planted / name)
                         planned[name] = ("free text" if text else "structured", kind, place, where)
-        # One folder each: equal values of two files would be reported once.
+        # One file at a time: equal values of two files would be reported once.
         for name, (group, kind, place, where) in planned.items():
             single = Path(folder) / "single"
             single.mkdir(exist_ok=True)
