@@ -20,6 +20,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+rules: $(VENV)/.ready
+	$(BIN)/hcc-tace explain
+
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.index import open_collection as open_collection
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
     from hcc_tace_data.phantom import make_phantom as make_phantom
+    from hcc_tace_data.validators import validate as validate
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _PUBLIC = {
     "load_hcc_tace": "hcc_tace_data.loaders.load",
     "make_phantom": "hcc_tace_data.phantom",
     "open_collection": "hcc_tace_data.index",
+    "validate": "hcc_tace_data.validators",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -21,6 +21,8 @@ VERBS: dict[str, Verb] = {
     "list": Verb("hcc_tace_data.cli.list", "The series of the collection, or of a phantom."),
     "cite": Verb("hcc_tace_data.cli.cite", "What to cite."),
     "cache": Verb("hcc_tace_data.cli.cache", "Where caches lie, and their clearing."),
+    "validate": Verb("hcc_tace_data.cli.validate", "Check a folder against all curation rules."),
+    "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
 }

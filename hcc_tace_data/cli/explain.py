@@ -1,0 +1,34 @@
+"""`hcc-tace explain`: what a rule checks, why, and how to repair."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, say
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def explain(
+    code: Annotated[str | None, typer.Argument(help="Code of a rule; without one, all are listed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beyond the rule's summary.")] = False,
+) -> None:
+    """Say what a rule checks, why, and how to repair what it finds."""
+    from hcc_tace_data.validators.registry import RULES, find_rule
+
+    names = ("code", "name", "severity", "scope", "depth", "summary", "why", "fix", "source")
+    rules = [find_rule(code)] if code else list(RULES)
+    if as_json:
+        emit_json({"rules": [{name: getattr(rule, name) for name in names} for rule in rules]})
+    elif code and not quiet:
+        for name in names:
+            say(f"{name:9} {getattr(rules[0], name)}")
+    else:
+        for rule in rules:
+            say(f"{rule.code}  {rule.severity:8} {rule.depth:8} {rule.summary}")
