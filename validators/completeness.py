@@ -25,7 +25,7 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
                 "patient_id": str(row.patient_id),
                 "study_uid": str(row.study_uid),
                 "series_uid": str(row.series_uid),
-                "evidence": {"expected": int(row.instances), "found": have},
+                "evidence": {"expected": row.instances, "found": have},
             }
 
 
