@@ -15,9 +15,9 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
     """Compare with the table beside the files. Unreadable files are absent here too."""
     if context.table is None:
         raise Skip("no series.csv beside the files; 'hcc-tace verify' compares with the collection's own table")
-    held = context.instances.groupby("series_uid").size()
+    held: dict[Any, int] = context.instances["series_uid"].value_counts().to_dict()
     for row in context.table.itertuples(index=False):
-        have = int(held.get(row.series_uid, 0))
+        have = held.get(row.series_uid, 0)
         if have != row.instances:
             yield {
                 "message": f"{have} of {row.instances} files of the series are here and readable.",
@@ -25,7 +25,7 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
                 "patient_id": str(row.patient_id),
                 "study_uid": str(row.study_uid),
                 "series_uid": str(row.series_uid),
-                "evidence": {"expected": int(row.instances), "found": have},
+                "evidence": {"expected": row.instances, "found": have},
             }
 
 
