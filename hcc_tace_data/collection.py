@@ -74,7 +74,9 @@ class Series:
             from hcc_tace_data.loaders.seg import read_seg
 
             if len(self.instances) != 1:
-                raise NotAVolumeError(f"SEG series {self.series_uid} holds {len(self.instances)} files; read one of them.")
+                raise NotAVolumeError(
+                    f"SEG series {self.series_uid} holds {len(self.instances)} files; read one of them."
+                )
             return read_seg(self.paths[0], **options)
         from hcc_tace_data.loaders.ct import read_ct
 

@@ -120,7 +120,9 @@ def read_header(path: str, name: str | None = None) -> dict[str, Any]:
             raise
         row = _by_pydicom(path)
     except CutShort:
-        raise DicomReadError(f"{path} is cut short: an element reaches past its {size} bytes; fetch it again.") from None
+        raise DicomReadError(
+            f"{path} is cut short: an element reaches past its {size} bytes; fetch it again."
+        ) from None
     finally:
         os.close(handle)
     row["path"], row["size"], row["mtime_ns"] = name or path, size, status.st_mtime_ns

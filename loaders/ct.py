@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.collection import Series
-from hcc_tace_data.errors import DicomReadError, DuplicatePositionError, GapError, NotAVolumeError, TiltError, UsageError
+from hcc_tace_data.errors import (
+    DicomReadError,
+    DuplicatePositionError,
+    GapError,
+    NotAVolumeError,
+    TiltError,
+    UsageError,
+)
 from hcc_tace_data.headers import read_header
 from hcc_tace_data.index import scan_files
 from hcc_tace_data.loaders.geometry import (
@@ -142,7 +149,13 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
             reason = "secondary capture"
         elif (row["number_of_frames"] or 1) > 1 or (row["samples_per_pixel"] or 1) != 1:
             reason = "several frames or colours"
-        elif None in (row["rows"], row["columns"], row["bits_allocated"], row["bits_stored"], row["pixel_representation"]):
+        elif None in (
+            row["rows"],
+            row["columns"],
+            row["bits_allocated"],
+            row["bits_stored"],
+            row["pixel_representation"],
+        ):
             reason = "no image"
         else:
             kept.append(row)
@@ -157,10 +170,14 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
     sizes = Counter((row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) for row in kept)
     (common, count), *others = sizes.most_common()
     if others and others[0][1] == count:
-        raise NotAVolumeError(f"Slices of several sizes in equal number: {sorted(map(str, sizes))}; read each size alone.")
+        raise NotAVolumeError(
+            f"Slices of several sizes in equal number: {sorted(map(str, sizes))}; read each size alone."
+        )
     for row in kept:
         if (row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) != common:
-            left_out[row["path"]] = f"{row['rows']} x {row['columns']} pixels of {row['spacing_row']:g} mm: foreign size"
+            left_out[row["path"]] = (
+                f"{row['rows']} x {row['columns']} pixels of {row['spacing_row']:g} mm: foreign size"
+            )
     kept = [row for row in kept if row["path"] not in left_out]
     if not (common[2] > 0 and common[3] > 0 and common[0] > 0 and common[1] > 0):
         raise NotAVolumeError(f"{kept[0]['path']} has no usable PixelSpacing or size; its voxels have no place.")

@@ -72,7 +72,9 @@ def _stored(row: dict[str, Any], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
     kind = np.dtype("<i2" if signed else "<u2")
     need = out.shape[0] * out.shape[1] * 2
     if not need <= row["pixel_length"] <= need + 1:
-        raise DicomReadError(f"{path} claims {out.shape[0]} x {out.shape[1]} pixels but holds {row['pixel_length']} bytes.")
+        raise DicomReadError(
+            f"{path} claims {out.shape[0]} x {out.shape[1]} pixels but holds {row['pixel_length']} bytes."
+        )
     target = out.view(kind) if out.dtype == np.int16 else np.empty(out.shape, dtype=kind)
     handle = os.open(path, os.O_RDONLY)
     try:
