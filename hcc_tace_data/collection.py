@@ -143,9 +143,12 @@ class Patient:
 
     @property
     def follow_up(self) -> Study | None:
-        """The study after the baseline, or None."""
-        later = [study for study in self.studies if study is not self.baseline]
-        return later[0] if later else None
+        """The first study after the baseline, or None."""
+        studies, baseline = self.studies, self.baseline
+        if baseline is None:
+            return None
+        place = next(i for i, study in enumerate(studies) if study is baseline)
+        return next((study for study in studies[place + 1 :] if study.date > baseline.date), None)
 
 
 class Collection(Mapping[str, Patient]):

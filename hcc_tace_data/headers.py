@@ -165,6 +165,8 @@ def _row(
             row[name] = int.from_bytes(found[1], "little")
         else:
             text = _text(found[1])
+            if "_" in text:  # int() would take 1_0 for ten
+                raise UnusualFile(f"{name} is not a whole number")
             row[name] = int(text) if text else None
     for name, (tag, kind) in _NUMBERS.items():
         found = values.get(tag)
