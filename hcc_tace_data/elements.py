@@ -152,8 +152,8 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
             raise UnusualFile("elements out of order")
         last = tag
         if tag >= _PIXELS:
-            if tag != _PIXELS:
-                return syntax, values, -1, -1, b""
+            if tag != _PIXELS:  # an object without pixels, or a damaged tag that jumps over the elements to come
+                raise UnusualFile("an element after the place of the pixel data, which are absent")
             if length == _UNDEFINED:
                 return syntax, values, -1, -1, vr
             if vr not in (b"", b"OW", b"OB") or syntax not in (_EXPLICIT, _IMPLICIT):

@@ -134,7 +134,10 @@ def read_header(path: str, name: str | None = None) -> dict[str, Any]:
 def _text(raw: bytes) -> str:
     if b"\x1b" in raw:
         raise UnusualFile("code extension")
-    return raw.decode("ascii").strip(" \0")
+    padded = raw.rstrip(b" \0")
+    if b"\0" in padded:
+        raise UnusualFile("a NUL inside a text")
+    return padded.decode("ascii").strip(" ")
 
 
 def _number(text: str) -> float:
@@ -175,7 +178,11 @@ def _row(
         elif kind == "XS":
             if len(found[1]) != 2:
                 raise UnusualFile("several values")
-            signed = found[0] == b"SS" or (not found[0] and row["pixel_representation"] == 1)
+            if row["pixel_representation"] not in (0, 1):
+                raise UnusualFile("PixelRepresentation is neither 0 nor 1")
+            signed = row["pixel_representation"] == 1
+            if found[0] and (found[0] == b"SS") != signed:
+                raise UnusualFile("the padding value's VR contradicts PixelRepresentation")
             row[name] = float(int.from_bytes(found[1], "little", signed=signed))
         else:
             text = _text(found[1])
