@@ -8,17 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["LABEL_SETS", "resolve_label_set", "to_classes"]
-
-#: Named sets: class number -> the segment keys that become it. A later class overwrites an earlier one where
-#: segments overlap. The whole liver is what the readers drew as liver plus what lies in it: tumour and portal vein.
-LABEL_SETS: Mapping[str, Mapping[int, tuple[str, ...]]] = {
-    "standard": {1: ("liver",), 3: ("portal_vein",), 4: ("aorta",), 2: ("tumour", "necrosis")},
-    "lesion": {1: ("liver", "portal_vein"), 2: ("tumour", "necrosis")},
-    "liver": {1: ("liver", "portal_vein", "tumour", "necrosis")},
-}
+__all__ = ["resolve_label_set", "to_classes"]
 
 
 def resolve_label_set(labels: str | Mapping[str, int], keys: tuple[str, ...]) -> dict[int, tuple[str, ...]]:
@@ -27,7 +20,7 @@ def resolve_label_set(labels: str | Mapping[str, int], keys: tuple[str, ...]) ->
     Parameters
     ----------
     labels : str or mapping
-        The name of a set (:data:`LABEL_SETS`), or segment key -> class number (1 to 255; 0 is
+        The name of a set of ``catalog.yaml``, or segment key -> class number (1 to 255; 0 is
         background). Of a mapping, higher numbers are painted over lower ones.
     keys : tuple of str
         The segment keys there are.
@@ -38,9 +31,10 @@ def resolve_label_set(labels: str | Mapping[str, int], keys: tuple[str, ...]) ->
         No such set, no such segment, or a class number out of range.
     """
     if isinstance(labels, str):
-        if labels not in LABEL_SETS:
-            raise UsageError(f"labels is {labels!r}; use {', '.join(map(repr, LABEL_SETS))} or a mapping.")
-        return dict(LABEL_SETS[labels])
+        catalog = load_catalog()
+        if labels not in catalog.label_sets:
+            raise UsageError(f"labels is {labels!r}; use {', '.join(map(repr, catalog.label_sets))} or a mapping.")
+        return catalog.classes(labels)
     result: dict[int, list[str]] = {}
     for key, number in labels.items():
         if key not in keys:

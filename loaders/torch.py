@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -27,7 +28,7 @@ Transform = Callable[[Sample], Any]
 KEPT_VOLUMES = 2
 
 
-class CaseDataset(Dataset[Any]):
+class CaseDataset(ABC, Dataset[Any]):
     """What the data sets have in common: cases, a label set, a transform.
 
     Parameters
@@ -58,8 +59,9 @@ class CaseDataset(Dataset[Any]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self)} {self.unit}s of {len(self.patient_ids)} patients>"
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} does not say how long it is")
+        """Return the number of samples."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes read for themselves; sending them volumes would only cost time.

@@ -9,7 +9,7 @@ import pytest
 
 from hcc_tace_data import Catalog
 from hcc_tace_data.errors import CatalogError
-from hcc_tace_data.loaders.label_sets import LABEL_SETS
+from hcc_tace_data.loaders.label_sets import resolve_label_set
 from hcc_tace_data.series_table import load_series_table
 
 CATALOG = Path(__file__).resolve().parents[1] / "catalog.yaml"
@@ -42,9 +42,14 @@ def test_phase_volumes_add_up(catalog: Catalog) -> None:
     assert catalog.counts.idc.ct_series + paper.stacked_series + 1 == paper.phase_volumes
 
 
-def test_label_sets_are_the_ones_loaders_use(catalog: Catalog) -> None:
-    assert {name: catalog.classes(name) for name in catalog.label_sets} == {k: dict(v) for k, v in LABEL_SETS.items()}
-    assert [list(catalog.classes(name)) for name in LABEL_SETS] == [list(v) for v in LABEL_SETS.values()]
+def test_label_sets_of_the_loaders(catalog: Catalog) -> None:
+    keys = tuple(segment.key for segment in catalog.segments)
+    standard = resolve_label_set("standard", keys)
+    assert standard == {1: ("liver",), 2: ("tumour", "necrosis"), 3: ("portal_vein",), 4: ("aorta",)}
+    assert list(standard)[-1] == 2  # painted last: the tumour wins where segments overlap
+    assert resolve_label_set("lesion", keys) == {1: ("liver", "portal_vein"), 2: ("tumour", "necrosis")}
+    assert set(resolve_label_set("liver", keys)[1]) == {"liver", "portal_vein", "tumour", "necrosis"}
+    assert {key for items in catalog.label_sets.values() for item in items for key in item.segments} == set(keys)
 
 
 def test_coded_concepts_are_dicoms(catalog: Catalog) -> None:

@@ -26,7 +26,7 @@ def _script(name: str):  # type: ignore[no-untyped-def]  # a module object
     return module
 
 
-def test_remaking_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_remaking_gives_the_same_table(tmp_path: Path) -> None:
     wanted = Catalog.load().versions.idc_index_data
     try:
         have = version("idc-index-data")

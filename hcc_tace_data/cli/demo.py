@@ -14,7 +14,6 @@ app = typer.Typer(add_completion=False)
 
 # Whole patients are held out; the table's first ones include stacked phases and a missing slice.
 _TRAINED, _HELD_OUT = 8, 2
-_NAMES = {1: "liver", 2: "tumour", 3: "portal vein", 4: "aorta"}
 
 
 @app.command()
@@ -62,9 +61,11 @@ def _train_and_score(
 
     from hcc_tace_data.baseline.quick import predict_volume, train_quickly
     from hcc_tace_data.baseline.scores import dice
+    from hcc_tace_data.catalog import load_catalog
     from hcc_tace_data.loaders.load import load_hcc_tace
     from hcc_tace_data.report.contours import contour_sheet
 
+    names = {item.number: item.name for item in load_catalog().label_sets["standard"]}
     volumes = load_hcc_tace(root)
     # whole volumes, not the liver's slices alone: the network must learn where no liver is
     slices = [
@@ -80,13 +81,13 @@ def _train_and_score(
             advance(int(100 * share) - done)
             done = int(100 * share)
 
-        result = train_quickly(slices, classes=len(_NAMES) + 1, seconds=seconds, seed=seed, progress=show)
-    scores: dict[str, list[float]] = {name: [] for name in _NAMES.values()}
+        result = train_quickly(slices, classes=len(names) + 1, seconds=seconds, seed=seed, progress=show)
+    scores: dict[str, list[float]] = {name: [] for name in names.values()}
     panels = []
     for sample in volumes.subset(held_out):
         label = sample["label"].numpy()
         predicted = predict_volume(result.model, sample["image"])
-        for number, name in _NAMES.items():
+        for number, name in names.items():
             scores[name].append(dice(predicted == number, label == number))
         areas = (label == 2).sum(axis=(1, 2)) if (label == 2).any() else (label > 0).sum(axis=(1, 2))
         middle = int(np.argmax(areas))
@@ -102,7 +103,7 @@ def _train_and_score(
             for d in ((first + middle) // 2, middle, (middle + last) // 2)
         ]
     picture = out / "contours.png"
-    contour_sheet(picture, panels, names=_NAMES, title="Held-out patients of the phantom: annotated and predicted")
+    contour_sheet(picture, panels, names=names, title="Held-out patients of the phantom: annotated and predicted")
     return {
         "trained_on": trained,
         "held_out": held_out,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.files import atomic_path
 
 if TYPE_CHECKING:
@@ -18,8 +19,13 @@ __all__ = ["contour_sheet", "draw_slice"]
 
 #: Abdominal window in HU: level 50, width 400.
 WINDOW = (-150.0, 250.0)
-# Okabe and Ito's colours, told apart with any colour vision.
-COLOURS = {1: "#56B4E9", 2: "#D55E00", 3: "#CC79A7", 4: "#F0E442", 5: "#009E73"}
+
+
+def _colours() -> dict[int, str]:
+    """Class number of the standard label set -> colour of its first segment, from the catalogue."""
+    catalog = load_catalog()
+    by_key = {segment.key: segment.colour for segment in catalog.segments}
+    return {number: by_key[keys[0]] for number, keys in catalog.classes("standard").items()}
 
 
 def draw_slice(
@@ -32,6 +38,7 @@ def draw_slice(
     window: tuple[float, float] = WINDOW,
 ) -> None:
     """Draw a slice (H, W) in HU with solid contours of `label` and dashed ones of `predicted`."""
+    colours = _colours()
     axes.imshow(
         image, cmap="gray", vmin=window[0], vmax=window[1], aspect=spacing[0] / spacing[1], interpolation="nearest"
     )
@@ -40,7 +47,7 @@ def draw_slice(
             continue
         for number in np.unique(mask[mask > 0]).tolist():
             axes.contour(
-                mask == number, levels=[0.5], colors=[COLOURS.get(number, "#FFFFFF")], linewidths=1.1, linestyles=style
+                mask == number, levels=[0.5], colors=[colours.get(number, "#FFFFFF")], linewidths=1.1, linestyles=style
             )
     axes.set_axis_off()
 
@@ -87,7 +94,8 @@ def contour_sheet(
         axes.set_title(panel["title"], fontsize=10)
     for axes in cells[len(panels) :]:
         axes.set_axis_off()
-    handles = [Line2D([], [], color=COLOURS.get(number, "black"), label=name) for number, name in names.items()]
+    colours = _colours()
+    handles = [Line2D([], [], color=colours.get(number, "black"), label=name) for number, name in names.items()]
     if any(panel.get("predicted") is not None for panel in panels):
         handles += [
             Line2D([], [], color="#555555", label="annotated"),
