@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from hcc_tace_data.records import PhaseVolume
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pydicom import Dataset
 
     from hcc_tace_data.collection import Series, Study
 
@@ -74,16 +73,16 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
     segmentation : Series, optional
         Default: the study's own.
     """
-    import pydicom
+    from hcc_tace_data.loaders.seg_file import open_seg
 
     seg = segmentation or study.segmentation
     if seg is None:
         return AnnotatedVolume(volume=None, paths=(), reason="the study has no segmentation")
-    header = pydicom.dcmread(seg.paths[0], stop_before_pixels=True)
-    cited = _cited(header)
-    frames = _frame_positions(header)
+    opened = open_seg(seg.paths[0], pixels=False, cited=True)
+    cited = opened.frames.cited + Counter(opened.referenced)
+    frames = np.unique(opened.frames.positions, axis=0)
     candidates = [
-        _candidate(series, number, rows, cited, frames, str(header.get("FrameOfReferenceUID", "")))
+        _candidate(series, number, rows, cited, frames, opened.frame_of_reference_uid)
         for series in study.series
         if series.modality == "CT"
         for number, rows in enumerate(split_series(series.instances))
@@ -165,27 +164,3 @@ def _fit(rows: pd.DataFrame, frames: npt.NDArray[np.float64]) -> float:
         # the corner of a frame is the grid's, or the opposite one where the frame is flipped
         on_grid &= np.minimum(np.abs(across), np.abs(across - length)) <= _IN_PLANE_MM
     return float(on_grid.mean())
-
-
-def _cited(header: Dataset) -> Counter[str]:
-    """Count how often each SOP Instance UID is cited, by frames and by the referenced series."""
-    cited: Counter[str] = Counter()
-    for series in header.get("ReferencedSeriesSequence", []):
-        cited.update(str(item.ReferencedSOPInstanceUID) for item in series.get("ReferencedInstanceSequence", []))
-    for frame in header.get("PerFrameFunctionalGroupsSequence", []):
-        for derivation in frame.get("DerivationImageSequence", []):
-            sources = derivation.get("SourceImageSequence", [])
-            cited.update(str(source.ReferencedSOPInstanceUID) for source in sources)
-    return cited
-
-
-def _frame_positions(header: Dataset) -> npt.NDArray[np.float64]:
-    """Return the distinct frame positions (N, 3) in LPS mm."""
-    positions: list[Any] = []
-    shared = header.get("SharedFunctionalGroupsSequence", [])
-    for group in (*shared, *header.get("PerFrameFunctionalGroupsSequence", [])):
-        for plane in group.get("PlanePositionSequence", []):
-            value = plane.get("ImagePositionPatient")
-            if value is not None and len(value) == 3:
-                positions.append([float(v) for v in value])
-    return np.unique(np.array(positions, dtype=float).reshape(-1, 3), axis=0)

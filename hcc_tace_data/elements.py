@@ -8,38 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container
+from typing import NamedTuple
 
-__all__ = ["CutShort", "NeedMore", "UnusualFile", "transfer_syntax", "walk"]
+__all__ = [
+    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "UnusualFile", "element_at",
+    "end_of_sequence", "spans", "transfer_syntax", "walk",
+]  # fmt: skip
 
-_SHORT = frozenset(
-    v.encode()
-    for v in [
-        "AE",
-        "AS",
-        "AT",
-        "CS",
-        "DA",
-        "DS",
-        "DT",
-        "FD",
-        "FL",
-        "IS",
-        "LO",
-        "LT",
-        "PN",
-        "SH",
-        "SL",
-        "SS",
-        "ST",
-        "TM",
-        "UI",
-        "UL",
-        "US",
-    ]
-)
-_LONG = frozenset(v.encode() for v in ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = 0x7FE00010
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
@@ -154,14 +133,14 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
         if tag >= _PIXELS:
             if tag != _PIXELS:  # an object without pixels, or a damaged tag that jumps over the elements to come
                 raise UnusualFile("an element after the place of the pixel data, which are absent")
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 return syntax, values, -1, -1, vr
             if vr not in (b"", b"OW", b"OB") or syntax not in (_EXPLICIT, _IMPLICIT):
                 raise UnusualFile("pixel data are neither native nor encapsulated")
             if start + length > size:
                 raise CutShort
             return syntax, values, start, length, vr
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             if explicit and vr != b"SQ":
                 raise UnusualFile("undefined length outside a sequence")
             position = _skip_sequence(data, start, size, explicit, 0)
@@ -185,7 +164,9 @@ def _more(needed: int, end: int, size: int) -> None:
         raise NeedMore(needed)
 
 
-def _skip_sequence(data: bytes, position: int, size: int, explicit: bool, depth: int) -> int:
+def _skip_sequence(
+    data: bytes, position: int, size: int, explicit: bool, depth: int, values: list[tuple[int, int]] | None = None
+) -> int:
     """Return the position after the delimiter of a sequence of undefined length."""
     if depth > _MAX_DEPTH:
         raise UnusualFile("sequences nested too deep")
@@ -193,26 +174,30 @@ def _skip_sequence(data: bytes, position: int, size: int, explicit: bool, depth:
         _more(position + 8, len(data), size)
         group, element, length = _tag(data, position)
         tag, position = group << 16 | element, position + 8
-        if tag == _SEQUENCE_END and length == 0:
+        if tag == SEQUENCE_END and length == 0:
             return position
-        if tag != _ITEM:
+        if tag != ITEM:
             raise UnusualFile("not an item")
-        if length == _UNDEFINED:
-            position = _skip_item(data, position, size, explicit, depth)
+        if length == UNDEFINED:
+            position = _skip_item(data, position, size, explicit, depth, values)
         else:
+            if values is not None:
+                values.append((position, position + length))
             position += length
             if position > size:
                 raise CutShort
 
 
-def _skip_item(data: bytes, position: int, size: int, explicit: bool, depth: int) -> int:
+def _skip_item(
+    data: bytes, position: int, size: int, explicit: bool, depth: int, values: list[tuple[int, int]] | None = None
+) -> int:
     """Return the position after the delimiter of an item of undefined length."""
     while True:
         _more(position + 8, len(data), size)
         group, element, length = _tag(data, position)
         start, vr = position + 8, b""
         if group == 0xFFFE:
-            if group << 16 | element != _ITEM_END or length:
+            if group << 16 | element != ITEM_END or length:
                 raise UnusualFile("not the end of an item")
             return start
         if explicit:
@@ -222,11 +207,133 @@ def _skip_item(data: bytes, position: int, size: int, explicit: bool, depth: int
                 length, start = _u32(data, start)[0], start + 4
             elif vr not in _SHORT:
                 raise UnusualFile(f"unknown VR {vr!r}")
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             if explicit and vr != b"SQ":
                 raise UnusualFile("undefined length outside a sequence")
-            position = _skip_sequence(data, start, size, explicit, depth + 1)
+            position = _skip_sequence(data, start, size, explicit, depth + 1, values)
         else:
+            if values is not None:
+                values.append((start, start + length))
             position = start + length
             if position > size:
                 raise CutShort
+
+
+class Span(NamedTuple):
+    """Where an element lies in a file: first byte of its tag, first byte of its value, the byte after its end."""
+
+    begin: int
+    value: int
+    end: int
+
+
+def spans(data: bytes) -> tuple[bool, dict[int, Span]]:
+    """Find the top-level elements of a whole file, its pixel data being the last that is looked for.
+
+    Returns
+    -------
+    explicit : bool
+        Whether elements carry their VR.
+    spans : dict of int to Span
+        By tag; the end of a sequence of undefined length is after its delimiter.
+
+    Raises
+    ------
+    UnusualFile, CutShort
+        See there; also for pixel data that are not native.
+    """
+    syntax, position = transfer_syntax(data)
+    if syntax not in (_EXPLICIT, _IMPLICIT):
+        raise UnusualFile(f"transfer syntax {syntax}")
+    explicit, size, last = syntax == _EXPLICIT, len(data), 0
+    found: dict[int, Span] = {}
+    while position < size:
+        tag, vr, length, value = element_at(data, position, explicit)
+        if tag <= last or tag >> 16 in (0, 0xFFFE):
+            raise UnusualFile("elements out of order")
+        last = tag
+        if length == UNDEFINED:
+            if tag == _PIXELS or vr not in (b"SQ", b""):
+                raise UnusualFile("undefined length outside a sequence")
+            end = end_of_sequence(data, value, explicit)
+        else:
+            end = value + length
+        if end > size:
+            raise CutShort
+        found[tag] = Span(position, value, end)
+        if tag == _PIXELS:
+            break
+        position = end
+    return explicit, found
+
+
+def element_at(data: bytes, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
+    """Return tag, VR (empty for implicit VR and delimiters), length, and where the value begins.
+
+    Raises
+    ------
+    UnusualFile
+        The VR is unknown.
+    CutShort
+        The file ends inside the element's head.
+    """
+    try:
+        group, element, vr, length = _head(data, position)
+        tag = group << 16 | element
+        if explicit and group != 0xFFFE:
+            if vr in _SHORT:
+                return tag, vr, length, position + 8
+            if vr in _LONG:
+                return tag, vr, _u32(data, position + 8)[0], position + 12
+            raise UnusualFile(f"unknown VR {vr!r}")
+        return tag, b"", _u32(data, position + 4)[0], position + 8
+    except struct.error:
+        raise CutShort from None
+
+
+def end_of_sequence(data: bytes, position: int, explicit: bool) -> int:
+    """Return where a sequence of undefined length, whose items begin at `position`, ends: after its delimiter."""
+    return _skip_sequence(data, position, len(data), explicit, 0)
+
+
+class SequenceEnds:
+    """Ends of sequences of undefined length, found once for all that have the same structure.
+
+    The end follows from the tags, representations and lengths alone. Where these bytes are those of a sequence that
+    was walked before, so is its extent; only the values between them differ.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    explicit : bool
+        Whether elements carry their VR.
+    """
+
+    _KEPT = 4
+
+    def __init__(self, data: bytes, explicit: bool) -> None:
+        self._data, self._explicit = data, explicit
+        # by tag: (extent, structural stretches as (from, to, bytes)), all counted from the first item
+        self._known: dict[int, list[tuple[int, list[tuple[int, int, bytes]]]]] = {}
+
+    def end(self, tag: int, position: int) -> int:
+        """Return where the sequence `tag`, whose items begin at `position`, ends: after its delimiter."""
+        data = self._data
+        known = self._known.setdefault(tag, [])
+        for extent, structure in known:
+            for first, last, expected in structure:
+                if data[position + first : position + last] != expected:
+                    break
+            else:
+                return position + extent
+        values: list[tuple[int, int]] = []
+        end = _skip_sequence(data, position, len(data), self._explicit, 0, values)
+        stretches, at = [], position
+        for first, last in values:
+            stretches.append((at - position, first - position, data[at:first]))
+            at = last
+        stretches.append((at - position, end - position, data[at:end]))
+        known.insert(0, (end - position, stretches))
+        del known[self._KEPT :]
+        return end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import lru_cache
 from typing import Any
 
 from hcc_tace_data.elements import CutShort, NeedMore, UnusualFile, walk
@@ -131,6 +132,8 @@ def read_header(path: str, name: str | None = None) -> dict[str, Any]:
     return row
 
 
+# the files of a series say the same in most elements
+@lru_cache(maxsize=4096)
 def _text(raw: bytes) -> str:
     if b"\x1b" in raw:
         raise UnusualFile("code extension")
@@ -140,6 +143,7 @@ def _text(raw: bytes) -> str:
     return padded.decode("ascii").strip(" ")
 
 
+@lru_cache(maxsize=4096)
 def _number(text: str) -> float:
     value = float(text) if "_" not in text else math.nan
     if not math.isfinite(value):

@@ -31,7 +31,7 @@ from hcc_tace_data.loaders.geometry import (
     make_affine,
     slice_axes,
 )
-from hcc_tace_data.loaders.pixels import read_slice
+from hcc_tace_data.loaders.pixels import read_slices
 
 __all__ = ["CTVolume", "read_ct"]
 
@@ -255,8 +255,7 @@ def _assemble(
         if row["pixel_offset"] >= 0 and row["pixel_length"] < shape[1] * shape[2] * row["bits_allocated"] // 8:
             raise DicomReadError(f"{row['path']} claims {shape[1:]} pixels but holds {row['pixel_length']} bytes.")
     array = np.empty(shape, dtype=dtype) if out is None else out
-    for row, plane in zip(rows, array, strict=True):
-        read_slice(row, plane)
+    read_slices(rows, array)
     spacing = (step or smallest, float(rows[0]["spacing_row"]), float(rows[0]["spacing_column"]))
     if sheared:
         _straighten(array, drift(position, normal) @ np.stack([down, across], axis=1), spacing[1:])
