@@ -29,10 +29,15 @@ def full_patient(root: Path | None, patient: str) -> Iterator[Path]:
 
 
 def time_in_turn(tasks: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Return seconds of each task and repeat; tasks take turns, so that a drift of the machine hits all alike."""
+    """Return seconds of each task and repeat.
+
+    Tasks take turns, so that a drift of the machine hits all alike; each runs once untimed before it is timed, so that
+    none pays for the memory and the caches that the one before it left.
+    """
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
         for name, task in tasks.items():
+            task()
             start = time.perf_counter()
             task()
             times[name].append(time.perf_counter() - start)

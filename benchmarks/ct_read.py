@@ -1,6 +1,6 @@
 """CT series to float32 HU volume against peers on the same files, in one process: equality first, then time.
 
-    python benchmarks/ct_read.py [--repeats 7] [--json FILE]
+    python benchmarks/ct_read.py [--repeats 9] [--root FOLDER] [--json FILE]
 
 Reads the longest single-volume series of a `full` phantom patient, warm. Peers that are not installed are left out, by
 name.
@@ -9,16 +9,14 @@ name.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import tempfile
-import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from common import full_patient, report, time_in_turn
 
-from hcc_tace_data import make_phantom, open_collection
+from hcc_tace_data import open_collection
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.phase_split import split_series
 
@@ -66,56 +64,84 @@ def by_highdicom(paths: list[str]) -> np.ndarray:
     return hd.get_volume_from_series([pydicom.dcmread(path) for path in paths], dtype=np.float32).array
 
 
+def by_dicomsdl_plain(paths: list[str]) -> np.ndarray:
+    """dicomsdl as its own rescale does it."""
+    import dicomsdl
+
+    slices = [dicomsdl.open(path) for path in paths]
+    slices.sort(key=lambda ds: ds.ImagePositionPatient[2])
+    return np.stack([ds.pixelData() for ds in slices])
+
+
+def by_monai(paths: list[str]) -> np.ndarray:
+    """MONAI's reader on the folder of the series."""
+    from monai.data import ITKReader
+
+    reader = ITKReader()
+    array, _ = reader.get_data(reader.read(str(Path(paths[0]).parent)))
+    return np.ascontiguousarray(array.transpose(2, 1, 0).astype(np.float32))
+
+
 def by_us(paths: list[str]) -> np.ndarray:
     """This package."""
     return read_ct(paths, dtype="float32").array
 
 
+US = "hcc-tace-data"
 READERS: dict[str, Reader] = {
-    "hcc-tace-data": by_us,
-    "dicomsdl": by_dicomsdl,
+    US: by_us,
+    "dicomsdl, rescaled by hand": by_dicomsdl,
+    "dicomsdl": by_dicomsdl_plain,
     "SimpleITK": by_simpleitk,
     "pydicom": by_pydicom,
     "highdicom": by_highdicom,
+    "MONAI (ITK)": by_monai,
 }
+
+
+def compare(paths: list[str]) -> list[str]:
+    """Return the readers that are here; end the run if one of them reads other values."""
+    ours, here = by_us(paths), []
+    for name, reader in READERS.items():
+        try:
+            volume = reader(paths)
+        except ImportError as error:
+            print(f"  {name} is not installed: {error}")
+            continue
+        # highdicom and MONAI run the slices the other way along the normal, or mirror in the plane
+        turned = (volume, volume[::-1])
+        if not any(np.array_equal(one, ours) for one in turned):
+            raise SystemExit(f"{name} reads other values")
+        here.append(name)
+    return here
+
+
+def peak_memory(paths: list[str]) -> float:
+    """Return the most memory that reading takes, over the size of its result."""
+    tracemalloc.start()
+    size = by_us(paths).nbytes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / size
 
 
 def main() -> None:
     """Compare, then time, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--patient", default="HCC_009")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--patient", default="HCC_008")
+    parser.add_argument("--root", type=Path, help="keep the phantom here, or take the one that is here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = make_phantom(Path(folder) / "full", patients=[options.patient], size="full", workers=1)
+    with full_patient(options.root, options.patient) as root:
         ct = open_collection(root).instances.query("modality == 'CT'")
         parts = [split_series(rows) for _, rows in ct.groupby("series_uid")]
         longest = max((part[0] for part in parts if len(part) == 1), key=len)
         paths = [str(root / path) for path in longest["path"]]
-        volumes, times, missing = {}, {}, []
-        for name, reader in READERS.items():
-            try:
-                volumes[name] = reader(paths)
-            except ImportError:
-                missing.append(name)
-        ours = volumes["hcc-tace-data"]
-        for name, volume in volumes.items():
-            # highdicom runs its slices the other way along the normal
-            same = np.array_equal(volume, ours) or np.array_equal(volume[::-1], ours)
-            if not same:
-                raise SystemExit(f"{name} reads other values")
-        for _ in range(options.repeats):  # in turn, so that a drift of the machine hits all alike
-            for name in volumes:
-                start = time.perf_counter()
-                READERS[name](paths)
-                times.setdefault(name, []).append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{ours.shape} float32, equal in all readers; not installed: {', '.join(missing) or 'none'}")
-    for name, seconds in medians.items():
-        print(f"{name:<14} {1000 * seconds:8.1f} ms   {seconds / medians['hcc-tace-data']:5.1f} x ours")
-    if options.json:
-        options.json.write_text(json.dumps({"shape": ours.shape, "median_s": medians, "equal": True}, indent=2))
+        here = compare(paths)
+        times = time_in_turn({name: lambda n=name: READERS[n](paths) for name in here}, options.repeats)
+        memory = round(peak_memory(paths), 3)
+    report(f"{len(paths)} slices to float32, equal in all", times, US, options.json, peak_memory_over_result=memory)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from collections.abc import Container
 from typing import NamedTuple
 
 __all__ = [
-    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "UnusualFile", "element_at",
-    "end_of_sequence", "spans", "transfer_syntax", "walk",
+    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "UnusualFile",
+    "element_at", "end_of_sequence", "spans", "transfer_syntax", "walk",
 ]  # fmt: skip
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -227,8 +227,17 @@ class Span(NamedTuple):
     end: int
 
 
-def spans(data: bytes) -> tuple[bool, dict[int, Span]]:
-    """Find the top-level elements of a whole file, its pixel data being the last that is looked for.
+def spans(data: bytes, *, begin: int = 0, until: int = _PIXELS) -> tuple[bool, dict[int, Span]]:
+    """Find top-level elements of a whole file, up to and with its pixel data.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    begin : int
+        Where to begin: the first byte of an element, or 0 for the start of the data set.
+    until : int
+        The tag after which to stop. If that is a sequence of undefined length its end is given as -1, not looked for.
 
     Returns
     -------
@@ -242,10 +251,11 @@ def spans(data: bytes) -> tuple[bool, dict[int, Span]]:
     UnusualFile, CutShort
         See there; also for pixel data that are not native.
     """
-    syntax, position = transfer_syntax(data)
+    syntax, first = transfer_syntax(data)
     if syntax not in (_EXPLICIT, _IMPLICIT):
         raise UnusualFile(f"transfer syntax {syntax}")
     explicit, size, last = syntax == _EXPLICIT, len(data), 0
+    position = begin or first
     found: dict[int, Span] = {}
     while position < size:
         tag, vr, length, value = element_at(data, position, explicit)
@@ -255,13 +265,13 @@ def spans(data: bytes) -> tuple[bool, dict[int, Span]]:
         if length == UNDEFINED:
             if tag == _PIXELS or vr not in (b"SQ", b""):
                 raise UnusualFile("undefined length outside a sequence")
-            end = end_of_sequence(data, value, explicit)
+            end = -1 if tag == until else end_of_sequence(data, value, explicit)
         else:
             end = value + length
         if end > size:
             raise CutShort
         found[tag] = Span(position, value, end)
-        if tag == _PIXELS:
+        if tag in (until, _PIXELS):
             break
         position = end
     return explicit, found

@@ -129,25 +129,20 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
 
 def _scanned(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
     """Read by walking the bytes; :class:`UnusualFile` where the walk does not vouch for them."""
-    explicit, found = spans(data)
+    explicit, found = spans(data, until=_PER_FRAME)
     if _PER_FRAME not in found:
         raise UnusualFile("no per-frame groups")
     wanted = _HEADER | {_REFERENCED} if cited else _HEADER
     header = _parse([data[span.begin : span.end] for tag, span in found.items() if tag in wanted], explicit)
     _check(header, path)
     span = found[_PER_FRAME]
-    shared = _shared(header)
-    try:
-        frames = scan_frames(data, span.value, span.end, explicit=explicit, shared=shared, cited=cited)
-    except (ValueError, TypeError) as error:
-        raise UnusualFile(str(error)) from error
-    raw = None
-    if pixels:
-        if _PIXELS not in found:
-            raise DicomReadError(f"{path} has no pixel data.")
-        place = found[_PIXELS]
-        raw = _native(path, header, memoryview(data)[place.value : place.end], "<")
-    return _seg_file(path, header, frames, raw)
+    frames, end = scan_frames(data, span.value, span.end, explicit=explicit, shared=_shared(header), cited=cited)
+    if not pixels:
+        return _seg_file(path, header, frames, None)
+    place = spans(data, begin=end)[1].get(_PIXELS)
+    if place is None:
+        raise DicomReadError(f"{path} has no pixel data.")
+    return _seg_file(path, header, frames, _native(path, header, memoryview(data)[place.value : place.end], "<"))
 
 
 def _parse(parts: list[bytes], explicit: bool) -> Dataset:

@@ -71,7 +71,7 @@ class FrameTable:
 
 def scan_frames(
     data: bytes, start: int, end: int, *, explicit: bool, shared: Dataset | None, cited: bool
-) -> FrameTable:
+) -> tuple[FrameTable, int]:
     """Read the items of PerFrameFunctionalGroupsSequence from bytes.
 
     Parameters
@@ -79,13 +79,19 @@ def scan_frames(
     data : bytes
         The whole file, little endian.
     start, end : int
-        Where the value of the sequence begins and ends (its delimiter included, if it has one).
+        Where the value of the sequence begins and ends; -1 if a delimiter ends it.
     explicit : bool
         Whether elements carry their VR.
     shared : pydicom.Dataset, optional
         The item of SharedFunctionalGroupsSequence.
     cited : bool
         Whether to collect what the frames cite; it costs as much as all the rest.
+
+    Returns
+    -------
+    table : FrameTable
+    end : int
+        The first byte after the sequence.
 
     Raises
     ------
@@ -95,21 +101,23 @@ def scan_frames(
     frames: list[Raw] = []
     uids: Counter[str] = Counter()
     ends = SequenceEnds(data, explicit)
-    at = start
-    while at < end:
+    at, limit = start, len(data) if end < 0 else end
+    while at < limit:
         tag, _, length, value = element_at(data, at, explicit)
-        if tag == SEQUENCE_END:
-            if value != end:
-                raise UnusualFile("a delimiter inside the per-frame groups")
-            break
+        if tag == SEQUENCE_END and end < 0 and not length:
+            return _table(frames, shared, uids), value
         if tag != ITEM:
             raise UnusualFile("not an item")
-        at, found = _frame(data, value, length, end, explicit, uids if cited else None, ends)
+        at, found = _frame(data, value, length, limit, explicit, uids if cited else None, ends)
         frames.append(found)
-    return _table(frames, shared, uids)
+    if at != end:
+        raise UnusualFile("per-frame groups without their end")
+    return _table(frames, shared, uids), at
 
 
-def _frame(data: bytes, at: int, length: int, limit: int, explicit: bool, uids: Counter[str] | None) -> tuple[int, Raw]:
+def _frame(
+    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: Counter[str] | None, ends: SequenceEnds
+) -> tuple[int, Raw]:
     """Read one frame's item; return where the next begins, and what was found."""
     end = limit if length == UNDEFINED else at + length
     if end > limit:
@@ -180,7 +188,10 @@ def _cite(data: bytes, at: int, end: int, explicit: bool, uids: Counter[str]) ->
 
 def _table(frames: list[Raw], shared: Dataset | None, uids: Counter[str]) -> FrameTable:
     """Turn raw values into columns, the shared group's where the frames have none."""
-    defaults = _of_group(shared)
+    try:
+        defaults = _of_group(shared)
+    except (TypeError, ValueError) as error:
+        raise UnusualFile("shared functional groups that are none") from error
     columns = {}
     for tag, default in zip((_POSITION, _ORIENTATION, _SPACING), defaults[:3], strict=True):
         known: dict[bytes | None, tuple[float, ...]] = {None: default}
