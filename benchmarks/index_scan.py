@@ -17,7 +17,7 @@ from typing import Any
 import pydicom
 from common import full_patient, report, time_in_turn
 
-from hcc_tace_data.headers import read_header
+from hcc_tace_data.headers import HeaderReader
 from hcc_tace_data.index import scan_files
 
 US = "hcc-tace-data"
@@ -29,13 +29,20 @@ Rows = list[tuple[str, ...]]
 
 def by_us(paths: list[str]) -> Rows:
     """This package: all columns of the instance table."""
-    rows = [read_header(path) for path in paths]
+    reader = HeaderReader()
+    rows = [reader.read(path) for path in paths]
     return [_texts(row[name] for name in _OURS) for row in rows]
 
 
-def by_pydicom(paths: list[str]) -> Rows:
-    """pydicom, these tags alone."""
+def by_pydicom_tags(paths: list[str]) -> Rows:
+    """pydicom, told to keep these tags alone."""
     read = [pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS)) for path in paths]
+    return [_texts(data.get(tag) for tag in TAGS) for data in read]
+
+
+def by_pydicom(paths: list[str]) -> Rows:
+    """pydicom, the whole header."""
+    read = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     return [_texts(data.get(tag) for tag in TAGS) for data in read]
 
 
@@ -81,6 +88,7 @@ PEERS: dict[str, Callable[[list[str]], Any]] = {
     "fastdicom": by_fastdicom,
     "dicomsdl": by_dicomsdl,
     "pydicom": by_pydicom,
+    "pydicom, these tags": by_pydicom_tags,
     "GDCM scanner": by_gdcm,
 }
 

@@ -11,8 +11,8 @@ from collections.abc import Container
 from typing import NamedTuple
 
 __all__ = [
-    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "UnusualFile",
-    "element_at", "end_of_sequence", "spans", "transfer_syntax", "walk",
+    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "Trace",
+    "UnusualFile", "element_at", "end_of_sequence", "spans", "transfer_syntax", "walk",
 ]  # fmt: skip
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -42,7 +42,25 @@ class NeedMore(Exception):
     """The buffer ends before the header does; `args[0]` bytes are needed."""
 
 
-def transfer_syntax(data: bytes) -> tuple[str, int]:
+class Trace:
+    """Where a walk found values; all bytes outside them are structure, on which alone the walk's way depends.
+
+    Attributes
+    ----------
+    values : list of (int, int)
+        First byte of each value, and the byte after it, in order; also inside sequences that were entered.
+    places : dict of int to (int, int)
+        The same by tag, for top-level elements.
+    """
+
+    __slots__ = ("places", "values")
+
+    def __init__(self) -> None:
+        self.values: list[tuple[int, int]] = []
+        self.places: dict[int, tuple[int, int]] = {}
+
+
+def transfer_syntax(data: bytes, trace: Trace | None = None) -> tuple[str, int]:
     """Return the transfer syntax UID and where the data set starts.
 
     Parameters
@@ -69,12 +87,17 @@ def transfer_syntax(data: bytes) -> tuple[str, int]:
         last, position = element, start + length
         if position > len(data):
             raise NeedMore(position)
-        if element == 0x10:
+        if element != 0x10:
+            if trace is not None:
+                trace.values.append((start, position))
+        else:  # what it says decides how the rest is walked: it stays part of the structure
             uid = data[start:position].rstrip(b"\0 ").decode("ascii", "replace")
     return uid, position
 
 
-def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int, tuple[bytes, bytes]], int, int, bytes]:
+def walk(
+    data: bytes, size: int, wanted: Container[int], trace: Trace | None = None
+) -> tuple[str, dict[int, tuple[bytes, bytes]], int, int, bytes]:
     """Collect the raw values of `wanted` top-level elements, up to the pixel data.
 
     Parameters
@@ -85,6 +108,8 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
         Size of the whole file in bytes.
     wanted : container of int
         Tags as ``group << 16 | element``.
+    trace : Trace, optional
+        Filled with where values lie.
 
     Returns
     -------
@@ -102,7 +127,7 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
     UnusualFile, CutShort, NeedMore
         See there.
     """
-    syntax, position = transfer_syntax(data)
+    syntax, position = transfer_syntax(data, trace)
     explicit = syntax in (_EXPLICIT, _RLE) or syntax.startswith(_ENCAPSULATED)
     if not explicit and syntax != _IMPLICIT:
         raise UnusualFile(f"transfer syntax {syntax}")
@@ -143,7 +168,7 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
         if length == UNDEFINED:
             if explicit and vr != b"SQ":
                 raise UnusualFile("undefined length outside a sequence")
-            position = _skip_sequence(data, start, size, explicit, 0)
+            position = _skip_sequence(data, start, size, explicit, 0, None if trace is None else trace.values)
             continue
         if length & 1:
             raise UnusualFile("odd length")
@@ -154,6 +179,9 @@ def walk(data: bytes, size: int, wanted: Container[int]) -> tuple[str, dict[int,
             if position > end:
                 raise NeedMore(position)
             values[tag] = vr, data[start:position]
+        if trace is not None:
+            trace.values.append((start, position))
+            trace.places[tag] = start, position
 
 
 def _more(needed: int, end: int, size: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.files import atomic_path
-from hcc_tace_data.headers import COLUMNS, FLOATS, INTEGERS, read_header
+from hcc_tace_data.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
 from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.roots import resolve_root
 
@@ -144,9 +144,10 @@ def _ignored(name: str) -> bool:
 def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], list[Failure]]:
     rows: list[tuple[Any, ...]] = []
     bad: list[Failure] = []
+    reader = HeaderReader()
     for name in names:
         try:
-            row = read_header(f"{root}/{name}", name)
+            row = reader.read(f"{root}/{name}", name)
         except DicomReadError as error:
             bad.append((name, str(error).replace(f"{root}/", "")))
         except OSError as error:

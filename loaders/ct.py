@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from hcc_tace_data.errors import (
     TiltError,
     UsageError,
 )
-from hcc_tace_data.headers import read_header
+from hcc_tace_data.headers import HeaderReader
 from hcc_tace_data.index import scan_files
 from hcc_tace_data.loaders.geometry import (
     POSITION_TOLERANCE,
@@ -124,15 +125,16 @@ def read_ct(
 
 
 def _headers(source: Any) -> Rows:
+    reader = HeaderReader()
     if isinstance(source, Series):
-        return [read_header(str(path)) for path in source.paths]
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        return [reader.read(str(path)) for path in source.paths]
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         files, failures = scan_files(Path(source))
         if failures:
             raise DicomReadError(f"{source}: {failures[0][0]}: {failures[0][1]}. Read a list of files instead.")
-        return [read_header(str(Path(source) / name)) for name in sorted(files)]
-    paths: Iterable[Any] = [source] if isinstance(source, (str, Path)) else source
-    return [read_header(str(path)) for path in paths]
+        return [reader.read(str(Path(source) / name)) for name in sorted(files)]
+    paths: Iterable[Any] = [source] if isinstance(source, (str, os.PathLike)) else source
+    return [reader.read(os.fspath(path)) for path in paths]
 
 
 def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
