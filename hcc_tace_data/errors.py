@@ -9,6 +9,7 @@ The tree (each child also inherits the builtin a caller would expect)::
     ├── UsageError (ValueError)               an argument makes no sense
     ├── DependencyError (ImportError)         an optional library is not installed
     ├── DicomReadError (ValueError)           a file is not DICOM, is cut short or cannot be decoded
+    │   └── NotDicomError                     a file of another kind
     ├── GeometryError (ValueError)            positions and orientations do not make a volume
     │   ├── NotAVolumeError                   nothing here can be stacked, or two things are mixed
     │   ├── GapError                          a slice is missing, or the spacing is uneven
@@ -29,7 +30,7 @@ A message says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 __all__ = [
     "BaselineError",
@@ -87,6 +88,10 @@ class DicomReadError(HccTaceError, ValueError):
     """A file is not DICOM, is cut short, or its pixels cannot be decoded."""
 
 
+class NotDicomError(DicomReadError):
+    """A file that has no DICOM prefix."""
+
+
 class GeometryError(HccTaceError, ValueError):
     """Positions and orientations do not make what was asked for.
 
@@ -98,7 +103,7 @@ class GeometryError(HccTaceError, ValueError):
         The positions in question, in mm along the slice normal.
     """
 
-    def __init__(self, message: str, *, positions: Sequence[float] = ()) -> None:
+    def __init__(self, message: str, *, positions: Iterable[float] = ()) -> None:
         super().__init__(message)
         self.positions: tuple[float, ...] = tuple(float(p) for p in positions)
 

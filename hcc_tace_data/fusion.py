@@ -222,7 +222,7 @@ def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None
 
 def _patterns(
     masks: list[npt.NDArray[np.bool_]],
-) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """Return each voxel's pattern, the patterns' votes (P, R), and how often each occurs."""
     readers = len(masks)
     if readers <= _CODED_READERS:
@@ -238,8 +238,9 @@ def _patterns(
         return place[flat], votes[used].astype(bool), counted[used].astype(float)
     rows = np.stack([mask.ravel() for mask in masks], axis=1)
     distinct, inverse, counted = np.unique(np.packbits(rows, axis=1), axis=0, return_inverse=True, return_counts=True)
-    votes = np.unpackbits(distinct, axis=1, count=readers).astype(bool)
-    return inverse.reshape(-1), votes, counted.astype(float)
+    split_up = np.unpackbits(distinct, axis=1, count=readers).astype(np.bool_)
+    patterns: npt.NDArray[np.int64] = np.asarray(inverse, dtype=np.int64).reshape(-1)
+    return patterns, split_up, counted.astype(np.float64)
 
 
 def _expect_and_maximise(

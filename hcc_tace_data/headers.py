@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from hcc_tace_data.elements import CutShort, NeedMore, UnusualFile, walk
-from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.errors import DicomReadError, NotDicomError
 from hcc_tace_data.header_structure import HeaderStructure
 
 __all__ = ["COLUMNS", "FLOATS", "INTEGERS", "TEXTS", "HeaderReader", "read_header"]
@@ -136,7 +136,7 @@ class HeaderReader:
                 raise DicomReadError(f"{path} is empty (0 bytes); fetch it again.")
             data = os.read(handle, min(_FIRST_READ, size))
             if data[128:132] != b"DICM":
-                raise DicomReadError(f"{path} is not a DICOM file (no DICM prefix).")
+                raise NotDicomError(f"{path} is not a DICOM file (no DICM prefix).")
             row = self._recognised(data, size) or self._walked(handle, data, size)
         except (UnusualFile, ValueError, UnicodeDecodeError) as unusual:
             if isinstance(unusual, DicomReadError):

@@ -48,9 +48,10 @@ def patients_of(split: str, fold: int = 0) -> list[str]:
         raise UsageError(f"split is {split!r}; use {', '.join(map(repr, _SPLITS))}.")
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < FOLDS:
         raise UsageError(f"fold is {fold!r}; use a whole number from 0 to {FOLDS - 1}.")
-    wanted = {
-        "test": lambda own: own is None,
-        "validation": lambda own: own == fold,
-        "train": lambda own: own is not None and own != fold,
-    }[split]
-    return sorted(patient for patient, own in split_table().items() if wanted(own))
+    return sorted(patient for patient, own in split_table().items() if _part(own, fold) == split)
+
+
+def _part(own: int | None, fold: int) -> str:
+    if own is None:
+        return "test"
+    return "validation" if own == fold else "train"

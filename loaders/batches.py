@@ -104,7 +104,9 @@ class BatchIterator:
         self.pin_memory, self.dtype = pin_memory, dtype
         self.epoch, self.position = 0, 0
         self._case = np.repeat(np.arange(len(cases)), [last - first for first, last in ranges]).astype(np.int64)
-        self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0)]).astype(np.int64)
+        self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0, dtype=np.int64)]).astype(
+            np.int64
+        )
         self._maps: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
         self._lock = threading.Lock()
 

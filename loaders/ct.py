@@ -19,6 +19,7 @@ from hcc_tace_data.errors import (
     DuplicatePositionError,
     GapError,
     NotAVolumeError,
+    NotDicomError,
     TiltError,
     UsageError,
 )
@@ -43,7 +44,7 @@ _MAX_FILL = 8
 Rows = list[dict[str, Any]]
 
 
-class CTVolume(highdicom.Volume):  # type: ignore[misc]  # highdicom is untyped here
+class CTVolume(highdicom.Volume):
     """A volume of HU with a note of how it was made; what highdicom derives from it does not keep the note.
 
     Attributes
@@ -113,7 +114,9 @@ def read_ct(
     ):
         if value not in allowed:
             raise UsageError(f"{name}={value!r}: choose one of {', '.join(allowed)}.")
-    rows, left_out = _select(_headers(source))
+    headers, foreign = _headers(source)
+    rows, left_out = _select(headers)
+    left_out = foreign | left_out
     for path, reason in left_out.items():
         logger.info("%s left out: %s", path, reason)
     groups = _groups(rows, split=on_duplicate == "split")
@@ -124,17 +127,26 @@ def read_ct(
     return _assemble(groups[0], left_out, dtype, on_gap, on_tilt, out)
 
 
-def _headers(source: Any) -> Rows:
+def _headers(source: Any) -> tuple[Rows, dict[str, str]]:
+    """Read the headers; in a folder, files of another kind are left out, as nobody named them."""
     reader = HeaderReader()
     if isinstance(source, Series):
-        return [reader.read(str(path)) for path in source.paths]
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        files, failures = scan_files(Path(source))
-        if failures:
-            raise DicomReadError(f"{source}: {failures[0][0]}: {failures[0][1]}. Read a list of files instead.")
-        return [reader.read(str(Path(source) / name)) for name in sorted(files)]
-    paths: Iterable[Any] = [source] if isinstance(source, (str, os.PathLike)) else source
-    return [reader.read(os.fspath(path)) for path in paths]
+        return [reader.read(str(path)) for path in source.paths], {}
+    if not (isinstance(source, (str, os.PathLike)) and Path(source).is_dir()):
+        paths: Iterable[Any] = [source] if isinstance(source, (str, os.PathLike)) else source
+        return [reader.read(os.fspath(path)) for path in paths], {}
+    files, failures = scan_files(Path(source))
+    if failures:
+        raise DicomReadError(f"{source}: {failures[0][0]}: {failures[0][1]}. Read a list of files instead.")
+    rows: Rows = []
+    left_out: dict[str, str] = {}
+    for name in sorted(files):
+        path = str(Path(source) / name)
+        try:
+            rows.append(reader.read(path))
+        except NotDicomError:
+            left_out[path] = "not a DICOM file"
+    return rows, left_out
 
 
 def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
@@ -169,6 +181,11 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
     if len(series) > 1:
         names = ", ".join(f"{uid} ({count} files)" for uid, count in series.items())
         raise NotAVolumeError(f"These are {len(series)} series, not one: {names}. Read each alone.")
+    patients = {(row["patient_id"], row["study_uid"]) for row in kept}
+    if len(patients) > 1:
+        raise NotAVolumeError(
+            f"Series {kept[0]['series_uid']} holds slices of {len(patients)} patients or studies; sort them out first."
+        )
     sizes = Counter((row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) for row in kept)
     (common, count), *others = sizes.most_common()
     if others and others[0][1] == count:

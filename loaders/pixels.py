@@ -71,16 +71,20 @@ def _read_native(row: Row, target: npt.NDArray[Any]) -> None:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         if hasattr(os, "preadv"):
-            got = os.preadv(handle, [memoryview(target).cast("B")], row["pixel_offset"])
+            got = os.preadv(handle, [_bytes_of(target)], row["pixel_offset"])
         else:  # Windows
             os.lseek(handle, row["pixel_offset"], os.SEEK_SET)
             part = os.read(handle, need)
             got = len(part)
-            memoryview(target).cast("B")[:got] = part
+            _bytes_of(target)[:got] = part
     finally:
         os.close(handle)
     if got != need:
         raise DicomReadError(f"{path} is cut short: {got} of {need} bytes of pixels; fetch it again.")
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    return memoryview(array.view(np.uint8).reshape(-1))  # type: ignore[arg-type]  # numpy 1.26 types it no buffer
 
 
 def _rescale(row: Row, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
@@ -140,4 +144,4 @@ def _decode(row: Row, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         raise DicomReadError(f"The pixels of {path} cannot be decoded: {type(error).__name__}: {error}") from error
     if stored.shape != shape or stored.dtype.kind not in "iu":
         raise DicomReadError(f"{path} decodes to {stored.shape} {stored.dtype}, not to {shape} whole numbers.")
-    return stored
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)

@@ -35,14 +35,15 @@ class _Painting:
 
     segment: int
     axes: tuple[int, int, int]
-    slice: int
+    place: int
     rectangle: tuple[slice, slice]
     pixels: npt.NDArray[Any]
 
     def view(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the part of a volume on the grid that it covers."""
         turned = volume if self.axes == (0, 1, 2) else volume.transpose(self.axes)
-        return turned[self.slice][self.rectangle]
+        part: npt.NDArray[Any] = turned[self.place][self.rectangle]
+        return part
 
 
 @dataclass(frozen=True, kw_only=True)

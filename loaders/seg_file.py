@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hcc_tace_data.elements import CutShort, NeedMore, UnusualFile, spans
-from hcc_tace_data.errors import DicomReadError, SegmentationError
+from hcc_tace_data.errors import DicomReadError, NotDicomError, SegmentationError
 from hcc_tace_data.loaders.seg_bits import DenseFrames, PackedFrames
 from hcc_tace_data.loaders.seg_frames import FrameTable, frames_from_groups, scan_frames
 
@@ -117,7 +117,7 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
     path = Path(file)
     data = path.read_bytes()
     if data[128:132] != b"DICM":
-        raise DicomReadError(f"{path} is not a DICOM file.")
+        raise NotDicomError(f"{path} is not a DICOM file.")
     try:
         return _scanned(path, data, pixels, cited)
     except (UnusualFile, NeedMore) as unusual:
@@ -203,7 +203,7 @@ def _size(path: Path, header: Dataset) -> tuple[int, int, int]:
     return count, rows, columns
 
 
-def _native(path: Path, header: Dataset, data: memoryview, order: str) -> PackedFrames | DenseFrames:
+def _native(path: Path, header: Dataset, data: memoryview, order: Literal["<", ">"]) -> PackedFrames | DenseFrames:
     count, rows, columns = _size(path, header)
     bits = int(header.get("BitsAllocated") or 0)
     if bits not in (1, 8, 16):

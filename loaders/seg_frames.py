@@ -35,8 +35,13 @@ __all__ = ["FrameTable", "frames_from_groups", "scan_frames"]
 
 _DERIVATION, _SOURCE, _SOP_UID = 0x00089124, 0x00082112, 0x00081155
 _POSITION, _ORIENTATION, _SPACING, _SEGMENT = 0x00209113, 0x00209116, 0x00289110, 0x0062000A
-#: Sequence of the frame -> the element in its first item that is read.
-_INNER = {_POSITION: 0x00200032, _ORIENTATION: 0x00200037, _SPACING: 0x00280030, _SEGMENT: 0x0062000B}
+#: Sequence of the frame -> the element in its first item that is read, and its VR.
+_INNER = {
+    _POSITION: (0x00200032, b"DS"),
+    _ORIENTATION: (0x00200037, b"DS"),
+    _SPACING: (0x00280030, b"DS"),
+    _SEGMENT: (0x0062000B, b"US"),
+}
 
 Raw = dict[int, bytes]
 
@@ -125,7 +130,7 @@ def _frame(
     found: Raw = {}
     last = 0
     while at < end:
-        tag, _, size, value = element_at(data, at, explicit)
+        tag, vr, size, value = element_at(data, at, explicit)
         if tag == ITEM_END and length == UNDEFINED:
             return value, found
         if tag <= last or tag >> 16 == 0xFFFE:
@@ -136,54 +141,84 @@ def _frame(
             raise UnusualFile("an element reaches past its item")
         inner = _INNER.get(tag)
         if inner is not None:
+            _check_vr(vr, b"SQ")
             found[tag] = _first_value(data, value, at, inner, explicit)
         elif tag == _DERIVATION and uids is not None:
-            _cite(data, value, at, explicit, uids)
+            _check_vr(vr, b"SQ")
+            _cite(data, value, at, explicit, uids, inside_source=False)
     if length == UNDEFINED or at != end:
         raise UnusualFile("an item without its end")
     return at, found
 
 
-def _first_value(data: bytes, at: int, end: int, wanted: int, explicit: bool) -> bytes:
-    """Return the value of `wanted` in the first item between `at` and `end`."""
-    tag, _, _, at = element_at(data, at, explicit)
-    if tag != ITEM:
+def _check_vr(found: bytes, expected: bytes) -> None:
+    if found not in (b"", expected):
+        raise UnusualFile("another VR than the dictionary's")
+
+
+def _first_value(data: bytes, at: int, end: int, wanted: tuple[int, bytes], explicit: bool) -> bytes:
+    """Return the value of the `wanted` tag and VR in the first item between `at` and `end`."""
+    tag, _, length, at = element_at(data, at, explicit)
+    if tag != ITEM or (length != UNDEFINED and at + length > end):
         raise UnusualFile("a sequence without item")
+    end = end if length == UNDEFINED else at + length
     while at < end:
-        tag, _, size, value = element_at(data, at, explicit)
+        tag, vr, size, value = element_at(data, at, explicit)
+        if tag > wanted[0]:  # also the delimiters, whose group is the highest there is
+            break
         if size == UNDEFINED:
-            if tag == wanted:
+            if tag == wanted[0]:
                 break
             at = end_of_sequence(data, value, explicit)
             continue
         at = value + size
-        if tag == wanted:
+        if tag == wanted[0]:
             if at > end:
                 break
+            _check_vr(vr, wanted[1])
             return data[value:at]
-        if tag > wanted:  # also the delimiters, whose group is the highest there is
-            break
     raise UnusualFile("a functional group without its element")
 
 
-def _cite(data: bytes, at: int, end: int, explicit: bool, uids: Counter[str]) -> None:
-    """Count the SOP Instance UIDs in DerivationImageSequence > SourceImageSequence."""
-    inside_source = 0
+def _cite(data: bytes, at: int, end: int, explicit: bool, uids: Counter[str], *, inside_source: bool) -> None:
+    """Count the SOP Instance UIDs in DerivationImageSequence > SourceImageSequence, whose items begin at `at`."""
     while at < end:
-        tag, _, size, value = element_at(data, at, explicit)
-        if tag in (ITEM, ITEM_END, SEQUENCE_END):
-            at = value
-        elif tag == _SOURCE:
-            inside_source = end_of_sequence(data, value, explicit) if size == UNDEFINED else value + size
-            at = value
-        elif size == UNDEFINED:
-            at = end_of_sequence(data, value, explicit)
-        else:
-            if tag == _SOP_UID and at < inside_source:
-                uids[data[value : value + size].rstrip(b"\0 ").decode("ascii")] += 1
-            at = value + size
+        tag, _, length, at = element_at(data, at, explicit)
+        if tag == SEQUENCE_END and not length:
+            break
+        if tag != ITEM:
+            raise UnusualFile("not an item")
+        at = _cite_item(data, at, length, end, explicit, uids, inside_source=inside_source)
     if at != end:
         raise UnusualFile("a derivation that does not end where it says")
+
+
+def _cite_item(
+    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: Counter[str], *, inside_source: bool
+) -> int:
+    end, last = limit if length == UNDEFINED else at + length, 0
+    while at < end:
+        tag, vr, size, value = element_at(data, at, explicit)
+        if tag == ITEM_END and length == UNDEFINED:
+            return value
+        if tag <= last or tag >> 16 == 0xFFFE:
+            raise UnusualFile("elements out of order")
+        last = tag
+        at = end_of_sequence(data, value, explicit) if size == UNDEFINED else value + size
+        if at > end:
+            raise UnusualFile("an element reaches past its item")
+        if tag == _SOURCE and not inside_source:
+            _check_vr(vr, b"SQ")
+            _cite(data, value, at, explicit, uids, inside_source=True)
+        elif tag == _SOP_UID and inside_source:
+            _check_vr(vr, b"UI")
+            raw = data[value:at].rstrip(b"\0 ")
+            if not raw.replace(b".", b"").isdigit():
+                raise UnusualFile("a UID that is none")
+            uids[raw.decode()] += 1
+    if length == UNDEFINED or at != end:
+        raise UnusualFile("an item without its end")
+    return at
 
 
 def _table(frames: list[Raw], shared: Dataset | None, uids: Counter[str]) -> FrameTable:

@@ -61,13 +61,13 @@ def place_frames(
     list of Placement or None
         None for a frame that lies on no plane of the grid.
     """
-    inverse = np.linalg.inv(affine)
+    inverse = np.asarray(np.linalg.inv(affine), dtype=np.float64)
     origins = frames.positions @ inverse[:3, :3].T + inverse[:3, 3]
     nearest = np.rint(origins)
     on_grid = np.abs(origins - nearest).max(axis=1) <= GRID_TOLERANCE
     directions: dict[bytes, tuple[tuple[int, int, int], tuple[bool, bool]] | None] = {}
     result: list[Placement | None] = []
-    turns = np.hstack([frames.orientations, frames.spacings])
+    turns: list[npt.NDArray[np.float64]] = list(np.concatenate([frames.orientations, frames.spacings], axis=1))
     whole = nearest.astype(np.int64).tolist()
     for turn, index, fits in zip(turns, whole, on_grid.tolist(), strict=True):
         key = turn.tobytes()

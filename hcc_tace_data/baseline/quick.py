@@ -95,7 +95,8 @@ def train_quickly(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(seed)
     loader = DataLoader(scaled, batch_size=batch_size, shuffle=True, generator=generator)  # type: ignore[arg-type, var-annotated]
-    start, losses, steps = time.monotonic(), [], 0
+    losses: list[float] = []
+    start, steps = time.monotonic(), 0
     while not losses or time.monotonic() - start < seconds:
         epoch = []
         model.train()
@@ -106,7 +107,7 @@ def train_quickly(
             optimizer.zero_grad()
             logits = model(image)
             loss = soft_dice_loss(logits, label) + torch.nn.functional.cross_entropy(logits, label)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             optimizer.step()
             epoch.append(float(loss.detach()))
             steps += 1
@@ -123,6 +124,6 @@ def predict_volume(model: UNet2d, image: Tensor, *, batch_size: int = 8) -> npt.
     """Return class numbers (D, H, W) for `image` (C, D, H, W) in HU, slice by slice."""
     slices = scale_hu(image).movedim(1, 0)
     with torch.inference_mode():
-        parts = [model(batch).argmax(dim=1).to(torch.uint8) for batch in slices.split(batch_size)]
+        parts = [model(batch).argmax(dim=1).to(torch.uint8) for batch in torch.split(slices, batch_size)]
     result: npt.NDArray[np.uint8] = torch.cat(parts).numpy()
     return result

@@ -165,7 +165,7 @@ def train_stage(
         start, losses = time.monotonic(), []
         network.train()
         for batch in iterator:
-            seen.update(usable[number].patient_id for number in batch["case"].unique().tolist())
+            seen.update(usable[number].patient_id for number in torch.unique(batch["case"]).tolist())
             loss = _step(config, stage, network, optimizer, accelerator, batch, generator)
             if not math.isfinite(loss):
                 raise BaselineError(
@@ -252,7 +252,10 @@ def _step(
 def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     kinds = {"adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}
     settings = config.optimizer
-    return kinds[settings.name](model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer: torch.optim.Optimizer = kinds[settings.name](
+        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
+    return optimizer
 
 
 def _rate(config: TrainConfig, step: int, total: int) -> float:

@@ -6,14 +6,22 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
 
-__all__ = ["emit_json", "note", "progress", "say"]
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["emit_json", "note", "open_with_progress", "progress", "say"]
+
+
+class Advance(Protocol):
+    """What :func:`progress` yields."""
+
+    def __call__(self, steps: int = 1, total: int | None = None) -> None: ...
 
 
 def emit_json(document: Any) -> None:
@@ -32,11 +40,33 @@ def note(text: str, *, quiet: bool = False) -> None:
         typer.echo(text, err=True)
 
 
+def open_with_progress(
+    root: str | os.PathLike[str] | None, *, workers: int | None = None, quiet: bool = False
+) -> Collection:
+    """Open a collection, with a bar for the headers on a terminal; say what could not be read."""
+    from hcc_tace_data.index import open_collection
+
+    with progress("reading headers", None, quiet=quiet) as advance:
+        seen = 0
+
+        def show(done: int, total: int) -> None:
+            nonlocal seen
+            advance(done - seen, total)
+            seen = done
+
+        collection = open_collection(root, workers=workers, progress=show)
+    for problem in collection.problems.head(5).itertuples():
+        note(f"not read: {problem.path}: {problem.reason}", quiet=quiet)
+    if len(collection.problems) > 5:
+        note(f"not read: {len(collection.problems) - 5} files more", quiet=quiet)
+    return collection
+
+
 @contextmanager
-def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(steps)`, which moves a bar on standard error when that is a terminal."""
+def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[Advance]:
+    """Yield `advance(steps, total)`, which moves a bar on standard error when that is a terminal."""
     if quiet or not sys.stderr.isatty():
-        yield lambda steps=1: None
+        yield _nothing
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,4 +74,12 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda steps=1: bar.advance(task, steps)
+
+        def advance(steps: int = 1, total: int | None = None) -> None:
+            bar.update(task, advance=steps, total=total)
+
+        yield advance
+
+
+def _nothing(steps: int = 1, total: int | None = None) -> None:
+    """Take the place of a bar where there is no terminal."""

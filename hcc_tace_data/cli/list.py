@@ -66,10 +66,10 @@ def _records(rows: pd.DataFrame) -> list[dict[str, object]]:
 
 def _print(rows: pd.DataFrame) -> None:
     say(f"{'patient':<8} {'date':<10} {'modality':<8} {'number':>6} {'files':>5} {'MB':>7}  description")
-    for row in rows.itertuples():
-        number = "" if row.series_number != row.series_number else str(row.series_number)
+    for row in rows.to_dict("records"):
+        number = "" if row["series_number"] != row["series_number"] else str(row["series_number"])
         say(
-            f"{row.patient_id:<8} {row.study_date:<10} {row.modality:<8} {number:>6} {row.instances:>5} "
-            f"{row.bytes / 1e6:>7.1f}  {row.series_description}"
+            f"{row['patient_id']:<8} {row['study_date']:<10} {row['modality']:<8} {number:>6} {row['instances']:>5} "
+            f"{row['bytes'] / 1e6:>7.1f}  {row['series_description']}"
         )
     say(f"{len(rows)} series, {rows['instances'].sum():,} files, {rows['bytes'].sum() / 1e9:.2f} GB")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-class _Depth(StrEnum):
-    index = "index"
-    headers = "headers"
-    pixels = "pixels"
+_Depth = StrEnum("_Depth", {"index": "index", "headers": "headers", "pixels": "pixels"})
 
 
 class _Format(StrEnum):
@@ -36,7 +33,7 @@ def validate(
     root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
     select: Annotated[str | None, typer.Option(help="Codes or their beginnings: HT3,HT201.")] = None,
     ignore: Annotated[str | None, typer.Option(help="Codes or their beginnings to leave out.")] = None,
-    depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth.headers,
+    depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth("headers"),
     format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read headers.", min=1)] = None,
@@ -46,8 +43,7 @@ def validate(
     from hcc_tace_data.validators import validate as run
     from hcc_tace_data.validators.reporters import to_sarif, to_text
 
-    level = cast("Literal['index', 'headers', 'pixels']", depth.value)
-    report = run(root, select=_codes(select), ignore=_codes(ignore), depth=level, workers=workers)
+    report = run(root, select=_codes(select), ignore=_codes(ignore), depth=depth.value, workers=workers)
     if as_json or format is _Format.json:
         emit_json(report.as_dict())
     elif format is _Format.sarif:

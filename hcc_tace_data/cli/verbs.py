@@ -24,5 +24,6 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("hcc_tace_data.cli.validate", "Check a folder against all curation rules."),
     "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
+    "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
 }

@@ -131,7 +131,8 @@ def _counts(ratings: Ratings, categories: int) -> npt.NDArray[np.float64]:
         raise UsageError(f"ratings have shape {ratings.shape}; agreement needs (cases >= 1, raters >= 2).")
     if ratings.min() < 0 or ratings.max() >= categories:
         raise UsageError(f"ratings lie in {ratings.min()} to {ratings.max()}, outside 0 to {categories - 1}.")
-    return (ratings[:, :, None] == np.arange(categories)).sum(axis=1).astype(float)
+    counts: npt.NDArray[np.float64] = (ratings[:, :, None] == np.arange(categories)).sum(axis=1).astype(float)
+    return counts
 
 
 def fleiss_kappa(ratings: Ratings, *, categories: int) -> float:

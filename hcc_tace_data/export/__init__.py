@@ -1,0 +1,1 @@
+"""Writing the collection in formats that others train from."""
