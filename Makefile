@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint format index splits clean
+.PHONY: bench demo test lint format index splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -19,12 +19,22 @@ demo: $(VENV)/.ready
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/check_types.py
 
 rules: $(VENV)/.ready
 	$(BIN)/hcc-tace explain
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2
+
+# against the peers, which it installs; equality first, then time; one phantom patient of full size for all
+bench: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/ct_read.py --root build/full
+	$(BIN)/python benchmarks/seg_read.py --root build/full
+	$(BIN)/python benchmarks/index_scan.py --root build/full
+	$(BIN)/python benchmarks/staple.py
+	$(BIN)/python benchmarks/deid.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import tempfile
@@ -32,8 +33,11 @@ def time_in_turn(tasks: Mapping[str, Callable[[], Any]], repeats: int) -> dict[s
     """Return seconds of each task and repeat.
 
     Tasks take turns, so that a drift of the machine hits all alike; each runs once untimed before it is timed, so that
-    none pays for the memory and the caches that the one before it left.
+    none pays for the memory and the caches that the one before it left. What was imported is kept out of garbage
+    collection, which would charge a task for the modules of the others.
     """
+    gc.collect()
+    gc.freeze()
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
         for name, task in tasks.items():

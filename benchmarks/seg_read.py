@@ -49,12 +49,17 @@ def by_pydicom(file: Path, volume: CTVolume) -> Labels:
     return labels
 
 
-def by_highdicom(file: Path, volume: CTVolume) -> Labels:
-    """highdicom, segments combined on the grid of the CT."""
+def by_highdicom(file: Path, volume: CTVolume, *, checked: bool = True) -> Labels:
+    """highdicom, segments combined on the grid of the CT; it refuses overlaps, for which it has to look."""
     import highdicom as hd
 
-    found = hd.seg.segread(file).get_volume(combine_segments=True, skip_overlap_checks=True, dtype=np.uint8)
+    found = hd.seg.segread(file).get_volume(combine_segments=True, skip_overlap_checks=not checked, dtype=np.uint8)
     return np.asarray(found.match_geometry(volume.get_geometry()).array)
+
+
+def by_highdicom_unchecked(file: Path, volume: CTVolume) -> Labels:
+    """The same, told not to look for overlaps."""
+    return by_highdicom(file, volume, checked=False)
 
 
 def by_simpleitk(file: Path, volume: CTVolume) -> Labels:
@@ -89,6 +94,7 @@ PEERS: dict[str, Callable[[Path, CTVolume], Labels]] = {
     US: by_us,
     "pydicom, placed by hand": by_pydicom,
     "highdicom": by_highdicom,
+    "highdicom, overlaps unchecked": by_highdicom_unchecked,
     "SimpleITK, frames only": by_simpleitk,
     "dcmqi": by_dcmqi,
 }

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import FrameOfReferenceError, SegmentationError, UsageError
-from hcc_tace_data.loaders.seg_bits import Patch
+from hcc_tace_data.loaders.seg_bits import PackedFrames, Patch
 from hcc_tace_data.loaders.seg_file import SegFile, SegmentInfo, open_seg
 from hcc_tace_data.loaders.seg_grid import GRID_TOLERANCE, Placement, place_frames
 
@@ -252,5 +252,4 @@ def _by_segment(
     if seg.kind == "FRACTIONAL":
         return [(row_of[number], pixels.astype(np.float32) / np.float32(seg.full))]
     # packed frames hold 0 and 1; of what a decoder made of a compressed file everything but 0 is set
-    packed = pixels.dtype == np.uint8 and pixels.max() == 1
-    return [(row_of[number], pixels if packed else (pixels != 0).view(np.uint8))]
+    return [(row_of[number], pixels if isinstance(seg.pixels, PackedFrames) else (pixels != 0).view(np.uint8))]

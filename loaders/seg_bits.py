@@ -38,37 +38,40 @@ class PackedFrames:
     frames, rows, columns : int
     """
 
-    __slots__ = ("_extent", "columns", "data", "rows")
+    __slots__ = ("_rectangles", "columns", "data", "rows")
 
     def __init__(self, data: bytes | memoryview, frames: int, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns
         self.data = np.frombuffer(data, dtype=np.uint8, count=-(-frames * rows * columns // 8))
-        self._extent = self._rows_set(frames) if columns % 64 == 0 else None
+        self._rectangles = self._find_rectangles(frames) if columns % 64 == 0 else None
 
-    def _rows_set(self, frames: int) -> tuple[list[bool], list[int], list[int]]:
-        """Return for every frame whether anything is set, and its first and its last row with something set."""
-        words = (self.data.view("<u8") != 0).reshape(frames * self.rows, self.columns // 64)
-        # a row of 512 pixels is eight words, whose eight truth values are one word again
-        filled = words.view("<u8") != 0 if words.shape[1] == 8 else words.any(axis=1)
-        filled = filled.reshape(frames, self.rows)
-        last = self.rows - 1 - filled[:, ::-1].argmax(axis=1)
-        return filled.any(axis=1).tolist(), filled.argmax(axis=1).tolist(), last.tolist()
+    def _find_rectangles(self, frames: int) -> list[tuple[int, int, int, int] | None]:
+        """Return for every frame the rows and the bytes of a row outside which nothing is set, in one pass."""
+        wide = self.columns // 64
+        words = (self.data.view("<u8") != 0).reshape(frames * self.rows, wide)
+        if wide == 8:  # a row of 512 pixels is eight words, whose eight truth values are one word again
+            packed = words.view("<u8").reshape(frames, self.rows)
+            filled = packed != 0
+            used = np.bitwise_or.reduce(packed, axis=1).view(np.bool_).reshape(frames, wide)
+        else:
+            filled = words.any(axis=1).reshape(frames, self.rows)
+            used = words.reshape(frames, self.rows, wide).any(axis=1)
+        top, bottom = filled.argmax(axis=1), self.rows - filled[:, ::-1].argmax(axis=1)
+        left, right = 8 * used.argmax(axis=1), 8 * (wide - used[:, ::-1].argmax(axis=1))
+        found = zip(top.tolist(), bottom.tolist(), left.tolist(), right.tolist(), strict=True)
+        return [place if any_set else None for place, any_set in zip(found, filled.any(axis=1).tolist(), strict=True)]
 
     def patch(self, frame: int) -> Patch | None:
         """Return what is set in `frame`, or None where nothing is."""
         size = self.rows * self.columns
-        if self._extent is None:
+        if self._rectangles is None:
             return self._unaligned(frame * size, size)
-        filled, first, last = self._extent
-        if not filled[frame]:
+        place = self._rectangles[frame]
+        if place is None:
             return None
-        top, bottom = first[frame], last[frame] + 1
-        width = self.columns // 8
-        rows = self.data[frame * size // 8 :][top * width : bottom * width]
-        used = np.flatnonzero(np.bitwise_or.reduce(rows.view("<u8").reshape(-1, width // 8), axis=0).view(np.uint8))
-        left, right = int(used[0]), int(used[-1]) + 1
-        bits = np.unpackbits(rows.reshape(-1, width)[:, left:right], axis=1, bitorder="little")
-        return Patch(top, 8 * left, bits)
+        top, bottom, left, right = place
+        rows = self.data[frame * size // 8 : (frame + 1) * size // 8].reshape(self.rows, -1)
+        return Patch(top, 8 * left, np.unpackbits(rows[top:bottom, left:right], axis=1, bitorder="little"))
 
     def _unaligned(self, first: int, size: int) -> Patch | None:
         """Return the patch of a frame whose rows are no whole words."""

@@ -1,6 +1,7 @@
 """Make hcc_tace_data/data/splits.csv from the clinical sheet.
 
     python scripts/make_splits.py SHEET [OUT]
+    python scripts/make_splits.py SHEET --balance      prints the table of docs/split.md instead
 
 Patients are sorted into strata by TACE response (refractory, susceptible, unknown) and, within those, by tumour size;
 each run of five neighbours is dealt to the test set or a fold by a seeded shuffle. The table is shipped and not
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hcc_tace_data.clinical import load_clinical
+from hcc_tace_data.splits import patients_of
 
 OUT = Path(__file__).resolve().parents[1] / "hcc_tace_data" / "data" / "splits.csv"
 FOLDS, TEST, SEED = 5, 20, 2023
@@ -51,10 +53,31 @@ def make_splits(sheet: Path) -> list[dict[str, str]]:
     ]
 
 
+def balance(sheet: Path) -> str:
+    """Return a Markdown table of what the parts of the shipped split hold."""
+    table = load_clinical(sheet).set_index("patient_id")
+    size = table[[f"reader{reader}_recist_bl_mm" for reader in (1, 2, 3)]].astype(float).mean(axis=1)
+    parts = {"test": patients_of("test"), **{f"fold {n}": patients_of("validation", n) for n in range(FOLDS)}}
+    lines = [
+        "| part | patients | refractory | susceptible | response unknown | median diameter, mm | died | male |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, patients in parts.items():
+        rows = table.loc[patients]
+        response = rows["tace_response"].astype(object)
+        counts = ((response == "refractory").sum(), (response == "susceptible").sum(), response.isna().sum())
+        others = (f"{size[patients].median():.0f}", int(rows["died"].sum()), (rows["sex"] == "male").sum())
+        lines.append("| " + " | ".join(map(str, (name, len(patients), *counts, *others))) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Write the table."""
+    """Write the table, or print the balance."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    if "--balance" in sys.argv:
+        print(balance(Path(sys.argv[1])))
+        return
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else OUT
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, ["patient_id", "split", "fold"], lineterminator="\n")

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def validate(
     depth: Depth = "headers",
     workers: int | None = None,
     rules: Sequence[Rule] = RULES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Check a folder against the curation rules.
 
@@ -84,6 +85,8 @@ def validate(
         Processes that index the folder.
     rules : sequence of Rule
         The rules to run; default all.
+    progress : callable, optional
+        Called with (headers read, headers to read).
 
     Raises
     ------
@@ -97,7 +100,7 @@ def validate(
     if depth not in DEPTHS:
         raise UsageError(f"depth={depth!r}: choose one of {', '.join(DEPTHS)}.")
     chosen = _choose(rules, select or (), ignore or ())
-    context = Context(open_collection(root, workers=workers))
+    context = Context(open_collection(root, workers=workers, progress=progress))
     findings: list[Finding] = []
     statuses: list[RuleStatus] = []
     for rule in chosen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.collection import Collection
 
-__all__ = ["emit_json", "note", "open_with_progress", "progress", "say"]
+__all__ = ["emit_json", "note", "open_with_progress", "progress", "reading_headers", "say"]
 
 
 class Advance(Protocol):
@@ -46,6 +46,18 @@ def open_with_progress(
     """Open a collection, with a bar for the headers on a terminal; say what could not be read."""
     from hcc_tace_data.index import open_collection
 
+    with reading_headers(quiet=quiet) as show:
+        collection = open_collection(root, workers=workers, progress=show)
+    for problem in collection.problems.head(5).itertuples():
+        note(f"not read: {problem.path}: {problem.reason}", quiet=quiet)
+    if len(collection.problems) > 5:
+        note(f"not read: {len(collection.problems) - 5} files more", quiet=quiet)
+    return collection
+
+
+@contextmanager
+def reading_headers(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yield `show(done, total)`, the `progress` of :func:`hcc_tace_data.open_collection`."""
     with progress("reading headers", None, quiet=quiet) as advance:
         seen = 0
 
@@ -54,12 +66,7 @@ def open_with_progress(
             advance(done - seen, total)
             seen = done
 
-        collection = open_collection(root, workers=workers, progress=show)
-    for problem in collection.problems.head(5).itertuples():
-        note(f"not read: {problem.path}: {problem.reason}", quiet=quiet)
-    if len(collection.problems) > 5:
-        note(f"not read: {len(collection.problems) - 5} files more", quiet=quiet)
-    return collection
+        yield show
 
 
 @contextmanager

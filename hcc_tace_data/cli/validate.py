@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.console import emit_json, reading_headers, say
 
 __all__ = ["app"]
 
@@ -43,7 +43,10 @@ def validate(
     from hcc_tace_data.validators import validate as run
     from hcc_tace_data.validators.reporters import to_sarif, to_text
 
-    report = run(root, select=_codes(select), ignore=_codes(ignore), depth=depth.value, workers=workers)
+    with reading_headers(quiet=quiet or as_json or format is not _Format.text) as show:
+        report = run(
+            root, select=_codes(select), ignore=_codes(ignore), depth=depth.value, workers=workers, progress=show
+        )
     if as_json or format is _Format.json:
         emit_json(report.as_dict())
     elif format is _Format.sarif:

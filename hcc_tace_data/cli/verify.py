@@ -1,0 +1,66 @@
+"""`hcc-tace verify [ROOT]`: are all files here and whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+
+app = typer.Typer(add_completion=False)
+
+_SHOWN = 20
+
+
+@app.command()
+def verify(
+    root: Annotated[Path | None, typer.Argument(help="Folder of the collection, or of a phantom.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
+    patients: Annotated[str | None, typer.Option(help="PatientIDs separated by commas; default all.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compare digests on record (see --adopt).")] = False,
+    adopt: Annotated[bool, typer.Option("--adopt", help="If nothing is wrong, record sizes and digests.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read files.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code.")] = False,
+) -> None:
+    """Compare a folder with the series table and its ledger; exit code 1 if anything is not as it should be."""
+    from hcc_tace_data import verify as checks
+    from hcc_tace_data.errors import CollectionNotFoundError
+
+    silent = quiet or as_json
+    collection = open_with_progress(root, quiet=silent)
+    if not len(collection) and not len(collection.problems):
+        raise CollectionNotFoundError(f"no DICOM files at {collection.root}.")
+    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    with progress("reading files", None, quiet=silent) as advance:
+        report = checks.verify(
+            collection,
+            table=table,
+            patients=chosen,
+            deep=deep,
+            workers=workers,
+            progress=lambda _, total: advance(1, total),
+        )
+    adopted = None
+    if adopt and report.ok:
+        with progress("recording digests", None, quiet=silent) as advance:
+            adopted = checks.adopt(collection, workers=workers, progress=lambda _, total: advance(1, total))
+    if as_json:
+        emit_json({**report.as_dict(), **({} if adopted is None else {"adopted": adopted})})
+    elif not quiet:
+        for problem in report.problems[:_SHOWN]:
+            where = " ".join(part for part in (problem.patient_id, problem.path or problem.series_uid) if part)
+            say(f"{problem.kind}: {where}: {problem.message}")
+        if len(report.problems) > _SHOWN:
+            say(f"... and {len(report.problems) - _SHOWN} problems more; --json lists them all")
+        counts = report.as_dict()["counts"]
+        found = ", ".join(f"{counts[kind]} {kind}" for kind in ("missing", "altered", "unreadable", "extra"))
+        say(f"{counts['series']} series whole, {counts['instances']} files, {counts['bytes'] / 1e9:.3f} GB; {found}")
+        if adopted is not None:
+            say(f"recorded the digests of {adopted} files")
+        if deep and not report.digests:
+            note("no digests are on record here; 'hcc-tace verify --adopt' records them")
+    if not report.ok:
+        raise typer.Exit(1)
