@@ -6,15 +6,11 @@ python benchmarks/staple.py [--depth 100] [--side 512] [--repeats 3] [--json FIL
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from common import report, time_in_turn
 from scipy.ndimage import gaussian_filter
 
 from hcc_tace_data import fuse_staple
@@ -32,16 +28,6 @@ def make_readers(depth: int, side: int, count: int, seed: int) -> list[np.ndarra
     return readers
 
 
-def median_time(task: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Return the median seconds of a task, and its last result."""
-    times, result = [], None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = task()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), result
-
-
 def main() -> None:
     """Compare, then time, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,30 +42,25 @@ def main() -> None:
     staple = sitk.STAPLEImageFilter()
     staple.SetForegroundValue(1)
 
-    peer, image = median_time(lambda: staple.Execute(images), options.repeats)
-    double, ours = median_time(lambda: fuse_staple(readers, labels=[1]), options.repeats)
-    single, _ = median_time(lambda: fuse_staple(readers, labels=[1], dtype="float32"), options.repeats)
+    tasks = {
+        "SimpleITK": lambda: staple.Execute(images),
+        "float64": lambda: fuse_staple(readers, labels=[1]),
+        "float32": lambda: fuse_staple(readers, labels=[1], dtype="float32"),
+    }
+    image, ours = tasks["SimpleITK"](), tasks["float64"]()
     theirs = sitk.GetArrayViewFromImage(image)
     difference = float(np.abs(ours.probability[1] - theirs).max())
     same = ours.iterations[1] == staple.GetElapsedIterations() and difference <= 1e-8
-    result = {
-        "shape": list(readers[0].shape),
-        "readers": options.readers,
-        "equal": bool(same and np.array_equal(ours.label_map, theirs >= 0.5)),
-        "largest_difference": difference,
-        "iterations": [ours.iterations[1], staple.GetElapsedIterations()],
-        "simpleitk_s": peer,
-        "float64_s": double,
-        "float32_s": single,
-        "ratio_float64": peer / double,
-        "ratio_float32": peer / single,
-    }
-    for key, value in result.items():
-        print(f"{key:<20} {value}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2))
-    if not result["equal"]:
-        raise SystemExit("the results differ")
+    if not same or not np.array_equal(ours.label_map, theirs >= 0.5):
+        raise SystemExit(f"the results differ by up to {difference}")
+    single = float(np.abs(tasks["float32"]().probability[1] - theirs).max())
+    report(
+        f"{options.readers} readers, {readers[0].shape}: probabilities differ by at most {difference:.1e} "
+        f"(float32 {single:.1e}), {ours.iterations[1]} iterations in both, same mask",
+        time_in_turn(tasks, options.repeats),
+        "float64",
+        options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ but how often each of the ``2 ** readers`` patterns of votes occurs, so they run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ _CONVERGED = 1e-14
 _MAX_ITERATIONS = 200_000
 # Votes of so many readers fit one code of 16 bits; more readers are counted by their distinct rows.
 _CODED_READERS = 16
+_PART = 1 << 18
+_COMPARED_CODES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +138,11 @@ def _claim(fused: Fusion, label: int, threshold: float, box: tuple[slice, ...] |
     else:
         box = (slice(None),) * probability.ndim
     wins = probability >= threshold
-    for other in np.unique(label_map[wins]).tolist():
+    earlier = [other for other in fused.probability if other != label]
+    for other in np.unique(label_map[wins]).tolist() if earlier else ():
         if other:
             wins &= (label_map != other) | (probability > fused.probability[other][box])
-    label_map[wins] = label
+    np.copyto(label_map, label, where=wins)
 
 
 def _check(arrays: list[npt.NDArray[Any]], weight: float, dtype: str, threshold: float, region: str) -> None:
@@ -180,7 +183,9 @@ def _fuse_label(
     if box is None or not arrays[0].size:
         return np.zeros(shape, kind), undefined, np.ones(len(arrays)), 0, 0.0, None
     masks = [array[box] == label for array in arrays]
-    codes, votes, counts = _patterns(masks)
+    codes, all_votes, all_counts = _patterns(masks)
+    used = np.flatnonzero(all_counts)
+    votes, counts = all_votes[used], all_counts[used]
     outside = arrays[0].size - masks[0].size if region == "image" else 0
     if outside:
         # voxels outside the box are votes of nobody; they are counted, not visited
@@ -197,50 +202,71 @@ def _fuse_label(
     probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight)
     blank = ~votes.any(axis=1)
     result = np.full(shape, probability[blank][0] if outside else 0.0, dtype=kind)
-    result[box] = probability.astype(kind)[codes].reshape(masks[0].shape)
+    by_code = np.zeros(len(all_votes), dtype=kind)
+    by_code[used] = probability[: len(used)]
+    for plane, code in zip(result[box], codes, strict=True):
+        plane[...] = by_code[code]
     return result, p, q, iterations, prior, box
 
 
 def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None:
     """Return the box that holds every reader's voxels of a label, or None if there are none."""
-    bounds: list[tuple[int, int]] | None = None
-    for array in arrays:
-        mask = array == label
-        own = []
-        for axis in range(mask.ndim):
-            where = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-            if not len(where):
-                break
-            own.append((int(where[0]), int(where[-1]) + 1))
-            mask = mask[(slice(None),) * axis + (slice(*own[-1]),)]  # the next axes need not look further
-        else:
-            bounds = (
-                own if bounds is None else [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(bounds, own, strict=True)]
-            )
-    return None if bounds is None else tuple(slice(*pair) for pair in bounds)
+    if arrays[0].ndim < 2:
+        used = np.flatnonzero(np.logical_or.reduce([array == label for array in arrays]))
+        return (slice(int(used[0]), int(used[-1]) + 1),) if len(used) else None
+    # slice by slice, so that what is compared stays in the cache
+    seen = np.zeros(arrays[0].shape[1:], dtype=bool)
+    first = last = -1
+    for d, planes in enumerate(zip(*arrays, strict=True)):
+        found = False
+        for plane in planes:
+            mask = plane == label
+            if mask.any():
+                seen |= mask
+                found = True
+        if found:
+            first, last = d if first < 0 else first, d
+    if first < 0:
+        return None
+    rest = _box([seen], True)
+    return None if rest is None else (slice(first, last + 1), *rest)
 
 
 def _patterns(
     masks: list[npt.NDArray[np.bool_]],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Return each voxel's pattern, the patterns' votes (P, R), and how often each occurs."""
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return each voxel's code (an index into the patterns), the patterns' votes (P, R), and how often each occurs."""
     readers = len(masks)
     if readers <= _CODED_READERS:
         codes = np.zeros(masks[0].shape, dtype=np.uint8 if readers <= 8 else np.uint16)
         for number, mask in enumerate(masks):
             codes |= mask.view(np.uint8).astype(codes.dtype, copy=False) << codes.dtype.type(number)
-        flat = codes.ravel()
-        counted = np.bincount(flat, minlength=1 << readers)
+        counted = _count(codes, 1 << readers)
         votes = (np.arange(1 << readers)[:, None] >> np.arange(readers)) & 1
-        used = np.flatnonzero(counted)
-        place = np.zeros(1 << readers, dtype=np.int64)
-        place[used] = np.arange(len(used))
-        return place[flat], votes[used].astype(bool), counted[used].astype(float)
+        return codes, votes.astype(bool), counted.astype(float)
     rows = np.stack([mask.ravel() for mask in masks], axis=1)
     distinct, inverse, counted = np.unique(np.packbits(rows, axis=1), axis=0, return_inverse=True, return_counts=True)
     split_up = np.unpackbits(distinct, axis=1, count=readers).astype(np.bool_)
-    patterns: npt.NDArray[np.int64] = np.asarray(inverse, dtype=np.int64).reshape(-1)
+    patterns: npt.NDArray[np.int64] = np.asarray(inverse, dtype=np.int64).reshape(masks[0].shape)
     return patterns, split_up, counted.astype(np.float64)
+
+
+def _count(codes: npt.NDArray[Any], size: int) -> npt.NDArray[np.int64]:
+    """Return how often each code occurs; by pieces, as counting makes copies."""
+    counted = np.zeros(size, dtype=np.int64)
+    for part in _parts(codes):
+        if size > _COMPARED_CODES:
+            counted += np.bincount(part, minlength=size)
+        else:  # comparing bytes with each of a few codes is faster than sorting them into bins
+            counted += [np.count_nonzero(part == code) for code in range(size)]
+    return counted
+
+
+def _parts(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield pieces of a contiguous array, flat, each small enough for a core's cache."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _PART):
+        yield flat[start : start + _PART]
 
 
 def _expect_and_maximise(
