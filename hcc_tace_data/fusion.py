@@ -204,8 +204,12 @@ def _fuse_label(
     result = np.full(shape, probability[blank][0] if outside else 0.0, dtype=kind)
     by_code = np.zeros(len(all_votes), dtype=kind)
     by_code[used] = probability[: len(used)]
-    for plane, code in zip(result[box], codes, strict=True):
-        plane[...] = by_code[code]
+    target = result[box]
+    if target.ndim < 2:
+        target[...] = by_code[codes]
+    else:
+        for plane, code in zip(target, codes, strict=True):  # look-ups make wide copies too
+            plane[...] = by_code[code]
     return result, p, q, iterations, prior, box
 
 
