@@ -40,6 +40,7 @@ __all__ = ["CTVolume", "read_ct"]
 logger = logging.getLogger(__name__)
 
 _AIR = -1024
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _MAX_FILL = 8
 Rows = list[dict[str, Any]]
 
@@ -170,6 +171,10 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
             row["bits_stored"],
             row["pixel_representation"],
         ):
+            if row["sop_class_uid"] == _CT_IMAGE:
+                raise DicomReadError(
+                    f"{row['path']} is a CT image without size or pixel format: it was cut short. Fetch it again."
+                )
             reason = "no image"
         else:
             kept.append(row)

@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hcc_tace_data import make_phantom
+
+# The same examples in every run; HYPOTHESIS_PROFILE=default draws new ones.
+settings.register_profile("steady", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 #: Where real files to test with lie (they are not part of the project).
 SHARED_DATA = Path(os.environ.get("HCC_TACE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

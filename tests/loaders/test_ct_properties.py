@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -319,6 +319,7 @@ def test_mixed_orientations_and_frames_of_reference(tmp_path: Path) -> None:
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
+@example(share=0.763671875)  # the end of an element: what is left is a whole header, of no image
 @QUICK
 def test_a_slice_cut_short_is_an_error_wherever_it_is_cut(tmp_path: Path, share: float) -> None:
     series = Series(tmp_path / "s", depth=3)
@@ -327,3 +328,15 @@ def test_a_slice_cut_short_is_an_error_wherever_it_is_cut(tmp_path: Path, share:
     (folder / "001.dcm").write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(DicomReadError):
         read_ct(sorted(folder.iterdir()))
+
+
+def test_a_slice_that_ends_with_an_element(tmp_path: Path) -> None:
+    series = Series(tmp_path / "s", depth=3)
+    folder = series.save()
+    file = folder / "001.dcm"
+    whole = file.read_bytes()
+    start = whole.find(b"\x20\x00\x0e\x00UI")  # from the series' UID on it is known whose slice this is
+    for size in range(start, len(whole)):
+        file.write_bytes(whole[:size])
+        with pytest.raises(DicomReadError):
+            read_ct(sorted(folder.iterdir()))
