@@ -28,6 +28,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Catalog": "hcc_tace_data.catalog",
     "fuse_staple": "hcc_tace_data.fusion",
+    "label_phases": "hcc_tace_data.phases",
     "load_clinical": "hcc_tace_data.clinical",
     "load_hcc_tace": "hcc_tace_data.loaders.load",
     "make_phantom": "hcc_tace_data.phantom",

@@ -209,35 +209,10 @@ class Collection(Mapping[str, Patient]):
 
     @cached_property
     def phase_volumes(self) -> pd.DataFrame:
-        """One row a phase volume: patient, study, series, `volume` within the series, `instances`, `annotated`.
+        """One row a phase volume: patient, study, series, `volume` within the series, `phase`, `annotated` and more.
 
-        Stacked series are split (see :mod:`hcc_tace_data.phase_split`); `annotated` marks the volumes that a SEG of
-        the study was drawn on. Contrast phases are not told yet: `phase` is "unknown".
+        See :func:`hcc_tace_data.label_phases`.
         """
-        import pandas as pd
+        from hcc_tace_data.phases import label_phases
 
-        from hcc_tace_data.annotated import find_annotated
-        from hcc_tace_data.phase_split import split_series
-
-        rows = []
-        for patient in self.values():
-            for study in patient.studies:
-                drawn_on = find_annotated(study).volume if study.segmentation is not None else None
-                for series in study.series:
-                    for number, part in enumerate(split_series(series.instances) if series.modality == "CT" else ()):
-                        chosen = drawn_on is not None and (drawn_on.series_uid, drawn_on.volume) == (
-                            series.series_uid,
-                            number,
-                        )
-                        rows.append(
-                            {
-                                "patient_id": series.patient_id,
-                                "study_uid": series.study_uid,
-                                "series_uid": series.series_uid,
-                                "volume": number,
-                                "phase": "unknown",
-                                "instances": len(part),
-                                "annotated": chosen,
-                            }
-                        )
-        return pd.DataFrame(rows)
+        return label_phases(self)

@@ -26,7 +26,7 @@ _BASE = np.log(_COUNTS / _COUNTS.sum())
 # A second sweep of one phase in a visit is as unlikely as a rare reconstruction ...
 _TWICE = -4.0
 # ... and phases do not come in another order than they were acquired in, unless a clock is wrong.
-_DISORDER = -6.0
+_DISORDER = -10.0
 # More volumes in a visit than this are labelled one by one: assignments are counted in full.
 _MOST = 7
 
@@ -77,9 +77,11 @@ def posterior(evidence: Array, times: Sequence[float], pairs: Array | None = Non
                 total += pairs[early, late][states[:, early], states[:, late]]
     weight = np.exp(total - total.max())
     weight /= weight.sum()
-    return np.stack([[weight[states[:, v] == k].sum() for k in range(len(KNOWN))] for v in range(count)])
+    chances: Array = np.stack([[weight[states[:, v] == k].sum() for k in range(len(KNOWN))] for v in range(count)])
+    return chances
 
 
 def _normalised(score: Array) -> Array:
     weight: Array = np.exp(score - score.max(axis=1, keepdims=True))
-    return weight / weight.sum(axis=1, keepdims=True)
+    shares: Array = weight / weight.sum(axis=1, keepdims=True)
+    return shares

@@ -30,6 +30,9 @@ def list_series(
     root: Annotated[Path | None, typer.Argument(help="A folder with its own series.csv, as phantoms have.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
     modality: Annotated[str | None, typer.Option(help="Only CT, or only SEG.")] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Only CT series with this contrast phase, as the table alone tells it.")
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
     with_bamf: Annotated[bool, typer.Option(help="With the segmentations by BAMF AIMI.")] = False,
     format: Annotated[Format, typer.Option(help="How to write it.")] = Format.table,
@@ -50,12 +53,24 @@ def list_series(
         rows = rows[rows["patient_id"].isin(patient)]
     if modality:
         rows = rows[rows["modality"] == modality.upper()]
+    if phase is not None:
+        rows = _with_phase(rows, phase)
     if as_json or format is Format.json:
         emit_json({"series": _records(rows)})
     elif format is Format.csv:
         say(rows.to_csv(index=False).rstrip("\n"))
     else:
         _print(rows)
+
+
+def _with_phase(rows: pd.DataFrame, phase: str) -> pd.DataFrame:
+    from hcc_tace_data.phases import label_table
+    from hcc_tace_data.records import PHASES
+
+    if phase not in PHASES:
+        raise UsageError(f"there is no phase {phase!r}; use {', '.join(PHASES)}.")
+    volumes = label_table(rows)
+    return rows[rows["series_uid"].isin(volumes.loc[volumes["phase"] == phase, "series_uid"])]
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, object]]:

@@ -1,0 +1,137 @@
+"""Contrast phases from the series table and from headers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcc_tace_data import label_phases, open_collection
+from hcc_tace_data.cli.main import main
+from hcc_tace_data.phase_model import KNOWN, log_likelihood, posterior
+from hcc_tace_data.phase_table import label_day, named_phase
+from hcc_tace_data.phases import count_phases, label_table
+from hcc_tace_data.series_table import load_series_table
+
+
+def _row(uid: str, number: int, description: str, instances: int) -> dict[str, object]:
+    return {"series_uid": uid, "series_number": number, "series_description": description, "instances": instances}
+
+
+def test_the_real_table_comes_to_the_published_totals() -> None:
+    totals = count_phases(label_table(load_series_table()))
+    assert (totals["volumes"], totals["stacked_series"], totals["unknown"]) == (621, 48, 0)
+    published = {"pre_contrast": 203, "arterial": 204, "portal_venous": 210, "delayed": 4}
+    assert all(abs(totals[phase] - count) <= 3 for phase, count in published.items()), totals
+
+
+def test_slices_of_the_table_are_all_shared_out() -> None:
+    table = load_series_table()
+    volumes = label_table(table)
+    shared = volumes.groupby("series_uid")["instances"].sum()
+    scans = table[table["modality"] == "CT"].set_index("series_uid")["instances"]
+    assert shared.sort_index().equals(scans.sort_index())
+
+
+@pytest.mark.parametrize(
+    ("description", "phase"),
+    [
+        ("Recon 2: PRE LIVER", "pre_contrast"), ("PRE CONTRAST", "pre_contrast"), ("ARTERIAL", "arterial"),
+        ("VENOUS", "portal_venous"), ("5 MIN DELAY", "delayed"), ("LIVER 3 PHASE (C/A/P)", None),
+        ("2.5 STANDARD", None),
+        ("ARTERIAL AND VENOUS", None), ("", None), ("PRESSURE", None),
+    ],
+)  # fmt: skip
+def test_descriptions(description: str, phase: str | None) -> None:
+    assert named_phase(description) == phase
+
+
+def test_order_is_by_number_modulo_100() -> None:
+    day = [_row("1", 2, "PRE LIVER", 20), _row("2", 4, "Recon 2: X", 69), _row("3", 103, "X", 69)]
+    labels = label_day(day)
+    assert {uid: label.phases for uid, label in labels.items()} == {
+        "1": ("pre_contrast",), "2": ("portal_venous",), "3": ("arterial",),
+    }  # fmt: skip
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
+    day = [
+        _row("1", 2, "PRE LIVER", 20), _row("2", 4, "Recon 2: X", 69), _row("3", 5, "Recon 3: X", 69),
+        _row("4", 6, "2.5 STANDARD", 60),
+    ]  # fmt: skip
+    assert label_day([day[i] for i in order]) == label_day(day)
+
+
+@given(st.lists(st.sampled_from(KNOWN), min_size=1, max_size=4), st.data())
+def test_probabilities(phases: list[str], data: st.DataObject) -> None:
+    evidence = np.array([log_likelihood(phase, 0.9) for phase in phases])
+    times = data.draw(st.lists(st.floats(0, 1000) | st.just(float("nan")), min_size=len(phases), max_size=len(phases)))
+    chances = posterior(evidence, times)
+    assert np.allclose(chances.sum(axis=1), 1)
+    order = data.draw(st.permutations(range(len(phases))))
+    again = posterior(evidence[order], [times[i] for i in order])
+    assert np.allclose(again, chances[order])
+
+
+def test_times_overrule_the_order_of_numbers() -> None:
+    # by number: pre-contrast, arterial, porto-venous; a clock that swaps the last two is believed
+    evidence = np.array([log_likelihood(phase, 0.85) for phase in KNOWN[:3]])
+    assert posterior(evidence, [0.0, 150.0, 190.0]).argmax(axis=1).tolist() == [0, 1, 2]
+    assert posterior(evidence, [0.0, 190.0, 150.0]).argmax(axis=1).tolist() == [0, 2, 1]
+
+
+def test_labels_of_the_twin(twin: Path) -> None:
+    volumes = label_phases(open_collection(twin))
+    truth = pd.read_csv(twin / "truth" / "phases.csv")[["series_uid", "volume", "phase"]].drop_duplicates()
+    both = volumes.merge(truth, on=["series_uid", "volume"], how="outer", suffixes=("", "_true"))
+    assert (both["phase"] == both["phase_true"]).all()
+    drawn = pd.read_csv(twin / "truth" / "annotated.csv")
+    found = volumes[volumes["annotated"] == True]  # noqa: E712  (None where it cannot be told)
+    assert set(zip(found["series_uid"], found["volume"], strict=True)) == set(
+        zip(drawn["series_uid"], drawn["volume"], strict=True)
+    )
+
+
+def test_wrong_numbers_and_names_are_overruled_by_the_clock(twin: Path, tmp_path: Path) -> None:
+    collection = open_collection(twin)
+    patient = next(
+        name for name, one in collection.items() if len([s for s in one.follow_up.series if s.modality == "CT"]) == 3
+    )
+    shutil.copytree(twin / patient, tmp_path / patient)
+    spoilt = open_collection(tmp_path)
+    visit = spoilt[patient].follow_up.study_uid
+    rows = spoilt.instances["study_uid"] == visit
+    highest = spoilt.instances.loc[rows, "series_number"].max()
+    spoilt.instances.loc[rows, "series_number"] = highest + 1 - spoilt.instances.loc[rows, "series_number"]
+    before = collection.phase_volumes.set_index(["series_uid", "volume"])["phase"]
+    after = label_phases(spoilt).set_index(["series_uid", "volume"])
+    assert after["phase"].equals(before.loc[after.index])
+
+
+def test_command(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phases", str(twin), "--json", "--csv", str(tmp_path / "phases.csv")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["totals"]["volumes"] == len(document["volumes"]) == len(pd.read_csv(tmp_path / "phases.csv"))
+    wanted = {"patient_id", "study_uid", "series_uid", "volume", "phase", "confidence", "evidence", "annotated"}
+    assert wanted | {"instances"} <= set(document["volumes"][0])
+    assert main(["phases", "--from-table"]) == 0
+    text = capsys.readouterr().out
+    assert "paper 204" in text
+    assert "paper 48" in text
+    assert main(["phases", str(tmp_path / "nothing")]) == 3
+    assert main(["phases", "--table", "x.csv"]) == 2
+
+
+def test_list_by_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--phase", "delayed", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["series"]
+    assert 1 <= len(rows) <= 7
+    assert {row["modality"] for row in rows} == {"CT"}
+    assert main(["list", "--phase", "nephrographic"]) == 2
