@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.phase_model import KNOWN
+from hcc_tace_data.phase_split import seconds_of_day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +36,10 @@ Array = npt.NDArray[np.float64]
 def acquired_at(rows: pd.DataFrame) -> float:
     """Return when a volume's first slice was acquired, in seconds of its day; NaN where the headers do not tell.
 
-    Times that all volumes of a stacked series share tell nothing of their order; the caller breaks such ties.
+    Volumes of a stacked series may share one time; then it tells nothing of their order.
     """
     for column in ("acquisition_time", "content_time"):
-        seconds = [_seconds(value) for value in rows[column]]
+        seconds = [seconds_of_day(value) for value in rows[column]]
         known = [value for value in seconds if value == value]
         if known:
             return min(known)
@@ -75,11 +76,3 @@ def gap_evidence(times: Sequence[float]) -> Array:
                 if not least <= gap <= most:
                     pairs[early, late, KNOWN.index(one), KNOWN.index(two)] = _UNFIT
     return pairs
-
-
-def _seconds(value: object) -> float:
-    text = str(value).strip()
-    try:
-        return int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:] or 0)
-    except ValueError:
-        return float("nan")

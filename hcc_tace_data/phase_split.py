@@ -23,7 +23,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["positions_along_normal", "split_series"]
+__all__ = ["positions_along_normal", "seconds_of_day", "split_series"]
 
 # Two slices nearer than this lie at the same position: positions are rounded to 0.1 mm or worse by some exporters.
 _SAME_MM = 0.2
@@ -42,6 +42,21 @@ def positions_along_normal(instances: pd.DataFrame) -> npt.NDArray[np.float64]:
         return np.full(len(instances), np.nan)
     normal = np.cross(orientation[known[0], :3], orientation[known[0], 3:])
     return np.asarray(instances[["position_x", "position_y", "position_z"]].to_numpy(float) @ normal)
+
+
+def seconds_of_day(value: object) -> float:
+    """Return a DICOM time (HHMMSS.FFFFFF) in seconds; NaN where it is none.
+
+    Examples
+    --------
+    >>> seconds_of_day("081530.5"), seconds_of_day("")
+    (29730.5, nan)
+    """
+    text = str(value).strip()
+    try:
+        return int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:] or 0)
+    except ValueError:
+        return float("nan")
 
 
 def split_series(instances: pd.DataFrame) -> list[pd.DataFrame]:
@@ -112,14 +127,7 @@ def _by_acquisition(instances: pd.DataFrame, number: npt.NDArray[np.float64]) ->
 
 def _when(times: Iterable[Any]) -> npt.NDArray[np.float64]:
     """Return DICOM times (HHMMSS.FFFFFF) in seconds; NaN where there is none."""
-    seconds = []
-    for value in times:
-        text = str(value).strip()
-        try:
-            seconds.append(int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:] or 0))
-        except ValueError:
-            seconds.append(float("nan"))
-    return np.array(seconds, dtype=float)
+    return np.array([seconds_of_day(value) for value in times], dtype=float)
 
 
 def _ranked(values: npt.NDArray[np.float64], *keys: npt.NDArray[np.float64]) -> Groups:

@@ -24,13 +24,14 @@ __all__ = ["TableLabel", "label_day", "named_phase", "stacked"]
 
 #: Phases of one injection, in order.
 _DYNAMIC = ("arterial", "portal_venous", "delayed")
-#: Words of a description, strongest first. 'P' of 'C/A/P' is the pelvis.
+#: Words of a description. 'P' of 'C/A/P' is the pelvis; 'W/WO' and 'W&W/O' are scans with and without contrast.
 _WORDS = (
     ("delayed", re.compile(r"\b(DELAY(ED)?|EQUILIBRIUM|LATE|\d+ ?MIN)\b")),
     ("portal_venous", re.compile(r"\b(PORTAL|PORTO|VENOUS|PV)\b")),
     ("arterial", re.compile(r"\b(ARTERIAL|ART|ARTERY)\b")),
-    ("pre_contrast", re.compile(r"\b(PRE|NON ?-?CON(TRAST)?|UNENHANCED|W/?O CON(TRAST)?|NATIVE)\b")),
+    ("pre_contrast", re.compile(r"\b(PRE|NON ?-?CON(TRAST)?|UNENHANCED|(?<![/&])W/?O CON(T|TRAST)?|NATIVE)\b")),
 )
+_POST = re.compile(r"\bPOST\b")
 _RECON = re.compile(r"^RECON \d+: *(.*)$")
 _PHASES = re.compile(r"\b3 ?PHASE")
 
@@ -68,9 +69,10 @@ def named_phase(description: str) -> str | None:
     >>> named_phase("Recon 2: PRE LIVER"), named_phase("VENOUS"), named_phase("LIVER 3 PHASE (C/A/P)")
     ('pre_contrast', 'portal_venous', None)
     """
-    found = [phase for phase, words in _WORDS if words.search(description.upper())]
-    # two names, as in 'ARTERIAL AND VENOUS', tell of a protocol, not of a phase
-    return found[0] if len(found) == 1 else None
+    text = description.upper()
+    found = [phase for phase, words in _WORDS if words.search(text)]
+    # two names, as in 'ARTERIAL AND VENOUS' or 'PRE AND POST', tell of a protocol, not of a phase
+    return found[0] if len(found) == 1 and not (found == ["pre_contrast"] and _POST.search(text)) else None
 
 
 def stacked(count: int, others: Sequence[int], *, complete: bool) -> bool:

@@ -22,7 +22,9 @@ SHARED_DATA = Path(os.environ.get("HCC_TACE_TEST_DATA", Path(__file__).resolve()
 def shared_data() -> Path:
     """Folder of real files, set by ``$HCC_TACE_TEST_DATA`` (default ``../shared/data`` beside the checkout)."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real files at {SHARED_DATA}; set HCC_TACE_TEST_DATA to a folder that has them")
+        if "HCC_TACE_TEST_DATA" in os.environ:
+            pytest.fail(f"HCC_TACE_TEST_DATA names {SHARED_DATA}, which is not a folder")
+        pytest.skip(f"real files are not part of the project, and none lie at {SHARED_DATA}; set HCC_TACE_TEST_DATA")
     return SHARED_DATA
 
 

@@ -46,6 +46,8 @@ def test_slices_of_the_table_are_all_shared_out() -> None:
         ("VENOUS", "portal_venous"), ("5 MIN DELAY", "delayed"), ("LIVER 3 PHASE (C/A/P)", None),
         ("2.5 STANDARD", None),
         ("ARTERIAL AND VENOUS", None), ("", None), ("PRESSURE", None),
+        ("CT ABD W/O CON", "pre_contrast"), ("CT ABD W/WO CON", None), ("ABDOMEN W&W/O CONT", None),
+        ("PRE AND POST", None),
     ],
 )  # fmt: skip
 def test_descriptions(description: str, phase: str | None) -> None:
@@ -99,7 +101,7 @@ def test_labels_of_the_twin(twin: Path) -> None:
     )
 
 
-def test_wrong_numbers_and_names_are_overruled_by_the_clock(twin: Path, tmp_path: Path) -> None:
+def test_wrong_series_numbers_are_overruled_by_the_clock(twin: Path, tmp_path: Path) -> None:
     collection = open_collection(twin)
     patient = next(
         name for name, one in collection.items() if len([s for s in one.follow_up.series if s.modality == "CT"]) == 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -39,13 +40,7 @@ def list_series(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """List the series of the collection. Needs no data on disk."""
-    from hcc_tace_data.series_table import load_series_table
-
-    if table is None and root is not None:
-        table = root / "series.csv"
-        if not table.is_file():
-            raise UsageError(f"{root} has no series.csv; leave ROOT out to list the real collection.")
-    rows = load_series_table(table, with_bamf=with_bamf)
+    rows = series_table_of(root, table, with_bamf=with_bamf)
     if patient:
         unknown = sorted(set(patient) - set(rows["patient_id"]))
         if unknown:
@@ -56,7 +51,7 @@ def list_series(
     if phase is not None:
         rows = _with_phase(rows, phase)
     if as_json or format is Format.json:
-        emit_json({"series": _records(rows)})
+        emit_json({"series": plain_rows(rows.rename(columns={"series_description": "description"}))})
     elif format is Format.csv:
         say(rows.to_csv(index=False).rstrip("\n"))
     else:
@@ -71,12 +66,6 @@ def _with_phase(rows: pd.DataFrame, phase: str) -> pd.DataFrame:
         raise UsageError(f"there is no phase {phase!r}; use {', '.join(PHASES)}.")
     volumes = label_table(rows)
     return rows[rows["series_uid"].isin(volumes.loc[volumes["phase"] == phase, "series_uid"])]
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, object]]:
-    named = rows.rename(columns={"series_description": "description"})
-    plain = named.astype(object).where(named.notna(), None)
-    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
 
 
 def _print(rows: pd.DataFrame) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, open_with_progress, say
+from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def phases(
     if table is not None and not from_table:
         raise UsageError("--table goes with --from-table; files on disk are labelled by what they hold.")
     if from_table:
-        volumes = label_table(_series_table(root, table))
+        volumes = label_table(series_table_of(root, table))
     else:
         from hcc_tace_data.roots import resolve_root
 
@@ -48,21 +49,11 @@ def phases(
     if csv is not None:
         _write_csv(volumes, csv)
     if as_json:
-        emit_json({"volumes": _records(volumes), "totals": totals})
+        emit_json({"volumes": plain_rows(volumes), "totals": totals})
         return
     if csv is None:
         _print(volumes)
     _print_totals(totals, paper=from_table and table is None and root is None)
-
-
-def _series_table(root: Path | None, table: Path | None) -> pd.DataFrame:
-    from hcc_tace_data.series_table import load_series_table
-
-    if table is None and root is not None:
-        table = root / "series.csv"
-        if not table.is_file():
-            raise UsageError(f"{root} has no series.csv; leave ROOT out to label the real collection's table.")
-    return load_series_table(table)
 
 
 def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
@@ -73,15 +64,10 @@ def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
         flat.to_csv(temporary, index=False)
 
 
-def _records(volumes: pd.DataFrame) -> list[dict[str, Any]]:
-    plain = volumes.astype(object).where(volumes.notna(), None)
-    return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
-
-
 def _print(volumes: pd.DataFrame) -> None:
     say(f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'conf':>5} seg  evidence")
     marks = {True: "yes", False: "", None: "?"}
-    for row in _records(volumes):
+    for row in plain_rows(volumes):
         number = "" if row["series_number"] is None else str(row["series_number"])
         say(
             f"{row['patient_id']:<8} {row['study_date']:<10} {number:>6} {row['volume']:>3} {row['instances']:>6}  "

@@ -78,5 +78,5 @@ def real_sheet(shared_data: Path) -> Path:
     """The published sheet."""
     path = shared_data / "HCC-TACE-Seg_clinical_data-V2.xlsx"
     if not path.is_file():
-        pytest.skip(f"the published clinical sheet is not at {path}")
+        pytest.skip(f"the published clinical sheet (CC BY 4.0, from TCIA) is not part of the project, nor at {path}")
     return path
