@@ -297,9 +297,9 @@ def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
     still, mask = crop_to(fixed, body), crop_to(body, body)
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-    def run(moved: Any, freedom: int, levels: str) -> Matrix:
+    def run(moved: Any, freedom: int, metric: str, levels: str) -> Matrix:
         words = (
-            f"-i fixed moving -gm mask -a -dof {freedom} -m WNCC 2x2x2 -n {levels} -ia-identity -o affine -V 0 "
+            f"-i fixed moving -gm mask -a -dof {freedom} -m {metric} -n {levels} -ia-identity -o affine -V 0 "
             f"-threads {threads}"
         )
         said = io.StringIO()
@@ -310,8 +310,9 @@ def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
 
     # few slices leave no third level, and a stretch along them can hide a shift: the body first moves as a whole
     deep = min(still.GetSize()) >= _THREE_LEVELS_FROM
-    rigid = run(moving, 6, "60x30x0" if deep else "60x30")
-    affine = rigid @ run(moved_by(moving, rigid), 12, "30x30x15" if deep else "30x30")
+    rigid = run(moving, 6, "WNCC 2x2x2", "60x30x0" if deep else "60x30")
+    # local correlation sees edges move where contrast agent fills vessels; mutual information does not
+    affine = rigid @ run(moved_by(moving, rigid), 12, "MI", "30x30x10" if deep else "30x30")
     return affine, rigid
 
 
