@@ -73,8 +73,6 @@ def unpack_series(archive: Path, folder: Path, *, files: int, limit: int) -> Unp
         what = "an HTML page" if start.startswith((b"<!doctype", b"<html", b"<?xml")) else f"no whole zip ({error})"
         raise IntegrityError(f"what came is {what}") from error
     except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, IntegrityError):
-            raise
         raise IntegrityError(f"the archive cannot be unpacked ({type(error).__name__})") from error
 
 
