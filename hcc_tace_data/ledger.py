@@ -130,9 +130,8 @@ class Ledger:
             self._state(connection, series_uid, "whole", source, "")
 
     def failed(self, series_uid: str, source: str, reason: str) -> None:
-        """Record that a series could not be had."""
+        """Record that a series could not be had; digests recorded before stay, to compare what comes with."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM files WHERE series_uid = ?", (series_uid,))
             self._state(connection, series_uid, "failed", source, reason)
 
     def forget(self, series_uid: str) -> None:

@@ -53,8 +53,9 @@ class Stage:
                     continue
                 if (run / f"{series_uid}.zip").is_file():
                     yield run / f"{series_uid}.zip"
-                if (run / series_uid).is_dir():
-                    yield from sorted(path for path in (run / series_uid).iterdir() if path.is_file())
+                for folder in (run / series_uid, run / f"{series_uid}.ready"):
+                    if folder.is_dir():
+                        yield from sorted(path for path in folder.iterdir() if path.is_file())
 
     def drop_leftovers(self) -> None:
         """Remove what earlier runs left."""
@@ -118,9 +119,9 @@ def _move(root: Path, staged: Path, final: Path, moved: list[tuple[Path, str]], 
     else:
         for path, name in moved:
             target = final / name
-            if target.exists():  # of other content, or it would not have been fetched: kept, but not under this name
+            if target.exists() and md5_of(target) != md5_of(path):  # kept, but not under this name
                 _set_aside(root, target)
-            path.rename(target)
+            path.replace(target)
         sync_folder(final)
     for folder in [final.parent, *(one.parent for one in made)]:
         sync_folder(folder)
