@@ -34,7 +34,7 @@ class _Job:
     wanted: Wanted
     objects: dict[str, Expected]
     folder: Path
-    had: dict[Path, Expected] = field(default_factory=dict)
+    had: dict[str, Path] = field(default_factory=dict)  # objects that were here, and where
     missing: set[str] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
     attempts: int = 0
@@ -45,6 +45,9 @@ class _Job:
     @property
     def address(self) -> str:
         return f"s3://{self.wanted.bucket}/{self.wanted.prefix}"
+
+    def path(self, name: str) -> Path:
+        return self.had.get(name, self.folder / name)
 
 
 class IdcSource:
@@ -117,34 +120,30 @@ class IdcSource:
 
     def _list(self, wanted: list[Wanted]) -> list[tuple[Wanted, dict[str, Expected] | str]]:
         """Return what the store holds of each series, or why it is not to be fetched."""
-        by_address = {f"s3://{one.bucket}/{one.prefix}": one for one in wanted if one.bucket and one.prefix}
+        addresses = {one.series_uid: f"s3://{one.bucket}/{one.prefix}" for one in wanted if one.bucket and one.prefix}
         lists: dict[str, dict[str, tuple[int, str]]] = {}
         errors: dict[str, str] = {}
-        todo = list(by_address)
+        todo = list(addresses.values())
         for attempt in range(1, self._retries.attempts + 1):
-            found, errors = list_prefixes(
+            if attempt > 1:
+                self._retries.wait(attempt - 1)
+            found, failures = list_prefixes(
                 todo, folder=self._stage.folder, endpoint=self._endpoint, workers=self._workers, timeout_s=self._timeout_s
             )
             lists |= found
-            again = [address for address in todo if address in errors and is_passing(errors[address])]
-            errors = {a: e for a, e in errors.items() if a not in again} | {a: errors[a] for a in again}
-            for address in todo:
-                if address in errors and address not in again:
-                    lists[address] = {}
-            todo = again
+            errors |= failures
+            todo = [address for address in todo if address in failures and is_passing(failures[address])]
             if not todo:
                 break
-            if attempt < self._retries.attempts:
-                self._retries.wait(attempt)
         result: list[tuple[Wanted, dict[str, Expected] | str]] = []
         for one in wanted:
-            address = f"s3://{one.bucket}/{one.prefix}"
-            if address not in by_address:
+            address = addresses.get(one.series_uid)
+            if address is None:
                 result.append((one, "the series table has no address for it in the object store"))
-            elif address in todo:
-                result.append((one, errors[address]))
+            elif address not in lists:
+                result.append((one, f"{address}/ could not be listed: {_short(errors[address])}"))
             else:
-                result.append((one, _compared(one, lists.get(address, {}))))
+                result.append((one, _compared(one, lists[address])))
         return result
 
     def _reuse(self, job: _Job, paths: Iterable[Path]) -> None:
@@ -166,7 +165,7 @@ class IdcSource:
                     if self._stage.root / ".hcc-tace" in path.parents:  # what an earlier run left
                         job.folder.mkdir(exist_ok=True)
                         path = path.rename(job.folder / name)
-                    job.had[path] = expected
+                    job.had[name] = path
                     self._advance(size)
                     break
 
@@ -211,14 +210,14 @@ class IdcSource:
                     continue
                 if isinstance(sender, _Job):
                     checking -= 1
-                    assert isinstance(event, Future)  # noqa: S101 - for the type checker
-                    if self._checked(sender, event):
+                    if isinstance(event, Future) and self._checked(sender, event):
                         barren = 0
                     continue
                 if sender is not tool or not isinstance(event, Event):
                     continue  # of a process that was ended
                 last = time.monotonic()
                 if event.kind == "end":
+                    tool.kill()
                     tool = None
                     for job in list(active.values()):
                         fault = local_fault(event.error) if event.error else None
@@ -283,8 +282,7 @@ class IdcSource:
         return 1
 
     def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[object]) -> int:
-        files = dict(job.had)
-        files |= {job.folder / name: expected for name, expected in job.objects.items() if expected not in job.had.values()}
+        files = {job.path(name): expected for name, expected in job.objects.items()}
         recorded = self._recorded(job.wanted)
         future = pool.submit(check_series, job.wanted, files, exact_bytes=True, recorded=recorded)
         future.add_done_callback(lambda done: events.put((job, done)))
@@ -296,28 +294,30 @@ class IdcSource:
             checked = future.result()
         except BadFiles as error:
             job.reason, job.attempts = str(error), job.attempts + 1
-            for path in error.files:
-                expected = job.had.pop(path, None) or job.objects[path.name]
-                names = [name for name, one in job.objects.items() if one is expected]
-                job.missing.update(names)
-                self._advance(-(expected.size or 0))
-                if path.parent == job.folder:
-                    path.unlink()
+            self._miss(job, set(error.files))
             return False
         except WrongContent as error:
             job.reason, job.lasting = str(error), True
             return False
         except FileNotFoundError as error:
             job.reason, job.attempts = f"a file vanished: {error.filename}", job.attempts + 1
-            job.had = {path: one for path, one in job.had.items() if path.is_file()}
-            kept = {id(one) for one in job.had.values()}
-            job.missing = {
-                name for name, one in job.objects.items() if id(one) not in kept and not (job.folder / name).is_file()
-            }
+            self._miss(job, {path for path in map(job.path, job.objects) if not path.is_file()})
             return False
         self._arrived(job.wanted, checked)
         job.arrived = True
         return True
+
+
+    def _miss(self, job: _Job, paths: set[Path]) -> None:
+        """Have these files fetched again."""
+        for name, expected in job.objects.items():
+            path = job.path(name)
+            if path in paths:
+                job.missing.add(name)
+                job.had.pop(name, None)
+                self._advance(-(expected.size or 0))
+                if path.parent == job.folder:
+                    path.unlink(missing_ok=True)
 
 
 def _compared(wanted: Wanted, listed: Mapping[str, tuple[int, str]]) -> dict[str, Expected] | str:

@@ -13,13 +13,8 @@ from hcc_tace_data.errors import DiskFullError, DownloadError
 
 __all__ = ["RetryPolicy", "is_passing", "local_fault", "no_room"]
 
-_PASSING = re.compile(
-    r"\b(408|425|429|5\d\d)\b|timeout|timed out|deadline exceeded|reset|refused|broken pipe|EOF|closed|unreachable|"
-    r"temporary failure|no such host|slow ?down|too many requests|throttl|internal ?error|unavailable|"
-    r"tls handshake|incomplete|connection",
-    re.IGNORECASE,
-)
-_LASTING = re.compile(r"NoSuch|\b40[0134]\b|Forbidden|AccessDenied|no object found|not found", re.IGNORECASE)
+#: Answers that stay the same however often one asks; all else may pass.
+_LASTING = re.compile(r"NoSuch|status(?: code)?:? 4(?:0[01345679]|1\d)\b|AccessDenied|no object found", re.IGNORECASE)
 _ROOM = re.compile(r"no space left|disk quota|file too large|file size limit|not enough space|disk is full", re.IGNORECASE)
 _LOCAL = re.compile(
     r"permission denied|read-only file system|file name too long|too many open files|not a directory|"
@@ -69,7 +64,7 @@ class RetryPolicy:
 
 def is_passing(message: str) -> bool:
     """Return whether an error may be gone when it is tried again."""
-    return bool(_PASSING.search(message)) and not _LASTING.search(message)
+    return not _LASTING.search(message)
 
 
 def no_room(error: BaseException | str) -> bool:

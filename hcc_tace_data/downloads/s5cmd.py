@@ -20,7 +20,7 @@ from typing import Any
 
 from hcc_tace_data.errors import DependencyError
 
-__all__ = ["Event", "S5cmd", "binary"]
+__all__ = ["Event", "S5cmd", "binary", "list_prefixes"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,12 +109,10 @@ class S5cmd:
         self._send(f"ls {shlex.quote(prefix + '/*')}")
 
     def _send(self, line: str) -> None:
-        assert_stdin = self._process.stdin
-        if assert_stdin is None:
-            return
         with suppress(BrokenPipeError, ValueError):  # it has ended: the reader says so
-            assert_stdin.write(f"{line}\n".encode())
-            assert_stdin.flush()
+            if self._process.stdin is not None:
+                self._process.stdin.write(f"{line}\n".encode())
+                self._process.stdin.flush()
 
     def close(self) -> None:
         """Say that no more commands come."""
