@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -136,21 +137,31 @@ class NbiaClient:
         rows = self._query(self._nbia.getSopInstanceUids, seriesUid=series_uid)
         return {str(value) for row in rows for key, value in row.items() if "sop" in key.lower()}
 
-    def zip(self, series_uid: str, path: Path, *, limit: int, stop: threading.Event, advance: Callable[[int], None]) -> None:
-        """Write the zip of a series to `path`.
+    def zip(
+        self,
+        series_uid: str,
+        path: Path,
+        *,
+        limit: int,
+        stop: threading.Event,
+        advance: Callable[[int], None],
+        first: int = 0,
+    ) -> None:
+        """Write the zip of a series to `path`; `first` is the endpoint to begin with.
 
         Raises
         ------
         DownloadError
             No answer, an error, more than `limit` bytes, or an answer that ends early.
         """
-        for number, endpoint in enumerate(_ENDPOINTS):
+        for turn in range(len(_ENDPOINTS)):
+            endpoint = _ENDPOINTS[(first + turn) % len(_ENDPOINTS)]
             try:
-                return self._stream(f"{self.address}{endpoint}{series_uid}", path, limit, stop, advance)
+                self._stream(f"{self.address}{endpoint}{series_uid}", path, limit, stop, advance)
+                return
             except _Refused as error:
-                if error.status not in (400, 404) or number == len(_ENDPOINTS) - 1:
+                if error.status not in (400, 404) or turn == len(_ENDPOINTS) - 1:
                     raise
-        return None
 
     def _stream(self, url: str, path: Path, limit: int, stop: threading.Event, advance: Callable[[int], None]) -> None:
         size = 0
@@ -253,7 +264,7 @@ class NbiaSource:
         while True:
             try:
                 limit = 2 * wanted.bytes + (16 << 20)
-                self._client.zip(wanted.series_uid, archive, limit=limit, stop=self._stop, advance=advance)
+                self._client.zip(wanted.series_uid, archive, limit=limit, stop=self._stop, advance=advance, first=failures)
                 checked = self._unpacked(wanted, archive, recorded)
                 archive.unlink()
                 return checked
@@ -263,16 +274,23 @@ class NbiaSource:
             except DownloadError as error:
                 archive.unlink(missing_ok=True)
                 failures += 1
-                if failures >= self._retries.attempts or self._stop.is_set() or not is_passing(str(error)):
+                lasting = getattr(error, "status", 0) == 404 or not is_passing(str(error))
+                if lasting or failures >= self._retries.attempts or self._stop.is_set():
                     raise
                 logger.info("series %s is tried again: %s", wanted.series_uid, error)
                 wait = min(getattr(error, "wait_s", 0.0), self._retries.cap_s)
-                self._retries.sleep(max(wait, self._retries.delay_s(failures)))
+                self._wait(max(wait, self._retries.delay_s(failures)))
             except OSError as error:
                 if no_room(error):
                     archive.unlink(missing_ok=True)
                     raise DiskFullError(str(error)) from error
                 raise DownloadError(f"a file could not be written: {error}") from error
+
+    def _wait(self, seconds: float) -> None:
+        if self._retries.sleep is time.sleep:
+            self._stop.wait(seconds)  # the same, but ends when the run does
+        else:
+            self._retries.sleep(seconds)
 
     def _unpacked(self, wanted: Wanted, archive: Path, recorded: Mapping[str, str]) -> list[Checked]:
         folder = self._stage.of(wanted.series_uid)
