@@ -7,6 +7,7 @@ nothing else is ever read as one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import sqlite3
@@ -178,13 +179,17 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise _not_written(self.path, error) from error
 
     @staticmethod
     def _state(connection: sqlite3.Connection, series_uid: str, state: State, source: str, reason: str) -> None:
@@ -197,11 +202,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=60)
     except sqlite3.Error as error:
-        raise OSError(f"{path} cannot be opened for writing ({error}).") from error
+        raise _not_written(path, error) from error
     try:
         # Each commit reaches the disk before it returns (the default of write-ahead logging is that it may not).
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 100")  # pages: the log stays small
         _check_version(connection, path)
         connection.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.split(";"):
@@ -217,7 +223,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError):  # locked, full, read-only: the disk's fault, not the content's
-            raise OSError(f"{path} cannot be written ({error}).") from error
+            raise _not_written(path, error) from error
         raise _no_ledger(path, error) from error
     except BaseException:
         connection.close()
@@ -230,6 +236,13 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> int:
     if version > _VERSION:
         raise StoreError(f"{path} is a ledger of version {version}; this release knows versions up to {_VERSION}.")
     return version
+
+
+def _not_written(path: Path, error: sqlite3.Error) -> OSError:
+    """Return the error of the disk behind SQLite's: one whose write fails is full, or at a limit."""
+    full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE)
+    code = errno.ENOSPC if getattr(error, "sqlite_errorcode", 0) in full else errno.EIO
+    return OSError(code, f"the ledger cannot be written ({error})", str(path))
 
 
 def _no_ledger(path: Path, error: Exception) -> StoreError:
@@ -300,7 +313,8 @@ def _reading(root: Path) -> Iterator[sqlite3.Connection | None]:
         return
     try:
         with tempfile.TemporaryDirectory() as folder, closing(_open_to_read(path, folder)) as connection:
-            yield connection
+            made = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            yield connection if made else None  # none: whoever was about to make it was ended
     except sqlite3.Error as error:
         raise _no_ledger(path, error) from error
 

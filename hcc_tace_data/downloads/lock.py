@@ -52,6 +52,7 @@ def lock_folder(
     folder = root / ".hcc-tace"
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    held = False
     try:
         told = False
         while not _try_lock(handle):
@@ -62,11 +63,13 @@ def lock_folder(
                 notice(f"{holder} Waiting for it to end.")
             told = True
             sleep(_POLL_S)
+        held = True
         _sign(handle)
         yield
     finally:
-        with suppress(OSError):
-            os.ftruncate(handle, 0)
+        if held:
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
         os.close(handle)  # and with it the lock
 
 

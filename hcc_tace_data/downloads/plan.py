@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import DownloadError, PatientNotFoundError, UsageError
-from hcc_tace_data.ledger import Entry, read_ledger, read_series
+from hcc_tace_data.ledger import Entry, ledger_path, read_ledger, read_series
 
 __all__ = ["Plan", "Wanted", "make_plan", "table_of"]
 
 _MARGIN = 64 << 20
+_LEDGER_PATH = 500  # what SQLite can open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,12 @@ def _check_names(root: Path, wanted: tuple[Wanted, ...]) -> None:
     if not hasattr(os, "pathconf"):
         return
     longest_name, longest_path = os.pathconf(place, "PC_NAME_MAX"), os.pathconf(place, "PC_PATH_MAX")
+    ledger = len(os.fsencode(ledger_path(root.absolute()))) + len("-journal")
+    if ledger > _LEDGER_PATH:
+        raise DownloadError(
+            f"name too long: the ledger under {str(root)[:60]}... would have a path of {ledger} bytes, {_LEDGER_PATH} allowed; "
+            "choose a root with a shorter path."
+        )
     sop = "9" * 64 + ".dcm0123456789"  # the tool that fetches adds digits while it writes
     staged = f".hcc-tace/stage/0123456789ab/{'9' * 64}/{sop}"
     for path in [staged, *(f"{one.folder}/{sop}" for one in wanted)]:

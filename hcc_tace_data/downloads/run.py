@@ -342,7 +342,7 @@ def _as_ours(error: Exception, folder: Path, plan: Plan | None, report: Download
         )
     if isinstance(error, HccTaceError) or not isinstance(error, OSError):
         return error
-    return DownloadError(f"{folder} cannot be written: {error}. Choose another folder, or have the rights to write there.")
+    return DownloadError(f"{folder} cannot be written: {str(error).rstrip('.')}. Choose another folder, or get the rights to write there.")
 
 
 def _what_is_missing(report: DownloadReport) -> str:

@@ -123,8 +123,8 @@ class S5cmd:
     def kill(self) -> None:
         """End it at once; files in progress stay under temporary names."""
         if self._process.poll() is None:
-            # the end of its input makes it end by itself, if nothing hangs
             self._process.kill()
+        self.close()
         self._process.wait()
         self._reader.join(timeout=10)
         if self._process.stdout is not None:

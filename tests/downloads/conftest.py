@@ -107,7 +107,19 @@ class Proxy(_Server):
         self.seen: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._answers: dict[tuple[str, str, str | None], tuple[http.client.HTTPResponse, bytes]] = {}
         super().__init__()
+
+    def _ask(self, request: Any) -> tuple[http.client.HTTPResponse, bytes]:
+        """Return the upstream's answer, which stays the same: it is asked once for each thing."""
+        asked = (request.command, request.path, request.headers.get("Range"))
+        if asked not in self._answers:
+            connection = http.client.HTTPConnection(*self.upstream, timeout=30)
+            connection.request(request.command, request.path, headers=dict(request.headers.items()))
+            answer = connection.getresponse()
+            self._answers[asked] = answer, answer.read()
+            connection.close()
+        return self._answers[asked]
 
     def clear(self) -> None:
         self.fault = lambda key, nth: None
@@ -131,12 +143,7 @@ class Proxy(_Server):
             return self.send(request, value, b"<Error><Code>Planted</Code></Error>")
         if what == "html":
             return self.send(request, 200, b"<!DOCTYPE html><html>Service down</html>", {"Content-Type": "text/html"})
-        connection = http.client.HTTPConnection(*self.upstream, timeout=30)
-        sent = {name: text for name, text in request.headers.items() if name.lower() != "host"}
-        connection.request(request.command, request.path, headers={**sent, "Host": request.headers["Host"]})
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
+        answer, body = self._ask(request)
         if what == "flip":
             body = body[:-100] + bytes([body[-100] ^ 1]) + body[-99:]
         if what == "body":
@@ -161,9 +168,12 @@ class Proxy(_Server):
 
 @pytest.fixture(scope="session")
 def _moto(phantom: Path, rows: list[dict[str, str]]) -> Iterator[tuple[str, int]]:
+    import logging
+
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

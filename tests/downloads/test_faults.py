@@ -421,7 +421,7 @@ def test_a_disk_that_fills_up(
     with pytest.raises(DiskFullError, match="bytes are still missing"):
         download(small_disk / "r", table=phantom / "series.csv", endpoint=s3.url, retries=quick)
     intact(small_disk / "r", whole=False)
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=90m", str(small_disk)], check=True)
     download(small_disk / "r", table=phantom / "series.csv", endpoint=s3.url, retries=quick)
     intact(small_disk / "r", whole=True)
     outcome("disk full (small tmpfs)", "idc", "stopped cleanly, then resumed")
@@ -445,7 +445,7 @@ def test_a_read_only_copy_can_be_verified(
     small_disk: Path, phantom: Path, s3: Any, quick: RetryPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=90m", str(small_disk)], check=True)
     download(small_disk, table=phantom / "series.csv", endpoint=s3.url, retries=quick)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert main(["verify", str(small_disk), "--deep", "--quiet"]) == 0
