@@ -1,8 +1,8 @@
 """The ledger of a folder: the size and digest of every file, as they were when they were known to be right.
 
 A SQLite database in the folder. A series is ``moving`` while its files get their final names, ``whole`` once they have
-them and the system has confirmed it, ``failed`` when it could not be had. Only a whole series is a claim about the disk:
-nothing else is ever read as one.
+them and the system has confirmed it, ``failed`` when it could not be had. Only a whole series is a claim about the
+disk: nothing else is ever read as one.
 """
 
 from __future__ import annotations
@@ -240,7 +240,12 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 def _not_written(path: Path, error: sqlite3.Error) -> OSError:
     """Return the error of the disk behind SQLite's: one whose write fails is full, or at a limit."""
-    full = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE)
+    full = (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    )
     code = errno.ENOSPC if getattr(error, "sqlite_errorcode", 0) in full else errno.EIO
     return OSError(code, f"the ledger cannot be written ({error})", str(path))
 

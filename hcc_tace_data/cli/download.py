@@ -29,7 +29,8 @@ def download(
     with_bamf: Annotated[bool, typer.Option("--with-bamf", help="Also the segmentations by BAMF AIMI (IDC).")] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
     endpoint: Annotated[
-        str | None, typer.Option(help="Another server; default $HCC_TACE_S3_ENDPOINT or $HCC_TACE_NBIA_URL, else public.")
+        str | None,
+        typer.Option(help="Another server; default $HCC_TACE_S3_ENDPOINT or $HCC_TACE_NBIA_URL, else public."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Files (idc: 16) or series (nbia: 4) at a time.")
@@ -37,7 +38,9 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched.")] = False,
     rate: Annotated[float, typer.Option(min=0.001, help="MB a second, for the time that --dry-run tells.")] = 20.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Only the series that failed before.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Read again what is here; fetch again what was altered.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read again what is here; fetch again what was altered.")
+    ] = False,
     clinical: Annotated[
         bool | None, typer.Option("--clinical/--no-clinical", help="The clinical sheet; default with the real table.")
     ] = None,
@@ -101,7 +104,7 @@ def download(
         emit_json(report.as_dict())
     elif not quiet:
         say(
-            f"{report.series} series came ({report.instances} files, {report.bytes / 1e9:.3f} GB, {report.seconds:.1f} s), "
+            f"{report.series} series came ({report.instances} files, {_size(report.bytes)}, {report.seconds:.1f} s), "
             f"{report.here} were here; all checked, in {report.root}"
         )
     if incomplete is not None:
@@ -120,13 +123,17 @@ def _tell(plan: Plan, rate: float | None) -> None:
     """Say what would be fetched, where to, whether there is room, and how long it takes."""
     write = say if rate is not None else note
     write(
-        f"{len(plan.wanted)} series, {plan.instances:,} files, {plan.bytes / 1e9:.2f} GB to fetch from {plan.source.upper()} "
+        f"{len(plan.wanted)} series, {plan.instances:,} files, {_size(plan.bytes)} to fetch from {plan.source.upper()} "
         f"to {plan.root}" + (f"; {len(plan.here)} series are here" if plan.here else "")
     )
     if rate is not None:
-        room = "enough" if plan.fits else f"{(plan.needed_bytes - plan.free_bytes) / 1e9:.2f} GB too little"
-        write(f"  free there {plan.free_bytes / 1e9:.2f} GB: {room}")
+        room = "enough" if plan.fits else f"{_size(plan.needed_bytes - plan.free_bytes)} too little"
+        write(f"  free there {_size(plan.free_bytes)}: {room}")
         write(f"  at {rate:g} MB/s it takes {_duration(plan.bytes / (rate * 1e6))}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
 def _duration(seconds: float) -> str:

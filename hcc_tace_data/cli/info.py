@@ -14,7 +14,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def info(
-    drift: Annotated[bool, typer.Option("--drift", help="Ask the source what it has now; exit 1 if it differs.")] = False,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Ask the source what it has now; exit 1 if it differs.")
+    ] = False,
     source: Annotated[str, typer.Option(help="For --drift: idc or nbia.")] = "idc",
     endpoint: Annotated[str | None, typer.Option(help="For --drift: another server.")] = None,
     table: Annotated[Path | None, typer.Option(help="For --drift: another series table (CSV).")] = None,
@@ -51,9 +53,7 @@ def info(
     say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json', key known_issues.")
 
 
-def _drift(
-    source: str, endpoint: str | None, table: Path | None, with_bamf: bool, retries: int, as_json: bool
-) -> None:
+def _drift(source: str, endpoint: str | None, table: Path | None, with_bamf: bool, retries: int, as_json: bool) -> None:
     from hcc_tace_data.downloads import RetryPolicy
     from hcc_tace_data.downloads.drift import find_drift
 

@@ -165,7 +165,7 @@ def _compare_all(wanted: Wanted, checked: list[Checked], exact_bytes: bool, reco
     changed = [one.sop_uid for one in checked if recorded.get(one.sop_uid, one.md5) != one.md5]
     if changed:
         raise WrongContent(
-            f"the source now has other bytes than were recorded here before, in {len(changed)} files ({changed[0]}, ...). "
+            f"the source now has other bytes than were recorded before, in {len(changed)} files ({changed[0]}, ...). "
             "If it was revised on purpose, remove .hcc-tace/ledger.sqlite and download again"
         )
 

@@ -81,7 +81,9 @@ def _against_idc(rows: tuple[Wanted, ...], endpoint: str, policy: RetryPolicy, t
     with tempfile.TemporaryDirectory() as folder:
         for attempt in range(1, policy.attempts + 1):
             lists, errors = list_prefixes(todo, folder=Path(folder), endpoint=endpoint, workers=32, timeout_s=timeout_s)
-            found |= {address: (len(files), sum(size for size, _ in files.values())) for address, files in lists.items()}
+            found |= {
+                address: (len(files), sum(size for size, _ in files.values())) for address, files in lists.items()
+            }
             found |= {address: (0, 0) for address, error in errors.items() if "no object found" in error}
             todo = [address for address in todo if address not in found]
             if not todo:
@@ -125,7 +127,9 @@ def _against_nbia(rows: tuple[Wanted, ...], client: NbiaClient, policy: RetryPol
             differences.append(_difference("changed", one, message))
     for uid, row in there.items():
         patient = str(row.get("PatientID", ""))
-        differences.append(Difference(kind="new", patient_id=patient, series_uid=uid, message="the table does not name it"))
+        differences.append(
+            Difference(kind="new", patient_id=patient, series_uid=uid, message="the table does not name it")
+        )
     return differences
 
 

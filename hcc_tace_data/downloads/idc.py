@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hcc_tace_data.downloads.check import BadFiles, Checked, Expected, WrongContent, check_series, digest_matches
 from hcc_tace_data.downloads.place import Stage
@@ -128,7 +129,11 @@ class IdcSource:
             if attempt > 1:
                 self._retries.wait(attempt - 1)
             found, failures = list_prefixes(
-                todo, folder=self._stage.folder, endpoint=self._endpoint, workers=self._workers, timeout_s=self._timeout_s
+                todo,
+                folder=self._stage.folder,
+                endpoint=self._endpoint,
+                workers=self._workers,
+                timeout_s=self._timeout_s,
             )
             lists |= found
             errors |= failures
@@ -281,7 +286,7 @@ class IdcSource:
             job.pending.discard(name)
         return 1
 
-    def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[object]) -> int:
+    def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[Any]) -> int:
         files = {job.path(name): expected for name, expected in job.objects.items()}
         recorded = self._recorded(job.wanted)
         future = pool.submit(check_series, job.wanted, files, exact_bytes=True, recorded=recorded)
@@ -306,7 +311,6 @@ class IdcSource:
         self._arrived(job.wanted, checked)
         job.arrived = True
         return True
-
 
     def _miss(self, job: _Job, paths: set[Path]) -> None:
         """Have these files fetched again."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,7 +48,7 @@ class _Refused(DownloadError):
         self.wait_s = wait_s
 
 
-def _own_nbia() -> ModuleType:
+def _own_nbia() -> Any:
     """Return a copy of ``tcia_utils.nbia`` of our own, to redirect without touching what the user may have imported."""
     with _loading:
         root = logging.getLogger()
@@ -166,7 +166,9 @@ class NbiaClient:
     def _stream(self, url: str, path: Path, limit: int, stop: threading.Event, advance: Callable[[int], None]) -> None:
         size = 0
         try:
-            with self._requests.get(url, stream=True, timeout=self._timeout, proxies=self._nbia.get_proxy()) as response:
+            with self._requests.get(
+                url, stream=True, timeout=self._timeout, proxies=self._nbia.get_proxy()
+            ) as response:
                 response.raise_for_status()
                 with open(path, "wb") as handle:
                     for block in response.iter_content(_BLOCK):
@@ -193,7 +195,13 @@ def _base(url: str) -> str:
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"$HCC_TACE_NBIA_URL is {url!r}; it begins with http:// or https://.")
     if not re.search(r"/v\d+$", url):
-        url += "/v4" if url.endswith("/nbia-api/services") else "/services/v4" if url.endswith("/nbia-api") else "/nbia-api/services/v4"
+        url += (
+            "/v4"
+            if url.endswith("/nbia-api/services")
+            else "/services/v4"
+            if url.endswith("/nbia-api")
+            else "/nbia-api/services/v4"
+        )
     return url + "/"
 
 
@@ -209,9 +217,7 @@ class NbiaSource:
 
     name = "nbia"
 
-    def __init__(
-        self, url: str | None, stage: Stage, *, workers: int, retries: RetryPolicy, timeout_s: float
-    ) -> None:
+    def __init__(self, url: str | None, stage: Stage, *, workers: int, retries: RetryPolicy, timeout_s: float) -> None:
         self._client = NbiaClient(url, timeout_s=timeout_s)
         self._stage = stage
         self._workers = workers
@@ -264,7 +270,9 @@ class NbiaSource:
         while True:
             try:
                 limit = 2 * wanted.bytes + (16 << 20)
-                self._client.zip(wanted.series_uid, archive, limit=limit, stop=self._stop, advance=advance, first=failures)
+                self._client.zip(
+                    wanted.series_uid, archive, limit=limit, stop=self._stop, advance=advance, first=failures
+                )
                 checked = self._unpacked(wanted, archive, recorded)
                 archive.unlink()
                 return checked
@@ -311,6 +319,9 @@ class NbiaSource:
         size = sum(one.size for one in checked)
         if size != wanted.bytes:
             logger.warning(
-                "series %s: NBIA has %d bytes where the table, made from IDC, has %d", wanted.series_uid, size, wanted.bytes
+                "series %s: NBIA has %d bytes where the table, made from IDC, has %d",
+                wanted.series_uid,
+                size,
+                wanted.bytes,
             )
         return checked

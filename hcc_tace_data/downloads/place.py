@@ -74,7 +74,9 @@ class Stage:
             self._all.rmdir()
 
 
-def place_series(root: Path, wanted: Wanted, checked: Sequence[Checked], ledger: Ledger, source: str, stage: Stage) -> None:
+def place_series(
+    root: Path, wanted: Wanted, checked: Sequence[Checked], ledger: Ledger, source: str, stage: Stage
+) -> None:
     """Give the files of a series their final names, and record them.
 
     Parameters
@@ -93,7 +95,9 @@ def place_series(root: Path, wanted: Wanted, checked: Sequence[Checked], ledger:
         else:
             path = one.path.relative_to(root).as_posix()
         entries.append(
-            Entry(path=path, sop_uid=one.sop_uid, series_uid=wanted.series_uid, size=one.size, md5=one.md5, source=source)
+            Entry(
+                path=path, sop_uid=one.sop_uid, series_uid=wanted.series_uid, size=one.size, md5=one.md5, source=source
+            )
         )
     ledger.moving(wanted.series_uid, source, entries)
     if moved:

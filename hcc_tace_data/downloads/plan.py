@@ -174,10 +174,21 @@ def _rows(
         kinds = {modality} if isinstance(modality, str) else set(modality)
         unknown = sorted(kinds - set(rows["modality"]))
         if unknown:
-            raise UsageError(f"no series of modality {', '.join(unknown)}; there are {', '.join(sorted(set(rows['modality'])))}.")
+            raise UsageError(
+                f"no series of modality {', '.join(unknown)}; there are {', '.join(sorted(set(rows['modality'])))}."
+            )
         rows = rows[rows["modality"].isin(kinds)]
     return [
-        Wanted(**{name: int(row[name]) if name in ("instances", "bytes") else str(row[name]) for name in Wanted.__slots__})
+        Wanted(
+            patient_id=str(row["patient_id"]),
+            study_uid=str(row["study_uid"]),
+            series_uid=str(row["series_uid"]),
+            modality=str(row["modality"]),
+            instances=int(row["instances"]),
+            bytes=int(row["bytes"]),
+            bucket=str(row["bucket"]),
+            prefix=str(row["prefix"]),
+        )
         for row in rows.to_dict("records")
     ]
 
@@ -187,7 +198,11 @@ def _whole(root: Path, rows: list[Wanted]) -> set[str]:
     files: dict[str, list[Entry]] = defaultdict(list)
     for entry in read_ledger(root).values():
         files[entry.series_uid].append(entry)
-    return {one.series_uid for one in rows if len(files[one.series_uid]) == one.instances and _on_disk(root, files[one.series_uid])}
+    return {
+        one.series_uid
+        for one in rows
+        if len(files[one.series_uid]) == one.instances and _on_disk(root, files[one.series_uid])
+    }
 
 
 def _on_disk(root: Path, entries: list[Entry]) -> bool:
@@ -224,8 +239,8 @@ def _check_names(root: Path, wanted: tuple[Wanted, ...]) -> None:
     ledger = len(os.fsencode(ledger_path(root.absolute()))) + len("-journal")
     if ledger > _LEDGER_PATH:
         raise DownloadError(
-            f"name too long: the ledger under {str(root)[:60]}... would have a path of {ledger} bytes, {_LEDGER_PATH} allowed; "
-            "choose a root with a shorter path."
+            f"name too long: the ledger under {str(root)[:60]}... would have a path of {ledger} bytes, "
+            f"{_LEDGER_PATH} allowed; choose a root with a shorter path."
         )
     sop = "9" * 64 + ".dcm0123456789"  # the tool that fetches adds digits while it writes
     staged = f".hcc-tace/stage/0123456789ab/{'9' * 64}/{sop}"
@@ -233,7 +248,9 @@ def _check_names(root: Path, wanted: tuple[Wanted, ...]) -> None:
         whole = root.absolute() / path
         for part in whole.parts:
             if len(os.fsencode(part)) > longest_name:
-                raise DownloadError(f"name too long: {part[:60]}... ({len(part)} characters, {longest_name} allowed at {place}).")
+                raise DownloadError(
+                    f"name too long: {part[:60]}... ({len(part)} characters, {longest_name} allowed at {place})."
+                )
         if len(os.fsencode(whole)) >= longest_path:
             raise DownloadError(
                 f"name too long: files under {str(root)[:60]}... would have paths of {len(os.fsencode(whole))} bytes, "

@@ -15,7 +15,9 @@ __all__ = ["RetryPolicy", "is_passing", "local_fault", "no_room"]
 
 #: Answers that stay the same however often one asks; all else may pass.
 _LASTING = re.compile(r"NoSuch|status(?: code)?:? 4(?:0[01345679]|1\d)\b|AccessDenied|no object found", re.IGNORECASE)
-_ROOM = re.compile(r"no space left|disk quota|file too large|file size limit|not enough space|disk is full", re.IGNORECASE)
+_ROOM = re.compile(
+    r"no space left|disk quota|file too large|file size limit|not enough space|disk is full", re.IGNORECASE
+)
 _LOCAL = re.compile(
     r"permission denied|read-only file system|file name too long|too many open files|not a directory|"
     r"input/output error|operation not permitted",

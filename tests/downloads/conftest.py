@@ -128,7 +128,9 @@ class Proxy(_Server):
         self.served.clear()
 
     def answer(self, request: Any) -> None:
-        key = unquote(urlsplit(request.path).path) if "list-type" not in request.path else "list " + unquote(request.path)
+        key = (
+            unquote(urlsplit(request.path).path) if "list-type" not in request.path else "list " + unquote(request.path)
+        )
         with self._lock:
             self.seen[key] += request.command == "GET"
             nth = self.seen[key]
@@ -140,9 +142,11 @@ class Proxy(_Server):
             request.close_connection = True
             return
         if what == "status":
-            return self.send(request, value, b"<Error><Code>Planted</Code></Error>")
+            self.send(request, value, b"<Error><Code>Planted</Code></Error>")
+            return
         if what == "html":
-            return self.send(request, 200, b"<!DOCTYPE html><html>Service down</html>", {"Content-Type": "text/html"})
+            self.send(request, 200, b"<!DOCTYPE html><html>Service down</html>", {"Content-Type": "text/html"})
+            return
         answer, body = self._ask(request)
         if what == "flip":
             body = body[:-100] + bytes([body[-100] ^ 1]) + body[-99:]
@@ -152,7 +156,10 @@ class Proxy(_Server):
         for name, text in answer.getheaders():
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                 request.send_header(name, text)
-        request.send_header("Content-Length", str(answer.headers.get("Content-Length", len(body)) if request.command == "HEAD" else len(body)))
+        request.send_header(
+            "Content-Length",
+            str(answer.headers.get("Content-Length", len(body)) if request.command == "HEAD" else len(body)),
+        )
         request.end_headers()
         if what == "reset":
             request.wfile.write(body[: len(body) // 2])
@@ -178,11 +185,17 @@ def _moto(phantom: Path, rows: list[dict[str, str]]) -> Iterator[tuple[str, int]
     server.start()
     host, port = server.get_host_and_port()
     client = boto3.client(
-        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
     )
     client.create_bucket(Bucket=rows[0]["bucket"])
     for row in rows:
-        for path in (phantom / row["patient_id"] / row["study_uid"] / f"{row['modality']}_{row['series_uid']}").iterdir():
+        for path in (
+            phantom / row["patient_id"] / row["study_uid"] / f"{row['modality']}_{row['series_uid']}"
+        ).iterdir():
             key = f"{row['prefix']}/{path.name}"
             client.put_object(Bucket=row["bucket"], Key=key, Body=path.read_bytes(), ACL="public-read")
     yield host, port
@@ -257,7 +270,7 @@ class Nbia(_Server):
         if spoilt == "hang":
             self.closing.wait(30)
             request.close_connection = True
-            return
+            return None
         if not files:
             return self.send(request, 200, b"")
         with_md5 = query.get("IncludeMD5") == "Yes" or endpoint == "getImageWithMD5Hash"
@@ -269,7 +282,7 @@ class Nbia(_Server):
             request.wfile.write(body[: len(body) // 2])
             request.connection.close()
             request.close_connection = True
-            return
+            return None
         return self.send(request, 200, body, {"Content-Type": "application/zip"})
 
     def _json(self, request: Any, rows: list[Any]) -> None:
@@ -368,6 +381,8 @@ def pytest_sessionfinish() -> None:
     head = ("fault", "source", "outcome", "data lost or accepted wrongly")
     table = [head, *sorted(_OUTCOMES)]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     Path(place).write_text("\n".join(lines) + "\n")

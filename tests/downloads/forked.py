@@ -1,17 +1,15 @@
 """Runs downloads in children of a warm process, so that many can be started and killed at little cost.
 
-Reads one JSON list of arguments of `hcc-tace` a line, forks a child that runs it, and writes its process id; then, when it
-has ended, its exit status.
+Reads one JSON list of arguments of `hcc-tace` a line, forks a child that runs it, and writes its process id; then,
+when it has ended, its exit status.
 """
 
 import json
 import os
 import sys
 
-import hcc_tace_data.cli.download
-import hcc_tace_data.downloads.run
-import hcc_tace_data.series_table
 import pandas  # noqa: F401 - warm
+
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.series_table import load_series_table
 
@@ -23,5 +21,7 @@ for line in sys.stdin:
         os.dup2(null, 0)
         os.dup2(null, 1)
         os._exit(main(json.loads(line)))
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    sys.stdout.write(f"{child}\n")
+    sys.stdout.flush()
+    sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+    sys.stdout.flush()

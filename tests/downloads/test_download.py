@@ -142,7 +142,9 @@ def test_json_of_a_run(tmp_path: Path, phantom: Path, s3: Any, capsys: pytest.Ca
     assert document["failed"] == []
 
 
-def test_what_came_by_other_means_is_adopted(tmp_path: Path, phantom: Path, s3: Any, rows: list[dict[str, str]]) -> None:
+def test_what_came_by_other_means_is_adopted(
+    tmp_path: Path, phantom: Path, s3: Any, rows: list[dict[str, str]]
+) -> None:
     for number, path in enumerate(sorted(phantom.glob("HCC_*/*/*/*.dcm"))):  # one flat folder, other names
         shutil.copy(path, tmp_path / f"IM{number}.dcm")
     shutil.copy(phantom / "series.csv", tmp_path)
