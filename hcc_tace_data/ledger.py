@@ -140,17 +140,20 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute("UPDATE series SET state = 'moving' WHERE series_uid = ?", (series_uid,))
 
-    def replace(self, entries: Iterable[Entry]) -> int:
-        """Write the ledger anew, whole or not at all; return how many files it names."""
+    def replace(self, entries: Iterable[Entry], series: frozenset[str] | None = None) -> int:
+        """Record whole series anew, or (`series`) those alone, all or nothing; return how many files were recorded."""
         count = 0
         now = _now()
         with self._transaction() as connection:
-            connection.execute("DELETE FROM files")
-            connection.execute("DELETE FROM series WHERE state != 'failed'")
+            if series is None:
+                connection.execute("DELETE FROM files")
+                connection.execute("DELETE FROM series WHERE state != 'failed'")
+            for uid in series or ():
+                connection.execute("DELETE FROM files WHERE series_uid = ?", (uid,))
             seen: set[str] = set()
             for e in entries:
                 row = (e.path, e.sop_uid, e.series_uid, e.size, e.md5, e.source, e.time or now)
-                connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 count += 1
                 if e.series_uid not in seen:
                     seen.add(e.series_uid)
