@@ -22,7 +22,7 @@ from typing import Literal
 
 from hcc_tace_data.errors import StoreError
 
-__all__ = ["Entry", "Ledger", "SeriesRecord", "ledger_path", "md5_of", "read_ledger", "read_series", "write_ledger"]
+__all__ = ["Entry", "Ledger", "SeriesRecord", "ledger_path", "md5_of", "read_ledger", "read_series"]
 
 _VERSION = 2
 _BLOCK = 1 << 20
@@ -269,12 +269,6 @@ def _series(connection: sqlite3.Connection) -> dict[str, SeriesRecord]:
     return {
         row[0]: SeriesRecord(series_uid=row[0], state=row[1], source=row[2], reason=row[3], time=row[4]) for row in rows
     }
-
-
-def write_ledger(root: Path, entries: Iterable[Entry]) -> int:
-    """Write the ledger anew, whole or not at all; return how many files it names."""
-    with Ledger(root) as ledger:
-        return ledger.replace(entries)
 
 
 def read_ledger(root: Path) -> dict[str, Entry]:
