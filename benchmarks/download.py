@@ -51,7 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             rows = "".join(f"<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified>"
                            f"<ETag>&quot;{md5}&quot;</ETag><Size>{len(data)}</Size></Contents>"
                            for key, (data, md5) in objects.items() if key.startswith(prefix))
-            return self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode())
+            answer = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
+            return self.answer(200, answer.encode())
         found = objects.get(unquote(parts.path).partition(f"/{bucket}/")[2])
         if found is None: return self.answer(404, b"")
         data, md5 = found
