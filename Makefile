@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench demo test lint format index splits clean rules
+.PHONY: bench demo faults test lint format index splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -36,6 +36,13 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/registration.py --root build/full
 	$(BIN)/python benchmarks/deid.py
+	$(BIN)/python benchmarks/download.py --root build/full
+
+# what goes wrong while the collection is fetched, and what becomes of it; the table is printed at the end
+faults: $(VENV)/.ready
+	mkdir -p build
+	HCC_TACE_KILLS=25 HCC_TACE_FAULT_TABLE=build/faults.md $(BIN)/python -m pytest tests/downloads/test_faults.py -n 0 -q
+	cat build/faults.md
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

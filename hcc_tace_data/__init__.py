@@ -17,6 +17,7 @@ if (_CHECKOUT / "catalog.yaml").is_file() and str(_CHECKOUT) not in __path__:
 if TYPE_CHECKING:
     from hcc_tace_data.catalog import Catalog as Catalog
     from hcc_tace_data.clinical import load_clinical as load_clinical
+    from hcc_tace_data.downloads import download as download
     from hcc_tace_data.fusion import fuse_staple as fuse_staple
     from hcc_tace_data.index import open_collection as open_collection
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Catalog": "hcc_tace_data.catalog",
+    "download": "hcc_tace_data.downloads",
     "fuse_staple": "hcc_tace_data.fusion",
     "label_phases": "hcc_tace_data.phases",
     "load_clinical": "hcc_tace_data.clinical",

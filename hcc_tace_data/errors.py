@@ -21,7 +21,10 @@ The tree (each child also inherits the builtin a caller would expect)::
     ├── FusionError (ValueError)              readers that cannot be fused
     ├── ClinicalError (ValueError)            the clinical sheet is not what it should be
     ├── DownloadError (OSError)               bytes could not be had
-    │   └── IntegrityError                    bytes came, but not the right ones
+    │   ├── IntegrityError                    bytes came, but not the right ones
+    │   ├── IncompleteDownloadError           some series could not be had; the rest is here
+    │   ├── DiskFullError                     no room, or a limit on the size of files
+    │   └── FolderLockedError                 another process works on the folder
     ├── StoreError (ValueError)               a training store is stale, foreign or broken
     └── BaselineError (ValueError)            configuration, checkpoint or run of the baseline
 
@@ -31,6 +34,7 @@ A message says what is wrong, where, and what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BaselineError",
@@ -39,13 +43,16 @@ __all__ = [
     "CollectionNotFoundError",
     "DependencyError",
     "DicomReadError",
+    "DiskFullError",
     "DownloadError",
     "DuplicatePositionError",
+    "FolderLockedError",
     "FrameOfReferenceError",
     "FusionError",
     "GapError",
     "GeometryError",
     "HccTaceError",
+    "IncompleteDownloadError",
     "IntegrityError",
     "NotAVolumeError",
     "PatientNotFoundError",
@@ -150,6 +157,30 @@ class DownloadError(HccTaceError, OSError):
 
 class IntegrityError(DownloadError):
     """Bytes arrived, but they are not the right ones."""
+
+
+class IncompleteDownloadError(DownloadError):
+    """Some series could not be had; all others are here.
+
+    Parameters
+    ----------
+    message : str
+        What is missing, why, and what to do.
+    report : hcc_tace_data.downloads.DownloadReport
+        What was done.
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class DiskFullError(DownloadError):
+    """No room on the disk, a quota, or a limit on the size of files."""
+
+
+class FolderLockedError(DownloadError):
+    """Another process works on the folder."""
 
 
 class StoreError(HccTaceError, ValueError):

@@ -85,6 +85,13 @@ def _read(path: Path) -> pd.DataFrame:
     _refuse(path, "series_uid (twice)", table["series_uid"], table["series_uid"].duplicated())
     unsafe = ~table["prefix"].map(lambda key: bool(_PREFIX.fullmatch(key)) and ".." not in key and key[:1] != "/")
     _refuse(path, "prefix", table["prefix"], unsafe)
+    for column, form in (("bucket", r"[a-z0-9][a-z0-9.-]{1,62}|"), ("modality", r"[A-Z0-9_ ]{1,16}")):
+        _refuse(
+            path,
+            column,
+            table[column],
+            ~table[column].str.fullmatch(form) | table[column].str.contains("..", regex=False),
+        )
     _refuse(path, "patient_id", table["patient_id"], ~table["patient_id"].str.fullmatch(r"[A-Za-z0-9_-]+"))
     return table
 

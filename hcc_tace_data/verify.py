@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hcc_tace_data.errors import PatientNotFoundError
-from hcc_tace_data.ledger import Entry, md5_of, read_ledger, write_ledger
+from hcc_tace_data.errors import FolderLockedError, PatientNotFoundError, StoreError
+from hcc_tace_data.ledger import Entry, Ledger, md5_of, read_ledger
+from hcc_tace_data.verify_known import known_issues, nbia_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,8 @@ __all__ = ["Problem", "VerifyReport", "adopt", "verify"]
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["missing", "altered", "unreadable", "extra"]
-_KINDS: tuple[Kind, ...] = ("missing", "altered", "unreadable", "extra")
+Kind = Literal["missing", "altered", "unreadable", "extra", "known"]
+_KINDS: tuple[Kind, ...] = ("missing", "altered", "unreadable", "extra", "known")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Problem:
     Attributes
     ----------
     kind : str
-        "missing", "altered", "unreadable" or "extra".
+        "missing", "altered", "unreadable", "extra"; "known" is a known issue of the collection, and no fault.
     message : str
         What is wrong, and what to do.
     patient_id, series_uid, path : str
@@ -62,6 +63,8 @@ class VerifyReport:
     problems : tuple of Problem
     digests : int
         Files whose digest was compared.
+    whole : frozenset of str
+        SeriesInstanceUIDs of the series that are complete and unharmed.
     """
 
     series: int
@@ -69,19 +72,20 @@ class VerifyReport:
     bytes: int
     problems: tuple[Problem, ...]
     digests: int = 0
+    whole: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:
         """Whether nothing is missing, altered, unreadable or extra."""
-        return not self.problems
+        return all(problem.kind == "known" for problem in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the document of ``hcc-tace verify --json``; missing and the like count files."""
+        """Return the document of ``hcc-tace verify --json``; missing and the like count files, known counts issues."""
         found: dict[str, int] = {}
         found.update((kind, 0) for kind in _KINDS)
         for problem in self.problems:
-            found[problem.kind] += problem.files
-        counts = {"series": self.series, "instances": self.instances, "bytes": self.bytes, **found, "known": 0}
+            found[problem.kind] += 1 if problem.kind == "known" else problem.files
+        counts = {"series": self.series, "instances": self.instances, "bytes": self.bytes, **found}
         return {
             "ok": self.ok,
             "counts": counts,
@@ -130,41 +134,88 @@ def verify(
         files = files[files["patient_id"].isin(set(rows["patient_id"]))]
     unreadable = list(_unreadable(collection))
     damaged = Counter(problem.series_uid for problem in unreadable if problem.series_uid)
-    problems = [*_against_table(rows, files, damaged), *unreadable, *_doubled(files)]
     entries = read_ledger(collection.root)
+    problems = [*_against_table(rows, files, damaged, entries), *unreadable, *_doubled(files)]
     problems += _against_ledger(collection, files, entries)
     compared = 0
     if deep:
         altered, compared = _against_digests(collection, files, entries, workers, progress)
         problems += altered
-    incomplete = {problem.series_uid for problem in problems}
+    harmed = {problem.series_uid for problem in problems if problem.kind != "known"}
+    problems += [
+        Problem(
+            kind="known", message=one.message, patient_id=one.patient_id, series_uid=one.series_uid, files=one.files
+        )
+        for one in known_issues(collection, files)
+    ]
+    whole = frozenset(str(uid) for uid in rows["series_uid"] if uid not in harmed)
     return VerifyReport(
-        series=int((~rows["series_uid"].isin(incomplete)).sum()),
+        series=len(whole),
         instances=len(files),
         bytes=int(files["size"].sum()),
         problems=tuple(problems),
         digests=compared,
+        whole=whole,
     )
 
 
-def adopt(collection: Collection, *, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> int:
-    """Record size and digest of every file that can be read, as the state to compare with from now on.
+def adopt(
+    collection: Collection,
+    *,
+    series: Iterable[str] | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Record size and digest of the files that are here, as the state to compare with from now on. Nothing is copied.
+
+    Parameters
+    ----------
+    collection : Collection
+        The folder.
+    series : iterable of str, optional
+        Only these series; what is on record of others stays. Default: all files that can be read, and nothing else.
+    workers : int
+        Threads that read files.
+    progress : callable, optional
+        Called with (files read, files to read).
 
     Returns
     -------
     int
-        How many files the ledger names.
+        How many files were recorded.
+
+    Raises
+    ------
+    FolderLockedError
+        A download works on the folder.
+    StoreError
+        The ledger cannot be read, or not be written.
     """
-    paths = list(collection.instances["path"])
-    columns = ("path", "sop_uid", "series_uid", "size")
-    rows = list(collection.instances[list(columns)].itertuples(index=False, name=None))
+    from hcc_tace_data.downloads.lock import lock_folder
 
-    def entries() -> Iterator[Entry]:
-        digests = _digests(collection.root, paths, workers, progress)
+    files = collection.instances
+    chosen = None if series is None else frozenset(series)
+    if chosen is not None:
+        files = files[files["series_uid"].isin(chosen)]
+    rows = list(files[["path", "sop_uid", "series_uid", "size"]].itertuples(index=False, name=None))
+
+    def entries(before: dict[str, Entry]) -> Iterator[Entry]:
+        digests = _digests(collection.root, [row[0] for row in rows], workers, progress)
         for (path, sop_uid, series_uid, size), digest in zip(rows, digests, strict=True):
-            yield Entry(path=path, sop_uid=sop_uid, series_uid=series_uid, size=int(size), md5=digest)
+            known = before.get(path)
+            if known is not None and known.md5 == digest:  # where it came from is worth keeping
+                yield known
+            else:
+                yield Entry(path=path, sop_uid=sop_uid, series_uid=series_uid, size=int(size), md5=digest)
 
-    return write_ledger(collection.root, entries())
+    try:
+        with lock_folder(collection.root, wait=False), Ledger(collection.root) as ledger:
+            before = {entry.path: entry for entry in ledger.files()}
+            return ledger.replace(entries(before), series=chosen)
+    except FolderLockedError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{collection.root} cannot be written, so nothing was recorded: {error}") from error
 
 
 def _digests(root: Path, paths: list[str], workers: int, progress: Callable[[int, int], None] | None) -> Iterator[str]:
@@ -197,8 +248,16 @@ def _wanted(
     return rows
 
 
-def _against_table(rows: pd.DataFrame, files: pd.DataFrame, damaged: Counter[str]) -> Iterator[Problem]:
+def _against_table(
+    rows: pd.DataFrame, files: pd.DataFrame, damaged: Counter[str], entries: dict[str, Entry]
+) -> Iterator[Problem]:
     """Compare counts, bytes and owners, series by series; files that are here but damaged are not missing."""
+    sops = set(files["sop_uid"])
+    gone: dict[str, list[str]] = {}
+    for entry in entries.values():
+        if entry.sop_uid not in sops:
+            gone.setdefault(entry.series_uid, []).append(entry.path)
+    recorded = nbia_sizes(entries)
     here = {str(uid): found for uid, found in files.drop_duplicates(["series_uid", "sop_uid"]).groupby("series_uid")}
     for row in rows.to_dict("records"):
         uid, expected = str(row["series_uid"]), int(row["instances"])
@@ -212,10 +271,16 @@ def _against_table(rows: pd.DataFrame, files: pd.DataFrame, damaged: Counter[str
         short = expected - len(found) - damaged[uid]
         size = int(found["size"].sum())
         if short > 0:
-            yield Problem(kind="missing", message=f"{short} of {expected} files are missing", files=short, **where)
+            names = gone.get(uid, [])
+            which = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if len(names) == short else ""
+            message = f"{short} of {expected} files are missing{which}; 'hcc-tace download' fetches them"
+            yield Problem(kind="missing", message=message, files=short, **where)
         elif short < 0:
             message = f"{-short} files more than the {expected} of the table"
             yield Problem(kind="extra", message=message, files=-short, **where)
+        elif size != int(row["bytes"]) and size == recorded.get(uid):
+            message = f"{size} bytes where the table, made from IDC, has {row['bytes']}: NBIA's files are so"
+            yield Problem(kind="known", message=message, files=0, **where)
         elif size != int(row["bytes"]) and not damaged[uid]:
             message = f"{size} bytes where the table has {row['bytes']}: a file was changed; fetch it again"
             yield Problem(kind="altered", message=message, **where)

@@ -67,7 +67,7 @@ def load_hcc_tace(
     transform : callable, optional
         Called with each sample, a dict; what it returns is served.
     download : bool
-        Not available yet.
+        First fetch what is not here yet (:func:`hcc_tace_data.download`).
     cache : path-like, optional
         Folder for caches; default beside the data.
     workers : int, optional
@@ -87,6 +87,7 @@ def load_hcc_tace(
     UsageError
         An argument that makes no sense.
     """
+    from hcc_tace_data.downloads import ensure
     from hcc_tace_data.loaders.label_sets import resolve_label_set
 
     for name, value in {"split": split, "unit": unit, "missing": missing, "format": format}.items():
@@ -96,10 +97,6 @@ def load_hcc_tace(
         raise UsageError(f"phases is {phases!r}; this version serves the annotated phase alone: ('portal_venous',).")
     if annotations != "collection":
         raise UsageError(f"annotations is {annotations!r}; this version serves 'collection'.")
-    if download:
-        raise UsageError(
-            "download: this version cannot fetch the collection yet; get it from IDC or TCIA, then open it."
-        )
     if spacing is not None:
         raise UsageError("spacing: this version serves volumes on their own grid; leave it out.")
 
@@ -107,6 +104,8 @@ def load_hcc_tace(
     from hcc_tace_data.index import open_collection
     from hcc_tace_data.splits import patients_of
 
+    if download:
+        root = ensure(root)
     classes = resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments))
     wanted = None if split is None else patients_of(split, fold)
     folder = resolve_root(root)

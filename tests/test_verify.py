@@ -29,7 +29,7 @@ def copy(whole: Path, tmp_path: Path) -> Path:
 def _counts(root: Path, **options: Any) -> dict[str, int]:
     document = verify(open_collection(root), **options).as_dict()
     assert document["ok"] == (not document["problems"])
-    return {kind: document["counts"][kind] for kind in ("missing", "altered", "unreadable", "extra")}
+    return {kind: document["counts"][kind] for kind in NOTHING}
 
 
 def _ct(root: Path) -> list[Path]:
@@ -129,3 +129,42 @@ def test_the_real_table_misses_what_a_phantom_lacks(copy: Path) -> None:
     report = verify(open_collection(copy), patients=["HCC_002"])
     assert not report.ok
     assert {problem.kind for problem in report.problems} == {"missing", "extra"}
+
+
+def test_known_issues_are_found_in_the_files_and_are_no_fault(twin: Path, tmp_path: Path) -> None:
+    report = verify(open_collection(twin))
+    assert report.ok
+    known = {problem.patient_id: problem for problem in report.problems}
+    assert {problem.kind for problem in report.problems} == {"known"}
+    assert known["HCC_001"].files == 1  # one CT file that its segmentation references
+    assert "two StudyInstanceUIDs" in known["HCC_021"].message
+    assert report.as_dict()["counts"]["known"] == len(report.problems) == 2
+
+
+def test_missing_files_are_named_where_they_are_on_record(copy: Path) -> None:
+    adopt(open_collection(copy))
+    file = _ct(copy)[0]
+    file.unlink()
+    (problem,) = verify(open_collection(copy)).problems
+    assert file.name in problem.message
+
+
+def test_whole_series_are_adopted_and_others_are_not(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _ct(copy)[0]
+    file.unlink()
+    assert main(["verify", str(copy), "--adopt", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    recorded = read_ledger(copy)
+    assert document["adopted"] == len(recorded) > 0
+    folders = {str(Path(path).parent) for path in recorded}
+    assert str(file.parent.relative_to(copy)) not in folders
+    assert len(folders) == document["counts"]["series"]
+
+
+def test_nothing_is_adopted_while_a_download_runs(copy: Path) -> None:
+    from hcc_tace_data.downloads.lock import lock_folder
+    from hcc_tace_data.errors import FolderLockedError
+
+    collection = open_collection(copy)
+    with lock_folder(copy), pytest.raises(FolderLockedError):
+        adopt(collection)

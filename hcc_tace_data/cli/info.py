@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +14,20 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def info(
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Ask the source what it has now; exit 1 if it differs.")
+    ] = False,
+    source: Annotated[str, typer.Option(help="For --drift: idc or nbia.")] = "idc",
+    endpoint: Annotated[str | None, typer.Option(help="For --drift: another server.")] = None,
+    table: Annotated[Path | None, typer.Option(help="For --drift: another series table (CSV).")] = None,
+    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="For --drift: also BAMF AIMI's series.")] = False,
+    retries: Annotated[int, typer.Option(min=1, help="For --drift: tries, the first included.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Print what the collection is, holds and asks for. Needs no data on disk."""
+    if drift:
+        _drift(source, endpoint, table, with_bamf, retries, as_json)
+        return
     from hcc_tace_data.catalog import load_catalog
     from hcc_tace_data.roots import default_root
 
@@ -39,3 +51,19 @@ def info(
     say(f"  beside   {idc.bamf_series} segmentations by BAMF AIMI, not part of the collection ('--with-bamf')")
     say(f"  root     {default_root()}")
     say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json', key known_issues.")
+
+
+def _drift(source: str, endpoint: str | None, table: Path | None, with_bamf: bool, retries: int, as_json: bool) -> None:
+    from hcc_tace_data.downloads import RetryPolicy
+    from hcc_tace_data.downloads.drift import find_drift
+
+    policy = RetryPolicy(attempts=retries)
+    report = find_drift(source=source, endpoint=endpoint, table=table, with_bamf=with_bamf, retries=policy)
+    if as_json:
+        emit_json(report.as_dict())
+    else:
+        for one in report.differences:
+            say(f"{one.kind}: {one.patient_id} {one.series_uid}: {one.message}")
+        say(f"{report.series} series of the table compared with {source.upper()}: {len(report.differences)} differ")
+    if report.differences:
+        raise typer.Exit(1)

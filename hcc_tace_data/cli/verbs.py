@@ -21,6 +21,7 @@ VERBS: dict[str, Verb] = {
     "list": Verb("hcc_tace_data.cli.list", "The series of the collection, or of a phantom."),
     "cite": Verb("hcc_tace_data.cli.cite", "What to cite."),
     "cache": Verb("hcc_tace_data.cli.cache", "Where caches lie, and their clearing."),
+    "download": Verb("hcc_tace_data.cli.download", "Fetch the collection, and check every file."),
     "verify": Verb("hcc_tace_data.cli.verify", "Are all files here and whole."),
     "validate": Verb("hcc_tace_data.cli.validate", "Check a folder against all curation rules."),
     "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),

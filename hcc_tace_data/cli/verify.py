@@ -20,7 +20,9 @@ def verify(
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
     patients: Annotated[str | None, typer.Option(help="PatientIDs separated by commas; default all.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also compare digests on record (see --adopt).")] = False,
-    adopt: Annotated[bool, typer.Option("--adopt", help="If nothing is wrong, record sizes and digests.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Record sizes and digests of the series that are whole.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read files.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code.")] = False,
@@ -44,9 +46,12 @@ def verify(
             progress=lambda _, total: advance(1, total),
         )
     adopted = None
-    if adopt and report.ok:
+    if adopt and (report.whole or report.ok):
+        series = None if report.ok and chosen is None else report.whole  # what is not whole is not vouched for
         with progress("recording digests", None, quiet=silent) as advance:
-            adopted = checks.adopt(collection, workers=workers, progress=lambda _, total: advance(1, total))
+            adopted = checks.adopt(
+                collection, series=series, workers=workers, progress=lambda _, total: advance(1, total)
+            )
     if as_json:
         emit_json({**report.as_dict(), **({} if adopted is None else {"adopted": adopted})})
     elif not quiet:
@@ -57,6 +62,8 @@ def verify(
             say(f"... and {len(report.problems) - _SHOWN} problems more; --json lists them all")
         counts = report.as_dict()["counts"]
         found = ", ".join(f"{counts[kind]} {kind}" for kind in ("missing", "altered", "unreadable", "extra"))
+        known = sum(problem.kind == "known" for problem in report.problems)
+        found += f"; {known} known issues of the collection" if known else ""
         say(f"{counts['series']} series whole, {counts['instances']} files, {counts['bytes'] / 1e9:.3f} GB; {found}")
         if adopted is not None:
             say(f"recorded the digests of {adopted} files")

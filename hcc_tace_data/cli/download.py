@@ -1,0 +1,160 @@
+"""`hcc-tace download [ROOT]`: fetch the collection, and check every file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, say
+
+if TYPE_CHECKING:
+    from hcc_tace_data.downloads import Plan
+
+app = typer.Typer(add_completion=False)
+
+_SHOWN = 20
+
+
+@app.command()
+def download(
+    root: Annotated[Path | None, typer.Argument(help="Folder to fetch into.")] = None,
+    source: Annotated[str, typer.Option(help="idc (Imaging Data Commons) or nbia (TCIA).")] = "idc",
+    patients: Annotated[str | None, typer.Option(help="PatientIDs separated by commas; default all.")] = None,
+    modality: Annotated[str | None, typer.Option(help="CT or SEG; default both.")] = None,
+    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="Also the segmentations by BAMF AIMI (IDC).")] = False,
+    table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="Another server; default $HCC_TACE_S3_ENDPOINT or $HCC_TACE_NBIA_URL, else public."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Files (idc: 16) or series (nbia: 4) at a time.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched.")] = False,
+    rate: Annotated[float, typer.Option(min=0.001, help="MB a second, for the time that --dry-run tells.")] = 20.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Only the series that failed before.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read again what is here; fetch again what was altered.")
+    ] = False,
+    clinical: Annotated[
+        bool | None, typer.Option("--clinical/--no-clinical", help="The clinical sheet; default with the real table.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for another download into the folder.")] = True,
+    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds without a byte before it is tried again.")] = 60.0,
+    retries: Annotated[int, typer.Option(min=1, help="Tries for a series, the first included.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
+) -> None:
+    """Fetch what of the collection is not here yet; exit code 4 if something could not be had.
+
+    A file under its final name is whole, always. Whatever ends a run, the next goes on where it was.
+    """
+    from hcc_tace_data.downloads import RetryPolicy, make_plan
+    from hcc_tace_data.downloads import download as fetch
+    from hcc_tace_data.errors import IncompleteDownloadError
+    from hcc_tace_data.roots import default_root
+
+    silent = quiet or as_json
+    folder = default_root() if root is None else root.expanduser()
+    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    kinds = [name.strip().upper() for name in modality.split(",") if name.strip()] if modality else None
+    choice: dict[str, Any] = {
+        "source": source, "patients": chosen, "modality": kinds, "with_bamf": with_bamf, "table": table,
+    }  # fmt: skip
+    plan = make_plan(folder, **choice, only_failed=retry_failed)
+    if dry_run:
+        if as_json:
+            emit_json(plan.as_dict(rate * 1e6))
+        else:
+            _tell(plan, rate)
+        return
+    if not silent:
+        _tell(plan, None)
+    if plan.wanted and not yes and sys.stdin.isatty() and not typer.confirm("Fetch it?", default=True, err=True):
+        raise typer.Abort
+    with _bar(plan, quiet=silent) as advance:
+        try:
+            report = fetch(
+                folder,
+                **choice,
+                endpoint=endpoint,
+                workers=workers,
+                clinical=clinical,
+                retry_failed=retry_failed,
+                deep=deep,
+                wait=wait,
+                timeout_s=timeout,
+                retries=RetryPolicy(attempts=retries),
+                progress=advance,
+                notice=lambda text: note(text, quiet=quiet),
+            )
+            incomplete = None
+        except IncompleteDownloadError as error:
+            report, incomplete = error.report, error
+        except KeyboardInterrupt:
+            note("Stopped; what came is kept, and the same command goes on from here.", quiet=quiet)
+            raise
+    if as_json:
+        emit_json(report.as_dict())
+    elif not quiet:
+        say(
+            f"{report.series} series came ({report.instances} files, {_size(report.bytes)}, {report.seconds:.1f} s), "
+            f"{report.here} were here; all checked, in {report.root}"
+        )
+    if incomplete is not None:
+        if not as_json:
+            for one in report.failed[:_SHOWN]:
+                note(f"failed: {one.patient_id} {one.series_uid}: {one.reason}")
+            if len(report.failed) > _SHOWN:
+                note(f"... and {len(report.failed) - _SHOWN} more; --json lists them all")
+            if report.sheet_error:
+                note(f"failed: {report.sheet_error}")
+            note(f"{len(report.failed)} series failed; 'hcc-tace download --retry-failed' tries them again.")
+        raise typer.Exit(4)
+
+
+def _tell(plan: Plan, rate: float | None) -> None:
+    """Say what would be fetched, where to, whether there is room, and how long it takes."""
+    write = say if rate is not None else note
+    write(
+        f"{len(plan.wanted)} series, {plan.instances:,} files, {_size(plan.bytes)} to fetch from {plan.source.upper()} "
+        f"to {plan.root}" + (f"; {len(plan.here)} series are here" if plan.here else "")
+    )
+    if rate is not None:
+        room = "enough" if plan.fits else f"{_size(plan.needed_bytes - plan.free_bytes)} too little"
+        write(f"  free there {_size(plan.free_bytes)}: {room}")
+        write(f"  at {rate:g} MB/s it takes {_duration(plan.bytes / (rate * 1e6))}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+@contextmanager
+def _bar(plan: Plan, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what moves one bar over all bytes, with rate and time left, where standard error is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("fetching", total=plan.bytes)
+
+        def advance(size: int, total: int) -> None:
+            bar.update(task, advance=size, total=total)
+
+        yield advance

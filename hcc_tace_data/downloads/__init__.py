@@ -1,0 +1,44 @@
+"""Getting the collection, whole, whatever happens.
+
+    plan (series table, less what the ledger vouches for) -> stage -> check -> move -> record
+
+`download` is public as :func:`hcc_tace_data.download`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hcc_tace_data.downloads.plan import Plan, make_plan
+from hcc_tace_data.downloads.retries import RetryPolicy
+from hcc_tace_data.downloads.run import DownloadReport, FailedSeries, download, terms
+
+__all__ = ["DownloadReport", "FailedSeries", "Plan", "RetryPolicy", "download", "ensure", "make_plan", "terms"]
+
+
+def ensure(root: str | os.PathLike[str] | None = None, **options: Any) -> Path:
+    """Return the folder of the collection after fetching what is missing of it.
+
+    A folder that a phantom was written into (it has a ``series.csv`` and was never downloaded to) is taken as it is.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        The folder; default as for :func:`download`.
+    **options
+        Those of :func:`download`.
+
+    Raises
+    ------
+    DownloadError
+        Not all of it could be had.
+    """
+    from hcc_tace_data.ledger import ledger_path
+    from hcc_tace_data.roots import default_root
+
+    folder = default_root() if root is None else Path(root).expanduser()
+    if (folder / "series.csv").is_file() and not ledger_path(folder).is_file():
+        return folder
+    return download(folder, **options).root
