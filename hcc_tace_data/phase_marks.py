@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SAME_MM", "Slices", "clock", "groups_of", "seconds_of_day"]
+__all__ = ["SAME_MM", "Floats", "Groups", "Slices", "clock", "earliest", "groups_of", "seconds_of_day"]
 
 #: Two slices nearer than this lie at the same position: positions are rounded to 0.1 mm or worse by some exporters.
 SAME_MM = 0.2
@@ -111,7 +111,7 @@ class Slices:
     @classmethod
     def of(cls, instances: pd.DataFrame, position: Floats) -> Slices:
         """Take what is needed from rows of the instance table."""
-        dates = instances["acquisition_date"] if "acquisition_date" in instances else None
+        dates = instances.get("acquisition_date")
         return cls(
             position=position,
             number=_column(instances, "instance_number"),
@@ -221,7 +221,7 @@ def _by_rank(number: Floats, position: Floats) -> Groups | None:
     return groups
 
 
-def earliest(values: Floats) -> Any:
+def earliest(values: Floats) -> float | None:
     """Return the smallest known value, or None."""
     known = values[~np.isnan(values)]
     return float(known.min()) if len(known) else None

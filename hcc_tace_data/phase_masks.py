@@ -152,19 +152,26 @@ def measure_masked(planes: Planes, masks: OrganMasks) -> Enhancement:
     reach = max(2.5, 0.6 * float(np.median(np.diff(masks.z)))) if len(masks.z) > 1 else 5.0
     best: tuple[float, dict[str, float]] | None = None
     for shift in _SHIFTS_MM:
-        values = {organ: _values(planes, masks, organ, shift, reach) for organ in _ORGANS}
-        enough = {organ: found for organ, found in values.items() if len(found) >= _FEWEST}
+        found = {organ: _values(planes, masks, organ, shift, reach) for organ in _ORGANS}
+        enough = {organ: hu for organ, hu in found.items() if len(hu) >= _FEWEST}
         if not enough:
             continue
-        medians = {organ: float(np.median(found)) for organ, found in enough.items()}
+        medians = {organ: float(np.median(hu)) for organ, hu in enough.items()}
         # where masks lie right, an organ is even
-        spread = [float(np.median(np.abs(found - medians[organ]))) for organ, found in enough.items()]
+        spread = [float(np.median(np.abs(hu - medians[organ]))) for organ, hu in enough.items()]
         cost = float(np.mean(spread)) + 1000.0 * (len(_ORGANS) - len(enough))
         if best is None or cost < _BETTER * best[0]:
             best = cost, medians
     if best is None:
         return Enhancement(reason="the segmentation lies elsewhere")
-    return Enhancement(masks=True, **best[1])
+    values = best[1]
+    nothing = float("nan")
+    return Enhancement(
+        aorta=values.get("aorta", nothing),
+        portal_vein=values.get("portal_vein", nothing),
+        liver=values.get("liver", nothing),
+        masks=True,
+    )
 
 
 def _values(planes: Planes, masks: OrganMasks, organ: str, shift: float, reach: float) -> Points:

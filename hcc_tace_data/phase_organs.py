@@ -166,26 +166,28 @@ def _aorta(planes: Planes, body: Mask, noise: float, around: Any) -> float:
     value = np.where(fits, mean, -np.inf)
     drift = _size(_DRIFT_MM, pixel)
     near = ndimage.maximum_filter(value, size=(1, drift, drift))
-    seen = np.isfinite(near).mean(axis=0)
-    with np.errstate(invalid="ignore"):
-        middle = _nanmedian(np.where(np.isfinite(near), near, np.nan))
-    score = np.where(seen >= _PERSISTENT, np.nan_to_num(middle, nan=-np.inf), -np.inf)
+    score = np.where(np.isfinite(near).mean(axis=0) >= _PERSISTENT, _median_of_finite(near), -np.inf)
     best = float(score.max()) if score.size else -np.inf
     return best if np.isfinite(best) else float("nan")
 
 
-def _nanmedian(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # places that no slice fits
-        return np.asarray(np.nanmedian(values, axis=0))
+def _median_of_finite(values: Image) -> Image:
+    """Return the medians along the first axis of what is finite; -inf where nothing is."""
+    finite = np.isfinite(values)
+    ranked = np.sort(np.where(finite, values, np.inf), axis=0)
+    count = finite.sum(axis=0)
+    low, high = (
+        np.take_along_axis(ranked, np.maximum(place, 0)[None], axis=0)[0] for place in ((count - 1) // 2, count // 2)
+    )
+    # of an even number, or of none, the second place may lie beyond
+    middle = np.where(count % 2 == 1, low, 0.5 * (low + np.where(count > 0, high, 0.0)))
+    return np.asarray(np.where(count > 0, middle, -np.inf), np.float32)
 
 
 def _ring(inner: float, outer: float, pixel: float) -> Image:
     reach = int(np.ceil(outer / pixel))
     far = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) * pixel
-    return ((far >= inner) & (far <= outer)).astype(np.float32)
+    return np.asarray((far >= inner) & (far <= outer), np.float32)
 
 
 def _brighter(plane: Image, centre: Image, ring: Image) -> Image:
@@ -195,7 +197,7 @@ def _brighter(plane: Image, centre: Image, ring: Image) -> Image:
     padded = np.pad(plane, reach, mode="edge")
     for row, column in np.argwhere(ring > 0):
         result += padded[row : row + plane.shape[0], column : column + plane.shape[1]] > centre + 50
-    return result / ring.sum()
+    return np.asarray(result / ring.sum(), np.float32)
 
 
 def _spine(planes: Planes, body: Mask, around: Any) -> tuple[float, float] | None:

@@ -62,7 +62,7 @@ def enhancement_evidence(found: Enhancement) -> Array:
         density = np.exp(-0.5 * ((value - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
         wrong = (_LIVER_WRONG if organ == "liver" else _WRONG)[found.masks]
         evidence += _TOGETHER * np.log((1 - wrong) * density + wrong / _RANGE)
-    return evidence - evidence.max()
+    return np.asarray(evidence - evidence.max())
 
 
 def describe(found: Enhancement) -> str:
