@@ -38,11 +38,11 @@ _EXPECTED: dict[str, tuple[tuple[float, float], ...]] = {
     "liver": ((57, 11), (78, 13), (113, 17), (92, 12)),
 }
 #: Probability that a measurement is of something else, with masks and without, and how widely such values lie, HU.
-_WRONG = {True: 0.01, False: 0.03}
-_LIVER_WRONG = {True: 0.02, False: 0.15}
+_WRONG = {True: 0.005, False: 0.015}
+_LIVER_WRONG = {True: 0.02, False: 0.10}
 _RANGE = 400.0
 # Organs enhance together: two measurements of one volume are worth less than two of two.
-_TOGETHER = 0.75
+_TOGETHER = 0.85
 
 # Slices read of a volume: this far apart without masks, so many for each organ with them.
 _STEP_MM, _LEAST, _MOST = 25.0, 6, 16

@@ -25,6 +25,8 @@ __all__ = ["SURE", "Judgement", "Volume", "judge", "volumes_of"]
 
 #: Below this probability a phase is called unknown.
 SURE = 0.6
+# Where the table is right for a visit, it is so for a single volume but for a rare slip.
+_NAMED = 0.97
 
 Array = npt.NDArray[np.float64]
 
@@ -85,19 +87,15 @@ def judge(volumes: Sequence[Volume], enhancement: Sequence[Enhancement] | None =
         return []
     labels = _table_labels(volumes)
     tables = [_own(labels[volume.series.series_uid], volume.number) for volume in volumes]
-    told = np.array(
-        [
-            log_likelihood(phase, labels[volume.series.series_uid].confidence)
-            for volume, phase in zip(volumes, tables, strict=True)
-        ]
-    )
+    told = np.array([log_likelihood(phase, _NAMED) for phase in tables])
+    trust = min(label.confidence for label in labels.values())
     agents, reasons = agent_evidence([volume.rows for volume in volumes])
     times = visit_times([volume.rows for volume in volumes])
     gaps = gap_evidence(times)
     seen = np.zeros_like(told)
     if enhancement is not None:
         seen = np.array([enhancement_evidence(found) for found in enhancement])
-    chances = posterior(told + agents + seen, times, gaps)
+    chances = posterior(agents + seen, times, gaps, table=told, trust=trust)
     headers = _alone(agents, times, gaps)
     pixels = _alone(seen, [float("nan")] * len(volumes))
     result = []
