@@ -138,33 +138,42 @@ def _grids(instances: pd.DataFrame) -> Groups:
     return np.asarray(grid, dtype=np.int64).reshape(-1)
 
 
-def groups_of(slices: Slices, rows: Groups) -> Iterator[Groups]:
+def groups_of(slices: Slices, rows: Groups, *, weak: bool = True) -> Iterator[tuple[bool, Groups]]:
     """Yield groupings of `rows` (indices into `slices`), the strongest mark first.
+
+    Parameters
+    ----------
+    slices : Slices
+    rows : ndarray of int64
+    weak : bool
+        Whether marks count that chance may make of a single sweep: numbers missing in part, the order of instances.
 
     Yields
     ------
-    ndarray of int64, shape of `rows`
+    strong : bool
+    groups : ndarray of int64, shape of `rows`
         Numbers of groups; -1 for slices whose mark is missing.
     """
-    yield from _by_value(slices.acquisition[rows])
+    acquisition = slices.acquisition[rows]
+    absent = np.isnan(acquisition)
+    distinct = np.unique(acquisition[~absent])
+    place = np.searchsorted(distinct, np.where(absent, 0, acquisition))
+    if len(distinct) > 1 and absent.mean() <= _MISSING:
+        yield True, np.where(absent, -1, place)
     for when in (slices.acquired[rows], slices.content[rows]):
-        yield from _by_pause(when)
+        for groups in _by_pause(when):
+            yield True, groups
+    if not weak:
+        return
+    if len(distinct) and absent.any():  # the number may have been lost for one sweep only
+        yield False, np.where(absent, len(distinct), place)
     grid = slices.grid[rows]
     if 1 < len(np.unique(grid)) <= 4:
-        yield grid
+        yield False, grid
     position, number = slices.position[rows], slices.number[rows]
     for guess in (_by_sweep(number, position), _by_rank(number, position)):
         if guess is not None:
-            yield guess
-
-
-def _by_value(values: Floats) -> Iterator[Groups]:
-    absent = np.isnan(values)
-    distinct = np.unique(values[~absent])
-    if len(distinct) > 1 and absent.mean() <= _MISSING:
-        yield np.where(absent, -1, np.searchsorted(distinct, np.where(absent, distinct[0], values)))
-    if len(distinct) and absent.any():  # the number may have been lost for one sweep only
-        yield np.where(absent, len(distinct), np.searchsorted(distinct, np.where(absent, distinct[0], values)))
+            yield False, guess
 
 
 def _by_pause(when: Floats) -> Iterator[Groups]:
@@ -195,6 +204,12 @@ def _by_sweep(number: Floats, position: Floats) -> Groups | None:
         way = 0.0 if turned else sign
     if not 1 < runs[-1] + 1 <= max(4, len(order) // 6):  # shuffled numbers turn at every other slice
         return None
+    for start in np.flatnonzero(np.diff(runs)) + 1:
+        # where the table turns and the next sweep lies half a step further, its first slice looks like the last of
+        # the one before, but for the short step to it
+        inside = np.abs(steps[:-1][runs[1:-1] == runs[start - 1]]) if start > 1 else steps[:0]
+        if len(inside) > 2 and abs(steps[start - 2]) < 0.75 * np.median(inside) and runs[start - 2] == runs[start - 1]:
+            runs[start - 1] = runs[start]
     groups = np.zeros(len(order), dtype=np.int64)
     groups[order] = runs
     return groups
@@ -216,7 +231,9 @@ def _by_rank(number: Floats, position: Floats) -> Groups | None:
     for name in np.unique(groups):
         inside = np.flatnonzero(groups == name)
         steps = np.diff(number[inside[np.argsort(position[inside], kind="stable")]])
-        if len(steps) and max((steps > 0).mean(), (steps < 0).mean()) < 0.9:
+        if len(np.unique(number[inside])) < len(inside) or (
+            len(steps) and max((steps > 0).mean(), (steps < 0).mean()) < 0.9
+        ):
             return None
     return groups
 

@@ -34,6 +34,8 @@ _ABUT = 0.15
 _FEWEST = 3
 # Slices that lie where another one of the same volume does, as a share: a few copies do not forbid a split.
 _COPIES = 0.1
+# Changes of spacing, as a share of all slices, up to which parts look like sweeps: one missing slice makes two.
+_UNEVEN = {True: 0.3, False: 0.2}  # by a strong mark, by a weak one
 # cosine between the normals of slices of one stack: anything else, a scout for example, has no place in it
 _PARALLEL = 0.99
 
@@ -84,22 +86,25 @@ def split_series(instances: pd.DataFrame) -> list[pd.DataFrame]:
     return [instances.iloc[part] for part in ordered]
 
 
-def _partition(slices: Slices, rows: Groups) -> list[Groups]:
-    """Split `rows` by the first mark that leaves no two slices of a volume at one place, or else the fewest."""
+def _partition(slices: Slices, rows: Groups, *, first: bool = True) -> list[Groups]:
+    """Split `rows` by the first mark that leaves no two slices of a volume at one place, or else the fewest.
+
+    What was split before (not `first`) and looks like one sweep is split again only by a strong mark.
+    """
     best, fewest = [rows], _copies(slices, rows)
     if len(rows) < 2 * _FEWEST:
         return best
     doubled = _doubled(slices.position[rows])
     tried: set[bytes] = set()
-    for groups in groups_of(slices, rows):
+    for strong, groups in groups_of(slices, rows, weak=first or doubled):
         key = groups.tobytes()
         if key in tried:
             continue
         tried.add(key)
         parts = _regions(slices, rows, groups)
-        if len(parts) < 2 or not (doubled or all(_even(slices.position[part]) for part in parts)):
+        if len(parts) < 2 or not (doubled or _even([slices.position[part] for part in parts], _UNEVEN[strong])):
             continue
-        final = [piece for part in parts for piece in _partition(slices, part)]
+        final = [piece for part in parts for piece in _partition(slices, part, first=False)]
         if not _overlap(slices, final):
             continue
         copies = sum(_copies(slices, part) for part in final)
@@ -177,8 +182,10 @@ def _doubled(position: Floats) -> bool:
     return int(close.sum()) >= _FEWEST or uneven
 
 
-def _even(position: Floats) -> bool:
-    """Whether the spacing hardly changes along the stack, as a sweep's does and that of slices picked at random not."""
-    steps = np.diff(np.sort(position))
-    changes = int((np.abs(np.diff(steps)) > SAME_MM + 0.1 * float(np.median(steps))).sum())
-    return changes <= max(2, len(position) // 8)
+def _even(parts: list[Floats], most: float) -> bool:
+    """Whether the spacing hardly changes along each part, as in sweeps, and unlike in slices picked at random."""
+    changes = 0
+    for position in parts:
+        steps = np.diff(np.sort(position))
+        changes += int((np.abs(np.diff(steps)) > SAME_MM + 0.1 * float(np.median(steps))).sum())
+    return changes <= most * sum(len(position) for position in parts)
