@@ -19,11 +19,12 @@ __all__ = ["agent_evidence", "gap_evidence", "visit_times"]
 # How much a contrast agent in the header speaks against 'pre-contrast'. A protocol may name it in advance.
 _AGENT = 2.5
 # Seconds between two sweeps of one injection, earlier and later phase: the collection's arterial sweep follows the
-# trigger by 17 s, the porto-venous by 60 s (Moawad et al. 2023); a delayed one comes minutes later.
+# trigger by 17 s, the porto-venous by 60 s (Moawad et al. 2023); a delayed one comes minutes later. Between an
+# unenhanced sweep and the next lie the injection and at least the way of the bolus to the aorta.
 _GAPS = {
-    ("pre_contrast", "arterial"): (10.0, 3600.0),
-    ("pre_contrast", "portal_venous"): (40.0, 3600.0),
-    ("pre_contrast", "delayed"): (120.0, 7200.0),
+    ("pre_contrast", "arterial"): (45.0, 3600.0),
+    ("pre_contrast", "portal_venous"): (80.0, 3600.0),
+    ("pre_contrast", "delayed"): (180.0, 7200.0),
     ("arterial", "portal_venous"): (10.0, 110.0),
     ("arterial", "delayed"): (90.0, 1800.0),
     ("portal_venous", "delayed"): (60.0, 1800.0),
