@@ -84,13 +84,22 @@ def test_probabilities(phases: list[str], data: st.DataObject) -> None:
 
 def test_times_overrule_the_order_of_numbers() -> None:
     # by number: pre-contrast, arterial, porto-venous; a clock that swaps the last two is believed
-    evidence = np.array([log_likelihood(phase, 0.85) for phase in KNOWN[:3]])
-    assert posterior(evidence, [0.0, 150.0, 190.0]).argmax(axis=1).tolist() == [0, 1, 2]
-    assert posterior(evidence, [0.0, 190.0, 150.0]).argmax(axis=1).tolist() == [0, 2, 1]
+    nothing = np.zeros((3, 4))
+    table = np.array([log_likelihood(phase, 0.97) for phase in KNOWN[:3]])
+    assert posterior(nothing, [0.0, 150.0, 190.0], table=table).argmax(axis=1).tolist() == [0, 1, 2]
+    assert posterior(nothing, [0.0, 190.0, 150.0], table=table).argmax(axis=1).tolist() == [0, 2, 1]
+
+
+def test_a_wrong_source_is_discarded_at_a_price() -> None:
+    """Whatever the clock and the numbers say together, strong evidence of each volume by itself wins."""
+    evidence = np.array([log_likelihood(phase, 0.9995) for phase in KNOWN[:3]])
+    backwards = np.array([log_likelihood(phase, 0.97) for phase in reversed(KNOWN[:3])])
+    chances = posterior(evidence, [300.0, 200.0, 100.0], table=backwards)
+    assert chances.argmax(axis=1).tolist() == [0, 1, 2]
 
 
 def test_labels_of_the_twin(twin: Path) -> None:
-    volumes = label_phases(open_collection(twin))
+    volumes = label_phases(open_collection(twin), depth="headers")
     truth = pd.read_csv(twin / "truth" / "phases.csv")[["series_uid", "volume", "phase"]].drop_duplicates()
     both = volumes.merge(truth, on=["series_uid", "volume"], how="outer", suffixes=("", "_true"))
     assert (both["phase"] == both["phase_true"]).all()
@@ -113,12 +122,12 @@ def test_wrong_series_numbers_are_overruled_by_the_clock(twin: Path, tmp_path: P
     highest = spoilt.instances.loc[rows, "series_number"].max()
     spoilt.instances.loc[rows, "series_number"] = highest + 1 - spoilt.instances.loc[rows, "series_number"]
     before = collection.phase_volumes.set_index(["series_uid", "volume"])["phase"]
-    after = label_phases(spoilt).set_index(["series_uid", "volume"])
+    after = label_phases(spoilt, depth="headers").set_index(["series_uid", "volume"])
     assert after["phase"].equals(before.loc[after.index])
 
 
 def test_command(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["phases", str(twin), "--json", "--csv", str(tmp_path / "phases.csv")]) == 0
+    assert main(["phases", str(twin), "--depth", "headers", "--json", "--csv", str(tmp_path / "phases.csv")]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["totals"]["volumes"] == len(document["volumes"]) == len(pd.read_csv(tmp_path / "phases.csv"))
     wanted = {"patient_id", "study_uid", "series_uid", "volume", "phase", "confidence", "evidence", "annotated"}
