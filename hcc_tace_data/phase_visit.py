@@ -100,7 +100,7 @@ def judge(volumes: Sequence[Volume], enhancement: Sequence[Enhancement] | None =
     known = {time for time in times if time == time}
     timed = np.array([time == time and len(known) > 1 for time in times])
     headers = _alone(agents, times, gaps, own=np.asarray(timed | agents.any(axis=1)))
-    pixels = _alone(seen, [float("nan")] * len(volumes), own=seen.any(axis=1))
+    pixels = _alone(seen, [float("nan")] * len(volumes), own=np.asarray(seen.any(axis=1)))
     result = []
     for place, volume in enumerate(volumes):
         best = int(chances[place].argmax())

@@ -75,7 +75,9 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
     names = {volume.series.series_uid: volume.series.description for volume in visit.volumes}
     numbers = {volume.series.series_uid: volume.series.number for volume in visit.volumes}
     uids = list(names)
-    held = {uid: [t for v, t in zip(visit.volumes, visit.true) if v.series.series_uid == uid] for uid in uids}
+    held = {
+        uid: [t for v, t in zip(visit.volumes, visit.true, strict=True) if v.series.series_uid == uid] for uid in uids
+    }
     if "no names" in how:
         names = dict.fromkeys(uids, "")
     chosen = [uid for uid in uids if rng.random() < 0.5] if "wrong" in how else []
@@ -84,18 +86,18 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
         names[uid] = WORDS[str(rng.choice([phase for phase in WORDS if phase not in held[uid]]))]
     if "no numbers" in how:
         order = rng.permutation(len(uids))
-        numbers = {uid: numbers[uids[place]] for uid, place in zip(uids, order)}
+        numbers = {uid: numbers[uids[place]] for uid, place in zip(uids, order, strict=True)}
     rows = [volume.rows.copy() for volume in visit.volumes]
     if "no clock" in how:
         for one in rows:
             one.loc[:, list(TIMES)] = ""
     if "shuffled clock" in how:
         clocks = [one[list(TIMES[:3])].iloc[0] for one in rows]
-        for one, place in zip(rows, rng.permutation(len(rows))):
+        for one, place in zip(rows, rng.permutation(len(rows)), strict=True):
             for column in TIMES[:3]:
                 one[column] = clocks[place][column]
     result = []
-    for volume, own in zip(visit.volumes, rows):
+    for volume, own in zip(visit.volumes, rows, strict=True):
         uid = volume.series.series_uid
         instances = volume.series.instances.assign(series_description=names[uid], series_number=numbers[uid])
         result.append(Volume(series=Series(volume.series.root, instances), number=volume.number, rows=own))
@@ -109,8 +111,8 @@ def measure(roots: dict[str, Path]) -> pd.DataFrame:
         for visit in visits_of(root):
             for name, how in SCENARIOS.items():
                 volumes = spoilt(visit, how, rng)
-                for kind, found in (("masks", visit.masked), ("no masks", visit.free), ("headers only", None)):
-                    for true, one, volume in zip(visit.true, judge(volumes, found), volumes):
+                for kind, found in (("with masks", visit.masked), ("without masks", visit.free), ("headers", None)):
+                    for true, one, volume in zip(visit.true, judge(volumes, found), volumes, strict=True):
                         rows.append((twin, name, kind, true, one.phase, one.confidence, one.pixels,
                                      volume.series.patient_id))  # fmt: skip
     return pd.DataFrame(rows, columns=["twin", "scenario", "kind", "true", "phase", "confidence", "pixels", "patient"])
@@ -129,15 +131,15 @@ def tables(results: pd.DataFrame) -> str:
     shares = results.groupby(["scenario", "kind"], sort=False)["right"].mean()
     text += [
         f"| {name} | "
-        + " | ".join(f"{100 * shares[name, kind]:.1f}" for kind in ("headers only", "masks", "no masks"))
+        + " | ".join(f"{100 * shares[name, kind]:.1f}" for kind in ("headers", "with masks", "without masks"))
         + " |"
         for name in SCENARIOS
     ]
     alone = plain.groupby("kind")["alone"].mean()
-    text += ["", f"Pixels alone (column `phase_pixels`): {100 * alone['masks']:.1f} with masks, "
-             f"{100 * alone['no masks']:.1f} without.", ""]  # fmt: skip
+    text += ["", f"Pixels alone (column `phase_pixels`): {100 * alone['with masks']:.1f} with masks, "
+             f"{100 * alone['without masks']:.1f} without.", ""]  # fmt: skip
     text += [
-        "Reliability over all rows of the table above: of the volumes with a confidence in a range, how many are right.",
+        "Reliability over all rows of that table: of the volumes with a confidence in a range, how many are right.",
         "",
     ]
     text += [
@@ -147,21 +149,21 @@ def tables(results: pd.DataFrame) -> str:
     ranges = pd.cut(results["confidence"], BINS)
     for interval in ranges.cat.categories:
         cells = []
-        for kind in ("masks", "no masks"):
+        for kind in ("with masks", "without masks"):
             here = results[(results["kind"] == kind) & (ranges == interval)]
             # below the threshold a label is withheld: what counts is the likeliest phase, which is not kept
             right = f"{here['right'].mean():.3f}" if len(here) and interval.left >= 0.6 else "-"
             cells += [str(len(here)), f"{here['confidence'].mean():.3f}" if len(here) else "-", right]
         label = "below 0.6 (called unknown)" if interval.right <= 0.6 else f"{interval.left:g} to {interval.right:g}"
         text.append(f"| {label} | " + " | ".join(cells) + " |")
-    for kind in ("masks", "no masks"):
+    for kind in ("with masks", "without masks"):
         here = results[(results["kind"] == kind) & (results["confidence"] >= 0.6)]
         gaps = here.groupby(pd.cut(here["confidence"], BINS), observed=True).apply(
             lambda g: len(g) * abs(g["right"].mean() - g["confidence"].mean()), include_groups=False
         )
         text += [
             "",
-            f"Expected calibration error {'with' if kind == 'masks' else 'without'} masks: {gaps.sum() / len(here):.4f}.",
+            f"Expected calibration error, {kind}: {gaps.sum() / len(here):.4f}.",
         ]
     return "\n".join(text)
 
@@ -182,7 +184,7 @@ def main(say: Callable[[str], None] = print) -> None:
         if options.small:
             roots["small"] = make_phantom(Path(folder) / "s", patients=options.small, size="small", seed=9, workers=2)
         results = measure(roots)
-    counts = results[(results["kind"] == "masks") & (results["scenario"] == "as written")]
+    counts = results[(results["kind"] == "with masks") & (results["scenario"] == "as written")]
     head = (
         f"{len(counts)} volumes: {options.patients} tiny patients of each of the seeds "
         f"{', '.join(map(str, options.seeds))}, {options.small} small ones."
