@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import label_phases, open_collection
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.phase_headers import visit_times
 from hcc_tace_data.phase_model import KNOWN, log_likelihood, posterior
 from hcc_tace_data.phase_table import label_day, named_phase
 from hcc_tace_data.phases import count_phases, label_table
@@ -146,3 +147,25 @@ def test_list_by_phase(capsys: pytest.CaptureFixture[str]) -> None:
     assert 1 <= len(rows) <= 7
     assert {row["modality"] for row in rows} == {"CT"}
     assert main(["list", "--phase", "nephrographic"]) == 2
+
+
+def _sweep(**columns: list[str]) -> pd.DataFrame:
+    names = ("acquisition_time", "acquisition_date", "content_time", "series_time", "series_date")
+    count = max(len(values) for values in columns.values())
+    return pd.DataFrame({name: columns.get(name, [""] * count) for name in names})
+
+
+def test_times_of_a_visit_are_of_one_kind_and_run_over_midnight() -> None:
+    late = _sweep(acquisition_time=["235950", "235948"], content_time=["235959", "235959"])
+    early = _sweep(acquisition_time=["000233", "000235"], content_time=["000240", "000240"])
+    first, second = visit_times([late, early])
+    assert second - first == 165
+    # one volume without AcquisitionTime: all are compared by their ContentTime
+    bare = _sweep(content_time=["000323", "000323"])
+    times = visit_times([late, early, bare])
+    assert [times[1] - times[0], times[2] - times[1]] == [161, 43]
+    assert all(np.isnan(visit_times([_sweep(content_time=[""]), _sweep(content_time=["x"])])))
+
+
+def test_a_single_volume_of_nothing_known_is_unknown() -> None:
+    assert posterior(np.zeros((1, 4)), [float("nan")]).max() < 0.6
