@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench demo faults test lint format index splits clean rules
+.PHONY: bench demo faults test lint format index phases splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -51,6 +51,10 @@ format: $(VENV)/.ready
 # remakes the frozen series table from the pinned wheel idc-index-data
 index: $(VENV)/.ready
 	$(BIN)/python scripts/make_index.py
+
+# measures phase labels on phantoms of several seeds, for the tables of docs/phases.md
+phases: $(VENV)/.ready
+	$(BIN)/python scripts/phase_reliability.py
 
 # remakes the split from the clinical sheet: make splits SHEET=path.xlsx
 splits: $(VENV)/.ready
