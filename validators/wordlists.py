@@ -1,0 +1,75 @@
+"""The word lists of the free-text scan: technical and English words, given names, surnames.
+
+`scripts/make_deid_words.py` makes them; it tells their sources.
+"""
+
+from __future__ import annotations
+
+import gzip
+import unicodedata
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+__all__ = ["Word", "fold", "word"]
+
+#: Words of this collection's protocols, of scanners and of de-identification tools that the lists lack.
+_OWN = frozenset(
+    "mammo tomo bilat bil iams gamma stereo cyberknife "
+    "siemens philips toshiba hitachi picker elscint canon shimadzu bloch siegert triphase abbrev "
+    "adc arter ven shim hann hanning hamming ramla lor osem tera sen vibran vibrant lava fiesta dixon sirius prep orth "
+    "abd abdo abdomen abdpel aimi anon anonymized bamf bolus cap ccct chest con cont contrast cor ctp dcmqi dcmtk delayed "
+    "deidentified gems hcc hepatic highdicom iowa iv iwoc kvp lightspeed liv liver mdacc mpr nbia nema osirix pel pelvis "
+    "pixelmed posda pre pro proc prot proto protoc protocol prt pydicom qiicr qin recon reid rescale rsna sag slicer smartprep "
+    "soft stnd tace tcia thx tumor tumour user uiowa venous wo wwo".split()
+)
+
+
+class Word(NamedTuple):
+    """What a word is known as."""
+
+    technical: bool
+    english: bool
+    given: bool
+    surname: bool
+    rare: bool  # a surname of few; many an abbreviation is one too
+
+    @property
+    def name(self) -> bool:
+        """A given name or a surname."""
+        return self.given or self.surname or self.rare
+
+
+def fold(text: str) -> str:
+    """Return `text` in lower case, without accents.
+
+    Examples
+    --------
+    >>> fold("Müller")
+    'muller'
+    """
+    if text.isascii():
+        return text.lower()
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+
+
+@cache
+def _list(name: str) -> dict[str, str]:
+    raw = files("hcc_tace_data").joinpath("data", name).read_bytes()
+    lines = gzip.decompress(raw).decode("ascii").split("\n")
+    return dict(line.split(" ") for line in lines)
+
+
+@lru_cache(maxsize=1 << 16)
+def word(text: str) -> Word:
+    """Look a word up, in any case.
+
+    Examples
+    --------
+    >>> word("LIVER").technical, word("Homer").given, word("with").english
+    (True, True, True)
+    """
+    folded = fold(text)
+    kind = _list("deid_words.txt.gz").get(folded, "")
+    name = _list("deid_names.txt.gz").get(folded, "")
+    return Word(kind == "t" or folded in _OWN, kind == "e" or kind == "t", "g" in name, "s" in name, "r" in name)
