@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.redaction import redact
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import DEPTHS, Depth, Finding, Rule, Skip
 
@@ -110,7 +109,7 @@ def validate(
         found, status = _run(rule, context)
         findings += found
         statuses.append(status)
-    known = [_known(finding, context) for finding in findings]
+    known = [_known(redact(finding, context), context) for finding in findings]
     table = context.instances
     summary = {
         "root": str(Path(context.root)),
@@ -134,7 +133,7 @@ def _choose(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str])
 
 def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     try:
-        found = [Finding(code=rule.code, severity=rule.severity, **fields) for fields in rule.check(context)]
+        found = [Finding(**{"code": rule.code, "severity": rule.severity, **fields}) for fields in rule.check(context)]
     except Skip as reason:
         return [], RuleStatus(code=rule.code, status="skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report
@@ -152,8 +151,6 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
 
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
-    if not re.fullmatch(context.catalog.identity.patient_id_pattern, finding.patient_id):
-        return replace(finding, patient_id=mask(finding.patient_id))  # a foreign ID may be a hospital's number
     for issue in context.catalog.known_issues:
         if issue.code == finding.code and issue.patient_id == finding.patient_id:
             return replace(finding, known=issue.reason)

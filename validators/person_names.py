@@ -76,7 +76,7 @@ def _look_up(text: str) -> Word:
         return whole
     parts = [word(part) for part in re.split("['’-]", text) if len(part) > 1]
     return Word(
-        any(p.technical for p in parts), all(p.english for p in parts), any(p.given for p in parts),
+        any(p.technical for p in parts), any(p.english for p in parts), any(p.given for p in parts),
         any(p.surname for p in parts), any(p.rare for p in parts),
     )  # fmt: skip
 

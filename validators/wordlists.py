@@ -15,6 +15,7 @@ __all__ = ["Word", "fold", "word"]
 
 #: Words of this collection's protocols, of scanners and of de-identification tools that the lists lack.
 _OWN = frozenset(
+    "cisplatin doxorubicin mitomycin adriamycin lipiodol hcv hbv bclc okuda pugh "
     "mammo tomo bilat bil iams gamma stereo cyberknife "
     "siemens philips toshiba hitachi picker elscint canon shimadzu bloch siegert triphase abbrev "
     "adc arter ven shim hann hanning hamming ramla lor osem tera sen vibran vibrant lava fiesta dixon sirius prep orth "
