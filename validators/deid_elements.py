@@ -17,7 +17,7 @@ from hcc_tace_data.validators.wordlists import word
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["free_text", "identifying", "names", "private", "uids"]
+__all__ = ["codes_for", "free_text", "identifying", "names", "private", "text_kinds", "uids"]
 
 _REMOVE = "Empty or remove the element."
 _REVIEW = "Review and clean the text."
@@ -83,7 +83,7 @@ def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
     text = value.text
     if vr == "UN" and text.startswith("<"):
         return _binary_kinds(facts, vr, raw)
-    if facts.harmless(value) or (vr in _NUMERIC and not private and _NUMBERS.fullmatch(text)):
+    if facts.harmless(value) or (not private and (vr in _NUMERIC or "[" in path) and _NUMBERS.fullmatch(text)):
         return []
     if vr in ("DA", "DT"):
         return ["date"] if private and creator_of(tag) is not None else []
@@ -170,3 +170,19 @@ def _telling(part: str) -> bool:
         return False
     known = word(part)
     return not known.technical and not known.english
+
+
+def codes_for(facts: DeidFacts, value: Value) -> list[str]:
+    """Return the codes of the rules of this module that one value breaks."""
+    codes = []
+    if _identifies(facts, value):
+        codes.append("HT301")
+    if value.tag in NAME_TAGS and "[" not in value.path and not facts.is_code(value.text, value.seen.row):
+        codes.append("HT302")
+    if text_kinds(facts, value):
+        codes.append("HT303")
+    elif value.vr in TEXT_VRS and not is_safe_private(value.path) and _may_identify(facts, value):
+        codes.append("HT311")
+    if value.vr == "UI" and value.tag not in _CLASS_UIDS and not _safe_uids(facts, value):
+        codes.append("HT306")
+    return codes

@@ -12,6 +12,7 @@ from typing import Any
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.phi_table import write_phi_table
 from hcc_tace_data.validators.redaction import redact
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import DEPTHS, Depth, Finding, Rule, Skip
@@ -67,6 +68,7 @@ def validate(
     ignore: Sequence[str] | None = None,
     depth: Depth = "headers",
     workers: int | None = None,
+    phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -82,6 +84,8 @@ def validate(
         How deep to look; rules that look deeper are skipped.
     workers : int, optional
         Processes that index the folder.
+    phi_table : path-like, optional
+        File for the table of every distinct header value (:mod:`hcc_tace_data.validators.phi_table`).
     rules : sequence of Rule
         The rules to run; default all.
     progress : callable, optional
@@ -109,6 +113,8 @@ def validate(
         found, status = _run(rule, context)
         findings += found
         statuses.append(status)
+    if phi_table is not None:
+        write_phi_table(context, phi_table)
     known = [_known(redact(finding, context), context) for finding in findings]
     table = context.instances
     summary = {

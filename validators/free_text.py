@@ -66,7 +66,7 @@ _RECORD = re.compile(
 #: A number long enough for a record, and no part of a UID, decimal or dimension.
 _LONG_NUMBER = re.compile(r"(?<![\d.A-Za-z+-])[A-Z]{0,3}-?\d{7,12}(?![\d.]|[A-Za-z]{3})")
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("e-mail", re.compile(r"[\w.+-]+@[\w-]+\.[\w.]{2,}")),
+    ("e-mail", re.compile(r"(?!git@git(?:hub|lab)\.com)(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]{2,}")),
     ("URL", re.compile(r"\b(?:https?|ftp|file|dicom)://(?!(?:www\.)?(?:github\.com|dicom\.nema\.org|gitlab\.com)/)\S+"
                        r"|\bwww\.[\w-]+\.\S+", re.I)),
     ("IP address", re.compile(rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d.])"
