@@ -182,16 +182,21 @@ def _windows(pixels: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
         yield _enlarged(pixels[..., :3])
         return
     grey = pixels.astype(np.float32)
-    ranges = {(float(grey.min()), float(grey.max())), tuple(float(v) for v in np.percentile(grey, [1, 99]))}
-    for low, high in sorted(ranges):
+    low, high = (float(v) for v in np.percentile(grey, [1, 99]))
+    for low, high in sorted({(float(grey.min()), float(grey.max())), (low, high)}):
         if high > low:
             yield _enlarged((np.clip((grey - low) / (high - low), 0, 1) * 255).astype(np.uint8))
 
 
 def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an image that is large enough for small letters."""
+    from PIL import Image
+
     factor = -(-_MIN_SIDE // max(image.shape[:2]))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
+    if factor <= 1:
+        return image
+    height, width = image.shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.BICUBIC))
 
 
 @cache

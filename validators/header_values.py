@@ -279,8 +279,9 @@ def header_values(path: Path) -> tuple[list[Key], str]:
     keys = [key for leaf in header.leaves for key in leaf_values(leaf.path, leaf.vr, data[leaf.start : leaf.end])]
     if not header.problem:
         return keys, ""
-    others, _ = _by_pydicom(path)
-    return list(dict.fromkeys([*keys, *others])), header.problem
+    # What the walk could not reach, pydicom may; what both reached is counted once.
+    walked = {key[0] for key in keys}
+    return [*keys, *(key for key in _by_pydicom(path)[0] if key[0] not in walked)], header.problem
 
 
 def read_header_bytes(read: Callable[[int], bytes], size: int, first: int = _FIRST) -> tuple[Header | None, bytes]:
