@@ -157,19 +157,20 @@ def _may_identify(facts: DeidFacts, value: Value) -> bool:
         return False  # a creator: judged as free text
     if len(split_path(value.path)) > 1 and creator_of(tag) is None and facts.profile.action(tag) in ("keep", "device"):
         return False
+    # seven digits and more make a telephone or record number, however they are grouped
+    if any(sum(c.isdigit() for c in one) >= 7 and "." not in one for one in text.split("\\")):
+        return True
     return any(_telling(part) for part in _WORD.findall(text))
 
 
 def _telling(part: str) -> bool:
-    """Return whether a word is neither a short number nor a word of the technical or English language."""
+    """Return whether a word is neither a short number nor a technical word."""
     try:
         return abs(float(part)) >= 10_000 and "." not in part
     except ValueError:
         pass
-    if len(part) < 3:
-        return False
     known = word(part)
-    return not known.technical and not known.english
+    return not known.technical and (len(part) > 3 or (len(part) == 3 and not known.english))
 
 
 def codes_for(facts: DeidFacts, value: Value) -> list[str]:

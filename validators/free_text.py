@@ -15,7 +15,7 @@ _MONTH = (
     "|dec(?:ember)?|déc(?:embre)?|dez(?:ember)?"
 )
 _DAY, _NUMBER, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d{2}"
-_NOT_BEFORE, _NOT_AFTER = r"(?<![\d.,/^-])(?<!\d )", r"(?![\d^]|[-./,]\d)"
+_NOT_BEFORE, _NOT_AFTER = r"(?<![\d.,/^-])", r"(?![\d^]|[-./,]\d)"
 _DATES = (
     # 12/31/1999, 31.12.99, 1999-12-31, 19991231, 31-DEC-1999, December 31, 1999: one separator throughout
     rf"{_NOT_BEFORE}(?:{_NUMBER}([/.-]){_DAY}\1(?:{_YEAR}|\d{{2}})){_NOT_AFTER}"
@@ -27,22 +27,29 @@ _DATES = (
     rf"|\b(?:{_MONTH})\b\.?[ -,]+{_YEAR}(?!\d)"
 )
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_STREETS = (
-    r"street|st|avenue|ave|av|road|rd|boulevard|blvd|lane|ln|drive|dr|terrace|ter|way|court|ct|place|pl|circle|cir|square|sq"
-    r"|parkway|pkwy|highway|hwy|trail|trl|plaza|loop|alley|crescent|close|mews|grove|gardens?|row|hill|view|walk|path|pike"
-    r"|crossing|junctions?|fords?|islands?|stravenue|plains?|mall|rapids?|ville|ranch|rest|squares?|streets|roads|cove|point"
-    r"|extensions?|station|corner|meadows?|forges?|keys?|knolls?|shoals?|shores?|springs?|spurs?|turnpike|underpass|wells"
+#: Street suffixes: USPS Publication 28, appendix C1, and their abbreviations, save those that radiology uses (neck, field ...).
+_STREETS = "|".join(
+    "street streets st avenue ave av road roads rd boulevard blvd lane ln drive drives dr terrace ter way ways court courts ct place pl "
+    "circle circles cir square squares sq parkway pkwy highway hwy trail trl plaza loop alley crescent close mews grove groves garden "
+    "gardens row hill hills view walk path pike crossing junction junctions ford fords island islands isle stravenue plain plains mall "
+    "rapid rapids ville ranch rest cove coves point extension extensions station corner corners meadow meadows forge forges key keys "
+    "knoll knolls shoal shoals shore shores spring springs spur spurs turnpike underpass well wells annex arcade bayou beach bend bluff "
+    "bluffs bridge brook brooks burg burgs bypass camp canyon cape causeway cliff cliffs club common course creek crest dale dam divide "
+    "estate estates expressway falls ferry flat flats forest fork forks fort freeway gateway glen glens green greens harbor harbors haven "
+    "heights hollow inlet lake lakes land landing lock locks lodge manor manors mill mills mission motorway mount mountain mountains "
+    "orchard oval overpass park parks passage pine pines prairie ramp ridge ridges river route skyway summit throughway trace trafficway "
+    "tunnel union unions valley valleys viaduct village villages vista walks".split()
 )
 _LETTER = "A-Za-zÀ-ÖØ-öø-ÿĀ-ſ"
 _AFTER_NUMBER = re.compile(
     rf"(?<![\d.,/-])\d{{1,5}}[A-Z]?,? +((?:[A-ZÀ-Ö0-9][{_LETTER}0-9'’.-]*[ ]+){{1,4}})(?:{_STREETS})\b(?!\s*=)", re.IGNORECASE
 )
 _BEFORE_NUMBER = re.compile(
-    r"\b(?:rue|calle|via|viale|vicolo|piazza|plaza|avenida|avenue|boulevard|bd|chemin|all[ée]e|impasse|place|ul\.|ulica|al\.|rua"
+    r"\b(?:rue|calle|via|viale|vicolo|piazza|plaza|avenida|avenue|boulevard|bd|chemin|all[ée]e|impasse|place|ul\.|ulica|al\.|aleja|plac|os\.|rua|rodovia|travessa|largo|alameda|estrada|praia|quadra"
     r"|calzada|callej[óo]n|privada|prolongaci[óo]n|circuito|strada|borgo|contrada|rotonda|canale|stretto|incrocio)"
     rf" +(?:(?!OF\b|TO\b)[{_LETTER}'’.-]+,? *){{1,5}}\d{{1,5}}\b"
     rf"|\b\d{{1,4}},? +(?:bis +|ter +)?(?:rue|avenue|boulevard|chemin|all[ée]e|impasse|place)(?: +de| +du| +des)?[ '][{_LETTER}'’ -]{{3,}}"
-    rf"|\b[{_LETTER}-]{{3,}}(?:stra(?:ss|ß)e|str\.|gasse|allee|platz|weg|straat|laan|gracht)[ ,]+\d{{1,4}}[a-z]?\b"
+    rf"|\b[{_LETTER}-]{{3,}}(?:stra(?:ss|ß)e|str\.|gasse|allee|platz|weg|straat|laan|gracht|singel|steeg|dreef|kade|plein|hof|baan|gatan|v[äa]gen|stigen|torget|gr[äa]nd)[ ,]+\d{{1,4}}[a-z]?\b"
     rf"|\b(?:P\.? ?O\.? ?Box|Postfach|Apartado|Apt\.?|Suite|Unit) +#?\d{{1,6}}\b",
     re.IGNORECASE,
 )

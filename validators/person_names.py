@@ -101,6 +101,8 @@ def person_names(text: str) -> list[str]:
     >>> person_names("CT liver Homer Simpson"), person_names("LIVER 3 PHASE (C/A/P)")
     (['Homer Simpson'], [])
     """
+    if text.islower():  # nothing tells a name by its capital: judge as where all are
+        text = text.upper()
     found = [match.group(1) for match in _TITLE.finditer(text) if _titled(match)]
     tokens = list(_tokens(text))
     k = 0
