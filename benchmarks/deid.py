@@ -1,13 +1,14 @@
 """Plant identifiers of ten kinds into clean headers; print recall by kind and place, and false alarms.
 
-Ten kinds as whole values of elements ("structured") and ten inside descriptions ("free text"), in four places each: a header
-element, an item of a sequence, a private element, and an element whose VR is UN. Names, addresses, numbers and dates come
-from Faker in thirteen locales, which the detector knows nothing of (its names are those of the US census of 1990); the
-descriptions around them are those of published collections that gave no words to the detector's lists. A plant counts as
-found when a finding names its file and element. Kinds are planted into one folder a place, so that what one plant tells
-cannot give another away.
+Ten kinds as whole values of elements ("structured") and ten inside descriptions ("free text"), in four places each: a
+header element, an item of a sequence, a private element, and an element whose VR is UN. Names, addresses, numbers and
+dates come from Faker in thirteen locales, which the detector knows nothing of (its names are those of the US census
+of 1990); the descriptions around them are those of published collections that gave no words to the detector's lists.
+A plant counts as found when a finding names its file and element. Kinds are planted into one folder a place, so that
+what one plant tells cannot give another away.
 
-False alarms are counted over the elements of a clean twin, over published descriptions, and over folders named with --clean.
+False alarms are counted over the elements of a clean twin, over published descriptions, and over folders named with
+--clean.
 """
 
 from __future__ import annotations
@@ -37,7 +38,24 @@ from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.free_text import suspicions
 
-LOCALES = ["en_US", "en_GB", "de_DE", "fr_FR", "es_MX", "it_IT", "pl_PL", "nl_NL", "pt_BR", "tr_TR", "sv_SE", "vi_VN", "en_IN"]
+LOCALES = [
+    "en_US",
+    "en_GB",
+    "de_DE",
+    "fr_FR",
+    "es_MX",
+    "it_IT",
+    "pl_PL",
+    "nl_NL",
+    "pt_BR",
+    "tr_TR",
+    "sv_SE",
+    "vi_VN",
+    "en_IN",
+]
+HOUSES = ("General Hospital", "Clinic", "Medical Center")
+#: Of two manufacturers.
+ROOTS = ("1.2.840.113619.2.55.3.", "1.3.12.2.1107.5.1.4.")
 PLACES = ("header", "sequence", "private", "UN")
 #: Rules that may speak for a plant. HT304, HT310 and the like judge whole files.
 RULES = ["HT301", "HT302", "HT303", "HT306", "HT311"]
@@ -65,8 +83,11 @@ class Source:
     def date(self, first: int = 1990, last: int = 2012) -> tuple[int, int, int]:
         return self.rng.randrange(first, last), self.rng.randrange(1, 13), self.rng.randrange(1, 29)
 
-    def english_line(self, name: str) -> str:
-        return str(getattr(self.fakers[self.rng.choice(["en_US", "en_GB"])], name)()).replace("\n", ", ")
+    def address(self) -> str:
+        return str(self.faker().street_address()).replace("\n", ", ")
+
+    def english_address(self) -> str:
+        return str(self.fakers[self.rng.choice(["en_US", "en_GB"])].street_address()).replace("\n", ", ")
 
 
 def person(source: Source) -> str:
@@ -74,18 +95,22 @@ def person(source: Source) -> str:
     return source.cased(f"{faker.last_name()}^{faker.first_name()}")
 
 
+def _number(source: Source, prefixes: list[str], shortest: int = 6) -> str:
+    return source.rng.choice(prefixes) + source.number(source.rng.randrange(shortest, 11))
+
+
 #: Kind -> element, VR in a private block, and what makes a value.
 STRUCTURED: dict[str, tuple[str, str, Callable[[Source], str]]] = {
     "patient name": ("OtherPatientNames", "PN", person),
     "physician": ("ReferringPhysicianName", "PN", person),
-    "record number": ("OtherPatientIDs", "LO", lambda s: s.rng.choice(["", "M", "E00", "PT-"]) + s.number(s.rng.randrange(6, 11))),
-    "accession number": ("AccessionNumber", "SH", lambda s: s.rng.choice(["", "A", "CT"]) + s.number(s.rng.randrange(6, 11))),
+    "record number": ("OtherPatientIDs", "LO", lambda s: _number(s, ["", "M", "E00", "PT-"])),
+    "accession number": ("AccessionNumber", "SH", lambda s: _number(s, ["", "A", "CT"])),
     "birth date": ("PatientBirthDate", "DA", lambda s: "{}{:02}{:02}".format(*s.date(1920, 1975))),
-    "institution": ("InstitutionName", "LO", lambda s: f"{s.faker().last_name()} {s.rng.choice(['General Hospital', 'Clinic'])}"),
+    "institution": ("InstitutionName", "LO", lambda s: f"{s.faker().last_name()} {s.rng.choice(HOUSES)}"),
     "department": ("InstitutionalDepartmentName", "LO", lambda s: f"{s.faker().last_name()} Imaging Wing"),
-    "address": ("PatientAddress", "LO", lambda s: s.faker().street_address().replace("\n", ", ")),
+    "address": ("PatientAddress", "LO", lambda s: s.address()),
     "phone": ("PatientTelephoneNumbers", "SH", lambda s: s.faker().phone_number()[:16]),
-    "uid": ("IrradiationEventUID", "UI", lambda s: s.rng.choice(["1.2.840.113619.2.55.3.", "1.3.12.2.1107.5.1.4."]) + s.number(9)),
+    "uid": ("IrradiationEventUID", "UI", lambda s: s.rng.choice(ROOTS) + s.number(9)),
 }  # fmt: skip
 
 
@@ -112,16 +137,15 @@ TEXTS: dict[str, Callable[[Source], str]] = {
     "date": _date,
     "phone": lambda s: s.rng.choice(["", "call ", "tel. "]) + s.faker().phone_number(),
     "e-mail": lambda s: s.faker().email(),
-    "address": lambda s: s.faker().street_address().replace("\n", ", ") if s.rng.random() < 0.5 else s.english_line("street_address"),
-    "record or accession number": lambda s: s.rng.choice(["MRN ", "MRN: ", "acc# ", "Accession ", "patient ID ", "case no. ", ""])
-    + s.number(s.rng.randrange(7, 10)),
+    "address": lambda s: s.rng.choice([s.address(), s.english_address()]),
+    "record or accession number": lambda s: _number(s, ["MRN ", "MRN: ", "acc# ", "Accession ", "patient ID ", ""], 7),
     "URL": lambda s: s.faker().url(),
     "IP address": lambda s: s.rng.choice([s.faker().ipv4(), s.faker().ipv4_private()]),
 }  # fmt: skip
 
 
 def descriptions() -> tuple[list[str], list[str]]:
-    """Return the collection's own series descriptions, and those of published collections that gave the detector no words."""
+    """Return the collection's own series descriptions, and those of collections that gave the detector no words."""
     own = sorted({text for text in load_series_table(with_bamf=True)["series_description"].dropna() if text})
     try:
         import idc_index_data
@@ -129,7 +153,8 @@ def descriptions() -> tuple[list[str], list[str]]:
     except ImportError:
         return own, []
     table = pd.read_parquet(idc_index_data.IDC_INDEX_PARQUET_FILEPATH, columns=["collection_id", "SeriesDescription"])
-    # A quarter of the collections: half of the rest gave words (scripts/make_deid_words.py), half was looked at for tuning.
+    # A quarter of the collections: half of the rest gave words (scripts/make_deid_words.py), half was looked at for
+    # tuning.
     unseen = table[table["collection_id"].map(lambda name: crc32(name.encode()) % 4 == 3)].dropna()
     return own, sorted(unseen["SeriesDescription"].unique())
 
@@ -162,7 +187,9 @@ def plant(dataset: Dataset, place: str, keyword: str, vr: str, value: str, rng: 
     return f"{tag:08X}"
 
 
-def measure(clean: Path, folder: Path, source: Source, place: str, text: bool, trials: int) -> tuple[Counter[str], Counter[str], list[str]]:
+def measure(
+    clean: Path, folder: Path, source: Source, place: str, text: bool, trials: int
+) -> tuple[Counter[str], Counter[str], list[str]]:
     """Plant every kind at one place; return found and planted by kind, and what was missed."""
     planned: dict[str, tuple[str, str, str]] = {}
     for kind in TEXTS if text else STRUCTURED:
@@ -173,7 +200,9 @@ def measure(clean: Path, folder: Path, source: Source, place: str, text: bool, t
             if text:
                 around = source.rng.choice(source.descriptions)[:40].strip()
                 value = source.rng.choice(["{} {}", "{1} {0}"]).format(around, TEXTS[kind](source))
-                keyword = source.rng.choice(["ImageComments", "StudyComments"] if place != "sequence" else ["RequestedProcedureComments"])
+                keyword = source.rng.choice(
+                    ["ImageComments", "StudyComments"] if place != "sequence" else ["RequestedProcedureComments"]
+                )
                 where = plant(dataset, place, keyword, "LT", value, source.rng)
             else:
                 keyword, vr, make = STRUCTURED[kind]
@@ -182,7 +211,9 @@ def measure(clean: Path, folder: Path, source: Source, place: str, text: bool, t
             name = f"{len(planned):05d}.dcm"
             dataset.save_as(folder / name)
             planned[name] = kind, where, value
-    findings = {(finding.path, finding.tag.rsplit("/", 1)[-1]) for finding in validate(folder, select=RULES, workers=1).findings}
+    findings = {
+        (finding.path, finding.tag.rsplit("/", 1)[-1]) for finding in validate(folder, select=RULES, workers=1).findings
+    }
     found: Counter[str] = Counter()
     missed = []
     for name, (kind, where, value) in planned.items():
@@ -206,7 +237,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=25, help="plants a kind and place")
     parser.add_argument("--seed", type=int, default=2026, help="of everything invented; any other gives other plants")
-    parser.add_argument("--clean", type=Path, nargs="*", default=[], help="folders of clean headers, to count false alarms on")
+    parser.add_argument(
+        "--clean", type=Path, nargs="*", default=[], help="folders of clean headers, to count false alarms on"
+    )
     parser.add_argument("--show-missed", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -233,7 +266,8 @@ def main() -> None:
             for kind in kinds:
                 print(f"{kind:28}" + "".join(f"{found[place][kind]:10}" for place in PLACES))
                 rows += [
-                    {"group": group, "kind": kind, "place": place, "found": found[place][kind], "of": arguments.trials} for place in PLACES
+                    {"group": group, "kind": kind, "place": place, "found": found[place][kind], "of": arguments.trials}
+                    for place in PLACES
                 ]
             result[f"recall {group}"] = hits / total
             print(f"recall, {group}: {hits}/{total} = {hits / total:.4f}")

@@ -21,7 +21,9 @@ __all__ = ["Context"]
 class Context:
     """Read-only view of one collection; costly parts are made on first use."""
 
-    def __init__(self, collection: Collection, *, mapper: Callable[[Any, Sequence[Any]], list[Any]] | None = None) -> None:
+    def __init__(
+        self, collection: Collection, *, mapper: Callable[[Any, Sequence[Any]], list[Any]] | None = None
+    ) -> None:
         self.collection = collection
         self.root = Path(collection.root)
         #: ``map(function, jobs)`` returns the results in order; it may use other processes.

@@ -27,7 +27,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT301", name="identifying-elements", severity="error", scope="instance", depth="headers",
         summary="Elements that the Basic Profile empties or removes hold nothing, at any depth.",
-        why="They name or locate a person. What de-identification tools write in place of a value passes, and so do the "
+        why="They name or locate a person. What de-identification tools write in place of a value passes, and so do "
+            "the "
             "digits that CTP's hash leaves of an accession number, in files that went through CTP.",
         fix="Empty or remove the element.",
         source=_TABLE, check=deid_elements.identifying,
@@ -43,8 +44,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT303", name="free-text", severity="error", scope="instance", depth="headers",
         summary="Texts, private and unknown elements included, hold no names, dates, numbers or addresses.",
-        why="Identifiers hide in descriptions and comments. Words are compared with lists of technical and English words "
-            "and of names; numbers, addresses and dates are told by their form; and what an identifying element holds may "
+        why="Identifiers hide in descriptions and comments. Words are compared with lists of technical and English "
+            "words "
+            "and of names; numbers, addresses and dates are told by their form; and what an identifying element "
+            "holds may "
             "occur nowhere else.",
         fix="Review and clean the text.",
         source="DICOM PS3.15, E.3.5 (Clean Descriptors Option)", check=deid_elements.free_text,
@@ -52,7 +55,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT304", name="method-recorded", severity="warning", scope="series", depth="headers",
         summary="Images record how they were de-identified.",
-        why="Users must know what was removed. Derived objects (segmentations, reports) inherit their sources' state and are "
+        why="Users must know what was removed. Derived objects (segmentations, reports) inherit their sources' state "
+            "and are "
             "left out.",
         fix="Set DeidentificationMethod (0012,0063) or its code sequence (0012,0064).",
         source="DICOM PS3.15, E.1.1", check=deid_records.method_recorded,
@@ -60,14 +64,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT305", name="plausible-dates", severity="warning", scope="instance", depth="headers",
         summary="Dates lie between 1990 and today.",
-        why="A date outside was shifted wrongly, or not a date. Files of other collections, which shift otherwise, are left out.",
+        why="A date outside was shifted wrongly, or not a date. Files of other collections, which shift otherwise, "
+            "are left out.",
         fix="Shift the patient's dates again, all by the same number of days.",
         source="DICOM PS3.15, E.3.6", check=deid_records.plausible_dates,
     ),
     Rule(
         code="HT306", name="uid-roots", severity="error", scope="instance", depth="headers",
         summary="UIDs were replaced: none of a manufacturer's or hospital's root is left.",
-        why="An original UID leads back to the hospital's archive. Images carry UIDs of the archive's root or UUIDs; derived "
+        why="An original UID leads back to the hospital's archive. Images carry UIDs of the archive's root or UUIDs; "
+            "derived "
             "objects may carry those of the software that made them.",
         fix="Replace UIDs consistently, file meta information included.",
         source=_TABLE, check=deid_elements.uids,
@@ -88,7 +94,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT309", name="consistent-dates", severity="error", scope="study", depth="headers",
         summary="The dates of one examination lie within two days of each other.",
-        why="Dates shifted by different numbers of days, or not at all, give the true date away and make intervals wrong.",
+        why="Dates shifted by different numbers of days, or not at all, give the true date away and make intervals "
+            "wrong.",
         fix="Shift all dates of a patient by the same number of days.",
         source="DICOM PS3.15, E.3.6", check=deid_records.consistent_dates,
     ),
@@ -102,7 +109,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT311", name="private-elements", severity="warning", scope="instance", depth="headers",
         summary="Private elements are known to be safe, or hold short numbers and technical words only.",
-        why="Manufacturers keep names and record numbers in private elements. What the safe list does not name passes only if "
+        why="Manufacturers keep names and record numbers in private elements. What the safe list does not name "
+            "passes only if "
             "it cannot identify.",
         fix="Remove the element, or review it.",
         source="DICOM PS3.15, E.3.10 (Retain Safe Private Option) and Table E.3.10-1", check=deid_elements.private,
@@ -110,7 +118,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT312", name="pixel-text", severity="error", scope="instance", depth="pixels",
         summary="A sample of each series shows no legible text.",
-        why="Names in pixels survive every cleaning of headers. Three slices of a series and up to twelve images of suspect "
+        why="Names in pixels survive every cleaning of headers. Three slices of a series and up to twelve images of "
+            "suspect "
             "kinds are read by optical character recognition; slices outside the sample are not.",
         fix="Blank the region, or remove the image.",
         source="DICOM PS3.15, E.3.1 (Clean Pixel Data Option)", check=deid_pixels.pixel_text,
@@ -137,7 +146,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT316", name="burned-in-annotation", severity="error", scope="instance", depth="headers",
         summary="No image says that its pixels hold identifying text.",
-        why="BurnedInAnnotation lies when it says NO; when it says YES it does not.", fix="Blank the region, or remove the image.",
+        why="BurnedInAnnotation lies when it says NO; when it says YES it does not.",
+        fix="Blank the region, or remove the image.",
         source="DICOM PS3.15, E.3.1 (Clean Pixel Data Option)", check=deid_pixels.annotated,
     ),
 )  # fmt: skip

@@ -27,8 +27,9 @@ _METHOD_TEXT = frozenset({"00120063", "00080005"})
 _CODES = frozenset({"00080100", "00080119", "00080120", "00080102", "0008010D", "0008010F", "00080117", "00080118"})
 _NUMERIC = frozenset({"DS", "IS"})
 _NUMBERS = re.compile(r"[-+0-9.eE\\ ]*")
-_CLASS_UIDS = frozenset({"00080016", "00020002", "00020010", "00020012", "00080062", "00081150", "0008001A", "0008001B", "00020100",
-                         "00080115", "0008010C", "00080117", "00080118", "00080124", "00283000"})  # fmt: skip
+_CLASS_UIDS = frozenset({"00080016", "00020002", "00020010", "00020012", "00080062", "00081150", "0008001A", "0008001B",
+                         "00020100", "00080115", "0008010C", "00080117", "00080118", "00080124",
+                         "00283000"})  # fmt: skip
 _PRINTABLE = re.compile(rb"[\x20-\x7e\xa0-\xff]{6,}")
 _WORD = re.compile(r"[^\W_]+(?:[.'’-][^\W_]+)*")
 _UNIX_FROM = 631152000  # 1990-01-01
@@ -39,7 +40,11 @@ def identifying(context: Context) -> Iterator[dict[str, Any]]:
     facts = context.deid
     yield from report(
         context,
-        ((value, "An identifying element holds a value.", _REMOVE) for value in facts.values() if _identifies(facts, value)),
+        (
+            (value, "An identifying element holds a value.", _REMOVE)
+            for value in facts.values()
+            if _identifies(facts, value)
+        ),
     )
 
 
@@ -55,7 +60,11 @@ def names(context: Context) -> Iterator[dict[str, Any]]:
     """HT302: PatientName and PatientID are codes."""
     facts = context.deid
     found = (
-        (value, "PatientName or PatientID is not of the collection's pattern.", "Replace it by the patient's code, HCC_nnn.")
+        (
+            value,
+            "PatientName or PatientID is not of the collection's pattern.",
+            "Replace it by the patient's code, HCC_nnn.",
+        )
         for value in facts.values()
         if value.tag in NAME_TAGS and "[" not in value.path and not facts.is_code(value.text, value.seen.row)
     )
@@ -66,14 +75,16 @@ def free_text(context: Context) -> Iterator[dict[str, Any]]:
     """HT303: texts hold no names, dates, numbers or addresses."""
     facts = context.deid
     found = (
-        (value, f"Text that may hold: {', '.join(kinds)}.", _REVIEW) for value in facts.values() if (kinds := text_kinds(facts, value))
+        (value, f"Text that may hold: {', '.join(kinds)}.", _REVIEW)
+        for value in facts.values()
+        if (kinds := text_kinds(facts, value))
     )
     yield from report(context, found)
 
 
 def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
     """Return the kinds of identifier that an element's text may hold, where no other rule judges the element."""
-    path, vr, raw, seen = value
+    path, vr, raw, _ = value
     tag = value.tag
     private = not is_safe_private(path)
     if tag in _METHOD_TEXT or vr == "UI" or (not private and tag in NAME_TAGS) or _identifies(facts, value):
@@ -103,7 +114,11 @@ def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
 
 def _of_device(kinds: list[str], text: str) -> list[str]:
     """Leave out what models, serial numbers and versions look like; names are told by two words."""
-    kept = [kind for kind in kinds if kind not in ("long number", "date", "record number", "address", "IP address", "institution")]
+    kept = [
+        kind
+        for kind in kinds
+        if kind not in ("long number", "date", "record number", "address", "IP address", "institution")
+    ]
     if "person name" in kept and len(_WORD.findall(text)) < 2:
         kept.remove("person name")
     return kept
@@ -126,7 +141,11 @@ def uids(context: Context) -> Iterator[dict[str, Any]]:
     """HT306: no UID of a manufacturer's or hospital's root."""
     facts = context.deid
     found = (
-        (value, "A UID of a manufacturer's or hospital's root.", "Replace UIDs by ones under 1.3.6.1.4.1.14519.5.2.1, the same everywhere.")
+        (
+            value,
+            "A UID of a manufacturer's or hospital's root.",
+            "Replace UIDs by ones under 1.3.6.1.4.1.14519.5.2.1, the same everywhere.",
+        )
         for value in facts.values({"UI"})
         if value.tag not in _CLASS_UIDS and not _safe_uids(facts, value)
     )
@@ -142,7 +161,11 @@ def private(context: Context) -> Iterator[dict[str, Any]]:
     """HT311: private elements are known to be safe, or hold numbers and technical words only."""
     facts = context.deid
     found = (
-        (value, "A private element that is not known to be safe holds a text.", "Remove it, or add it to the safe list after review.")
+        (
+            value,
+            "A private element that is not known to be safe holds a text.",
+            "Remove it, or add it to the safe list after review.",
+        )
         for value in facts.values(TEXT_VRS)
         if not is_safe_private(value.path) and _may_identify(facts, value) and not text_kinds(facts, value)
     )

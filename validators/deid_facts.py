@@ -1,4 +1,4 @@
-"""What the de-identification rules share: header values, whose file is whose, and identifiers that a file itself tells."""
+"""What the de-identification rules share: header values, whose file is whose, identifiers that a file tells."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ __all__ = ["NAME_TAGS", "DeidFacts", "Value", "report"]
 
 #: PatientName and PatientID.
 NAME_TAGS = frozenset({"00100010", "00100020"})
-#: SOP classes of objects that were made from images: segmentations, structures, reports, presentation states, registrations.
-_DERIVED = tuple(f"1.2.840.10008.5.1.4.1.1.{branch}" for branch in ("66.", "481.3", "88.", "11.", "67", "104.", "77.1.6"))
+#: SOP classes of objects that were made from images: segmentations, structures, reports, presentation states,
+#: registrations.
+_DERIVED = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{branch}" for branch in ("66.", "481.3", "88.", "11.", "67", "104.", "77.1.6")
+)
 _PARTS = re.compile(r"[^\W_]+")
 #: So many values of one element in one series are named one by one; the rest are counted.
 _EACH = 20
@@ -90,7 +93,7 @@ class DeidFacts:
         return "" if _plain(project) == _plain(self._name) else project
 
     def is_code(self, text: str, row: int) -> bool:
-        """Return whether `text` is the code of a patient: the collection's, or of the one that the file was published in."""
+        """Return whether `text` is a patient's code, of this collection or of the one the file was published in."""
         if self.pattern.fullmatch(text):
             return True
         project = _plain(self.elsewhere(row))
@@ -99,7 +102,9 @@ class DeidFacts:
     def harmless(self, value: Value) -> bool:
         """Return whether a value is a patient's code or what a tool writes in place of an identifier."""
         row, text = value.seen.row, value.text
-        return not text.strip("^= ") or self.is_code(text, row) or is_dummy(value.path, text, archived=self.archived(row))
+        return (
+            not text.strip("^= ") or self.is_code(text, row) or is_dummy(value.path, text, archived=self.archived(row))
+        )
 
     @cached_property
     def told(self) -> frozenset[str]:
@@ -137,7 +142,13 @@ def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterato
     for same in several.values():
         for value, message, hint in same[:_EACH]:
             evidence = {"value": mask(value.text), "vr": value.vr, "count": value.seen.count}
-            yield {"message": message, "hint": hint, "tag": value.path, "evidence": evidence, **context.place(value.seen.row)}
+            yield {
+                "message": message,
+                "hint": hint,
+                "tag": value.path,
+                "evidence": evidence,
+                **context.place(value.seen.row),
+            }
         rest = same[_EACH:]
         if rest:
             value, message, hint = rest[0]

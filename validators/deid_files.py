@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["clinical_sheet", "file_names", "name_kinds"]
 
 #: Names that software gives: UIDs, numbers, a modality and a number. Longer numbers are judged.
-_PLAIN = re.compile(r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?\d+(?:\.\d+){3,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+_PLAIN = re.compile(
+    r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?\d+(?:\.\d+){3,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I
+)
 _DROPPED_KINDS = frozenset({"IP address", "phone number", "social security number"})
 
 
@@ -102,9 +104,9 @@ def _cells(path: Path) -> Iterator[tuple[str, str, object, frozenset[str]]]:
         table = read_sheet(path)
         for header in table.columns:
             known = _known(str(header))
-            for place, value in table[header].items():
+            for place, (patient, value) in enumerate(zip(table.iloc[:, 0], table[header], strict=True)):
                 if not isinstance(value, float) and value is not None:
-                    yield f"row {place}", str(table.iloc[:, 0][place]), value, known
+                    yield f"row {place}", str(patient), value, known
         return
     import openpyxl
 

@@ -40,8 +40,10 @@ def suspect_kind(sop_class: str, image_type: str) -> bool:
 
     Examples
     --------
-    >>> suspect_kind("1.2.840.10008.5.1.4.1.1.7", ""), suspect_kind("1.2.840.10008.5.1.4.1.1.2", "ORIGINAL\\\\PRIMARY\\\\AXIAL")
-    (True, False)
+    >>> suspect_kind("1.2.840.10008.5.1.4.1.1.7", "")
+    True
+    >>> suspect_kind("1.2.840.10008.5.1.4.1.1.2", "ORIGINAL, PRIMARY, AXIAL")
+    False
     """
     screen = any(sop_class == root or sop_class.startswith(f"{root}.") for root in _SCREENS)
     return screen or any(word in image_type.upper() for word in _WORDS)
@@ -53,7 +55,7 @@ def burned_in(context: Context) -> Iterator[dict[str, Any]]:
     for row, (uid, kind) in enumerate(zip(table["sop_class_uid"], table["image_type"], strict=True)):
         if suspect_kind(uid, kind):
             yield {
-                "message": "An image of a kind that often shows names: a screen capture, localizer, photograph or dose page.",
+                "message": "An image of a kind that often shows names: screen capture, localizer, photo, dose page.",
                 "hint": "Look at its pixels, whatever BurnedInAnnotation says: NO is known to lie.",
                 "tag": "00080008",
                 **context.place(row),
@@ -84,7 +86,10 @@ def pixel_text(context: Context) -> Iterator[dict[str, Any]]:
     except ImportError:
         raise Skip("needs the extra [ocr]: pip install 'hcc-tace-data[ocr]'") from None
     rows = _sample(context)
-    jobs = [(str(context.root), rows[i : i + 8], context.instances["path"].iloc[rows[i : i + 8]].tolist()) for i in range(0, len(rows), 8)]
+    jobs = [
+        (str(context.root), rows[i : i + 8], context.instances["path"].iloc[rows[i : i + 8]].tolist())
+        for i in range(0, len(rows), 8)
+    ]
     for part in context.map(read_files, jobs):
         for row, texts, problem in part:
             if problem:
@@ -113,11 +118,11 @@ def _finding(context: Context, row: int, texts: list[str]) -> dict[str, Any]:
 
 
 def _sample(context: Context) -> list[int]:
-    """Choose what to read: all images of suspect kinds (some of many), and slices of the start, middle and end of a series."""
+    """Choose what to read: images of suspect kinds, and slices of the start, middle and end of a series."""
     table = context.instances
     chosen: list[int] = []
     with_pixels = table["rows"].notna() & (table["bits_allocated"].fillna(0) >= 8) & (table["modality"] != "SEG")
-    for _, rows in table[with_pixels].groupby("series_uid", sort=True).groups.items():
+    for rows in table[with_pixels].groupby("series_uid", sort=True).groups.values():
         places = sorted(int(row) for row in rows)
         kinds = zip(table["sop_class_uid"].iloc[places], table["image_type"].iloc[places], strict=True)
         suspect = [row for row, (uid, kind) in zip(places, kinds, strict=True) if suspect_kind(uid, kind)]
@@ -182,8 +187,8 @@ def _windows(pixels: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
         yield _enlarged(pixels[..., :3])
         return
     grey = pixels.astype(np.float32)
-    low, high = (float(v) for v in np.percentile(grey, [1, 99]))
-    for low, high in sorted({(float(grey.min()), float(grey.max())), (low, high)}):
+    most = np.percentile(grey, [1, 99])
+    for low, high in sorted({(float(grey.min()), float(grey.max())), (float(most[0]), float(most[1]))}):
         if high > low:
             yield _enlarged((np.clip((grey - low) / (high - low), 0, 1) * 255).astype(np.uint8))
 

@@ -1,8 +1,8 @@
 """What DICOM PS3.15, Table E.1-1 asks of each element under the options that TCIA applies.
 
 The Basic Profile with the options Clean Pixel Data, Clean Descriptors, Retain Longitudinal Temporal Information with
-Modified Dates, Retain Patient Characteristics, Retain Device Identity and Retain Safe Private. The table holds 621 rows as
-published in early 2025; the copy it was made from does not state its edition.
+Modified Dates, Retain Patient Characteristics, Retain Device Identity and Retain Safe Private. The table holds 621
+rows as published in early 2025; the copy it was made from does not state its edition.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ __all__ = ["Profile", "Row", "is_dummy", "is_safe_private", "load_profile", "saf
 
 Action = Literal["remove", "uid", "clean", "device", "keep", ""]
 
-#: Roots of UIDs that de-identification or research software made, not a scanner or an archive: TCIA; OFFIS' dcmtk (derived
-#: objects); UUIDs; pydicom; highdicom; dcmqi. All of DICOM's own are registered, not personal.
+#: Roots of UIDs that de-identification or research software made, not a scanner or an archive: TCIA; OFFIS' dcmtk
+#: (derived objects); UUIDs; pydicom; highdicom; dcmqi. All of DICOM's own are registered, not personal.
 _ANY_ROOTS = ("1.3.6.1.4.1.14519.5.2.1.", "2.25.", "1.2.840.10008.")
 _TOOL_ROOTS = ("1.2.276.0.7230010.", "1.2.826.0.1.3680043.8.498.", "1.2.826.0.1.3680043.10.511.", "1.3.6.1.4.1.43046.")
 
 #: What de-identification tools write in place of a value.
 _DUMMY = re.compile(
-    r"|anon\w*|(?:removed|modified)(?: by \w+)?|none|null|unknown|na|n/a|0+|x+|(?:user|reader) ?\d+|default|de-?identified|redacted",
+    r"|anon\w*|(?:removed|modified)(?: by \w+)?|none|null|unknown|na|n/a|0+|x+|(?:user|reader) ?\d+|default"
+    r"|de-?identified|redacted",
     re.IGNORECASE,
 )
 #: CTP replaces these by a hash of so many digits.
 _HASHED = {"00080050": re.compile(r"\d{16}"), "00401001": re.compile(r"\d{8}"), "00200010": re.compile(r"\d{16}")}
 _DATE_FIRST = re.compile(r"(?:19[89]|20[0-3])\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
-#: PS3.15, Table E.3.10-1 as far as CT, MR and PET go, and the block of the archive's own tool. Group, creator, elements.
+#: PS3.15, Table E.3.10-1 as far as CT, MR and PET go, and the block of the archive's own tool. Group, creator,
+#: elements.
 _SAFE_PRIVATE: tuple[tuple[str, str, str], ...] = (
     ("0013", "CTP", "10 11 12 13"),
     ("0019", "GEMS_ACQU_01", "23 24 27 9E"),
@@ -50,7 +52,9 @@ _SAFE_PRIVATE: tuple[tuple[str, str, str], ...] = (
     ("2005", "Philips MR Imaging DD 001", "0D 0E"),
     ("7053", "Philips PET Private Group", "00 09"),
 )
-_SAFE = frozenset(f"{group}[{creator}]{element}" for group, creator, elements in _SAFE_PRIVATE for element in elements.split())
+_SAFE = frozenset(
+    f"{group}[{creator}]{element}" for group, creator, elements in _SAFE_PRIVATE for element in elements.split()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,9 @@ class Profile:
         self.rows = rows
         self._exact = {row.tag: row.action for row in rows if "X" not in row.tag}
         self._groups = tuple(
-            (re.compile(row.tag.replace("X", "[0-9A-F]")), row.action) for row in rows if "X" in row.tag and len(row.tag) == 8
+            (re.compile(row.tag.replace("X", "[0-9A-F]")), row.action)
+            for row in rows
+            if "X" in row.tag and len(row.tag) == 8
         )
 
     def action(self, tag: str) -> Action:
@@ -108,8 +114,11 @@ class Profile:
         return any(self.action(part) == "remove" and part not in _LINKS for part in parts[:-1])
 
 
-#: Sequences that the profile empties but archives keep for what they link: their UIDs are replaced, their codes are no names.
-_LINKS = frozenset({"00081110", "00081111", "00081120", "00081140", "00082112", "0040A730", "00400555", "00700001", "00400610"})
+#: Sequences that the profile empties but archives keep for what they link: their UIDs are replaced, their codes are
+#: no names.
+_LINKS = frozenset(
+    {"00081110", "00081111", "00081120", "00081140", "00082112", "0040A730", "00400555", "00700001", "00400610"}
+)
 
 
 def split_path(path: str) -> list[str]:

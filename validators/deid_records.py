@@ -25,8 +25,10 @@ _APART = 2
 
 
 def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the number of files of each series that `wrong` is true for. Derived objects are left out:
-    they inherit their sources' state, and the software that makes them records none."""
+    """Yield the first row and the number of files of each series that `wrong` is true for.
+
+    Derived objects are left out: they inherit their sources' state, and the software that makes them records none.
+    """
     facts = context.deid
     found: dict[str, list[int]] = defaultdict(list)
     for row, uid in enumerate(context.instances["series_uid"]):
@@ -64,7 +66,9 @@ def identity_removed(context: Context) -> Iterator[dict[str, Any]]:
 
 def dates_marked(context: Context) -> Iterator[dict[str, Any]]:
     """HT310: (0028,0303) is MODIFIED, or REMOVED."""
-    for row, count in _by_series(context, lambda facts, row: facts.mark(row, "00280303") not in ("MODIFIED", "REMOVED")):
+    for row, count in _by_series(
+        context, lambda facts, row: facts.mark(row, "00280303") not in ("MODIFIED", "REMOVED")
+    ):
         yield {
             "message": f"{count} files of the series do not say that their dates were modified.",
             "hint": "Shift the dates, then set LongitudinalTemporalInformationModified (0028,0303) to MODIFIED.",
@@ -92,7 +96,7 @@ def plausible_dates(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def _dated(facts: DeidFacts, value: Value) -> bool:
-    """Return whether this rule judges a date: private ones and births are others'; other collections shift differently."""
+    """Return whether HT305 judges a date: private ones and births are others'; other collections shift as they like."""
     return "[" not in value.path and not facts.profile.removed(value.path) and not facts.elsewhere(value.seen.row)
 
 

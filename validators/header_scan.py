@@ -1,7 +1,7 @@
 """All header values of a collection, each distinct one once, with how often it occurs and where first.
 
-Files of a series differ in few values. A header whose bytes equal those of one that was taken apart, save inside values, is
-built the same way: only the values that differ are looked at again.
+Files of a series differ in few values. A header whose bytes equal those of one that was taken apart, save inside
+values, is built the same way: only the values that differ are looked at again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcc_tace_data.validators.header_values import Key, Leaf, header_values, leaf_values, parse_header, read_header_bytes
+from hcc_tace_data.validators.header_values import (
+    Key,
+    Leaf,
+    header_values,
+    leaf_values,
+    parse_header,
+    read_header_bytes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

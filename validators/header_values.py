@@ -1,7 +1,7 @@
 """Every value of a DICOM header: file meta, any depth, private elements, and values that hide behind VR UN.
 
-A header is walked as bytes where it is plain Explicit or Implicit VR Little Endian; pydicom reads the rest. What cannot be
-read is said, never left out in silence.
+A header is walked as bytes where it is plain Explicit or Implicit VR Little Endian; pydicom reads the rest. What
+cannot be read is said, never left out in silence.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from typing import Any, NamedTuple
 
 from hcc_tace_data.elements import NeedMore, UnusualFile, transfer_syntax
 
-__all__ = ["Header", "Key", "Leaf", "TEXT_VRS", "creator_of", "header_values", "leaf_values", "parse_header", "read_header_bytes", "tag_of", "value_text"]  # fmt: skip
+__all__ = [
+    "TEXT_VRS", "Header", "Key", "Leaf", "creator_of", "header_values", "leaf_values", "parse_header",
+    "read_header_bytes", "tag_of", "value_text",
+]  # fmt: skip
 
 #: Tag path, VR, raw value. A path is tags joined by "/": "00400275/00400007"; a private element carries its creator
 #: in brackets: "0013[CTP]10". "PREAMBLE" is the 128 bytes before the prefix.
 Key = tuple[str, str, bytes]
 
 #: VRs whose values are text; UN is text more often than not.
-TEXT_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"})
+TEXT_VRS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"}
+)
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _IMPLICIT, _DEFLATED, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -153,7 +158,7 @@ def _walk(
                 return start
             raise _Damaged("a delimiter outside a sequence")
         tag = group << 16 | element
-        if tag == 0x7FE00010 and not item or group == 0x7FE0 and element in (8, 9) and not item:
+        if (tag == 0x7FE00010 and not item) or (group == 0x7FE0 and element in (8, 9) and not item):
             return position
         if explicit:
             if vr in _LONG:
@@ -362,7 +367,9 @@ def value_text(vr: str, raw: bytes) -> str:
     """
     if vr in _NUMBERS and raw and len(raw) % struct.calcsize(_NUMBERS[vr]) == 0:
         count = len(raw) // struct.calcsize(_NUMBERS[vr])
-        return "\\".join(f"{one:g}" if vr in ("FL", "FD") else str(one) for one in struct.unpack(f"<{count}{_NUMBERS[vr]}", raw))
+        return "\\".join(
+            f"{one:g}" if vr in ("FL", "FD") else str(one) for one in struct.unpack(f"<{count}{_NUMBERS[vr]}", raw)
+        )
     if vr == "AT" and raw and len(raw) % 4 == 0:
         parts = struct.unpack(f"<{len(raw) // 2}H", raw)
         return "\\".join(f"({a:04X},{b:04X})" for a, b in zip(parts[::2], parts[1::2], strict=True))

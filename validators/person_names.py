@@ -24,12 +24,43 @@ _TITLE = re.compile(
     rf"|(?<![{_LETTERS}])(?:MR|MS|MISS|PT|PATIENT|PATIENT'?S? NAME|NAME|PHYSICIAN|RADIOLOGIST|TECH|TECHNOLOGIST"
     rf"|OPERATOR|READER|SURGEON|NURSE|REFERRED BY|REF BY|SEEN BY|READ BY|SIGNED BY|SCANNED BY|DONE BY|REQUESTED BY|ATTN"
     rf"|RE|FOR)[.:]"
-    rf"|(?<![{_LETTERS}])(?:(?-i:Mr|Ms|Miss)|(?:REFERRED|SEEN|READ|SIGNED|SCANNED|DONE|REQUESTED|REPORTED|PERFORMED) BY)"
+    rf"|(?<![{_LETTERS}])(?:(?-i:Mr|Ms|Miss)|(?:REFERRED|SEEN|READ|SIGNED|SCANNED|DONE|REQUESTED|REPORTED"
+    r"|PERFORMED) BY)"
     rf"(?=[ _]))"
-    rf"[ _]*(?:DR[.]? *)?(?:(?:van|von|de|del|della|da|der|den|la|le|al|el|st\.?) +){{0,3}}((?-i:[A-ZÀ-ÖØ-ÞĀ-ɏ\u1e00-\u1eff])[{_LETTERS}'’-]+)",
+    rf"[ _]*(?:DR[.]? *)?(?:(?:van|von|de|del|della|da|der|den|la|le|al|el|st\.?) +){{0,3}}"
+    rf"((?-i:[A-ZÀ-ÖØ-ÞĀ-ɏ\u1e00-\u1eff])[{_LETTERS}'’-]+)",
     re.IGNORECASE,
 )  # fmt: skip
-_PARTICLES = frozenset("van von der den de del della di da du la le los las dos santos st mac mc o al el bin ben ter zu".split())
+_PARTICLES = frozenset(
+    [
+        "van",
+        "von",
+        "der",
+        "den",
+        "de",
+        "del",
+        "della",
+        "di",
+        "da",
+        "du",
+        "la",
+        "le",
+        "los",
+        "las",
+        "dos",
+        "santos",
+        "st",
+        "mac",
+        "mc",
+        "o",
+        "al",
+        "el",
+        "bin",
+        "ben",
+        "ter",
+        "zu",
+    ]
+)
 _DEGREE = re.compile(r"(?:M\.?D|Ph\.?D|R\.?T|R\.?N|D\.?O|FRCR|MBBS|DDS|Jr|Sr|III?)\.?")
 
 
@@ -49,7 +80,7 @@ class _Token(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """How much the token alone speaks for a name: 0 not at all, 1 unknown or ambiguous, 2 listed and nothing else."""
+        """How much the token alone speaks for a name: 0 not at all, 1 unknown or ambiguous, 2 a listed name."""
         w = self.word
         if w.technical or len(self.text) < 3 or not self.capital:
             return 0
@@ -133,7 +164,9 @@ def person_names(text: str) -> list[str]:
 def _titled(match: re.Match[str]) -> bool:
     """Return whether the word after a title is one: DR is also digital radiography."""
     w = _look_up(match.group(1))
-    return not w.technical or (w.name and match.group()[: match.start(1) - match.start()].rstrip(" _").endswith((".", ":")))
+    return not w.technical or (
+        w.name and match.group()[: match.start(1) - match.start()].rstrip(" _").endswith((".", ":"))
+    )
 
 
 def _is_name(run: list[_Token], joint: str, around: str, initials: int) -> bool:

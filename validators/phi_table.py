@@ -62,7 +62,9 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
     """
     target = Path(file).expanduser()
     if not target.parent.is_dir():
-        raise UsageError(f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file.")
+        raise UsageError(
+            f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
+        )
     if target.is_dir():
         raise UsageError(f"{target} is a folder. Name a file.")
     count = 0

@@ -13,18 +13,6 @@ from typing import NamedTuple
 
 __all__ = ["Word", "fold", "word"]
 
-#: Words of this collection's protocols, of scanners and of de-identification tools that the lists lack.
-_OWN = frozenset(
-    "cisplatin doxorubicin mitomycin adriamycin lipiodol hcv hbv bclc okuda pugh "
-    "mammo tomo bilat bil iams gamma stereo cyberknife "
-    "siemens philips toshiba hitachi picker elscint canon shimadzu bloch siegert triphase abbrev "
-    "adc arter ven shim hann hanning hamming ramla lor osem tera sen vibran vibrant lava fiesta dixon sirius prep orth "
-    "abd abdo abdomen abdpel aimi anon anonymized bamf bolus cap ccct chest con cont contrast cor ctp dcmqi dcmtk delayed "
-    "deidentified gems hcc hepatic highdicom iowa iv iwoc kvp lightspeed liv liver mdacc mpr nbia nema osirix pel pelvis "
-    "pixelmed posda pre pro proc prot proto protoc protocol prt pydicom qiicr qin recon reid rescale rsna sag slicer smartprep "
-    "soft stnd tace tcia thx tumor tumour user uiowa venous wo wwo".split()
-)
-
 
 class Word(NamedTuple):
     """What a word is known as."""
@@ -61,6 +49,13 @@ def _list(name: str) -> dict[str, str]:
     return dict(line.split(" ") for line in lines)
 
 
+@cache
+def _terms() -> frozenset[str]:
+    """Return words that the lists lack."""
+    text = files("hcc_tace_data").joinpath("data", "deid_terms.txt").read_text(encoding="ascii")
+    return frozenset(word for line in text.splitlines() if not line.startswith("#") for word in line.split())
+
+
 @lru_cache(maxsize=1 << 16)
 def word(text: str) -> Word:
     """Look a word up, in any case.
@@ -73,4 +68,4 @@ def word(text: str) -> Word:
     folded = fold(text)
     kind = _list("deid_words.txt.gz").get(folded, "")
     name = _list("deid_names.txt.gz").get(folded, "")
-    return Word(kind == "t" or folded in _OWN, kind == "e" or kind == "t", "g" in name, "s" in name, "r" in name)
+    return Word(kind == "t" or folded in _terms(), kind == "e" or kind == "t", "g" in name, "s" in name, "r" in name)

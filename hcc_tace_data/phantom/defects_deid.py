@@ -1,4 +1,4 @@
-"""Defects of de-identification: for each rule of the family HT3 a change to a twin that breaks this rule and no other."""
+"""Defects of de-identification: for each rule of HT3 a change to a twin that breaks this rule and no other."""
 
 from __future__ import annotations
 
@@ -81,7 +81,12 @@ _plant("HT305", "put a date of 1970", _set("DateOfLastCalibration", "19700101"))
 _plant("HT306", "put a UID of a manufacturer's root", _set("IrradiationEventUID", "1.2.840.113619.2.55.3.2831868886.1"))
 _plant("HT307", "called an image a dose page", _set("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL", "DOSE_INFO"]))
 _plant("HT309", "shifted one date by 17 days more", _add_days)
-_plant("HT310", "removed the mark of modified dates", lambda d: d.__delattr__("LongitudinalTemporalInformationModified"), whole=True)
+_plant(
+    "HT310",
+    "removed the mark of modified dates",
+    lambda d: d.__delattr__("LongitudinalTemporalInformationModified"),
+    whole=True,
+)
 _plant("HT311", "put an unknown private element", _private)
 _plant("HT315", "removed the mark of a removed identity", _set("PatientIdentityRemoved", "NO"), whole=True)
 _plant("HT316", "marked an image as having names in its pixels", _set("BurnedInAnnotation", "YES"))

@@ -18,9 +18,10 @@ from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid_profile import is_dummy, load_profile, safe_uid, table_rows
 from hcc_tace_data.validators.header_scan import scan_headers
 
-#: Every invented identifier of ../shared's phi_synthetic that the profile does not keep, by file and element, read off by
-#: hand. Kept by TCIA's options: sex, age, weight, smoking and pregnancy status (patient characteristics); network and station
-#: names, serial numbers, versions (device identity); dates of the study (shifted ones look the same: HT310 asks for the mark).
+#: Every invented identifier of ../shared's phi_synthetic that the profile does not keep, by file and element, read
+#: off by hand. Kept by TCIA's options: sex, age, weight, smoking and pregnancy status (patient characteristics);
+#: network and station names, serial numbers, versions (device identity); dates of the study (shifted ones look the
+#: same: HT310 asks for the mark).
 US = [
     "00020003", "00080018", "00080050", "00080080", "00080090", "00081048", "00081070", "00081110/00081155",
     "00081111/00081155", "00081120/00081155", "00100010", "00100020", "00100021", "00100030", "00101000", "00101080",
@@ -39,7 +40,8 @@ CT = [
     "0033[MITRA OBJECT UTF8 ATTRIBUTES 1.0]19", "0033[MITRA OBJECT UTF8 ATTRIBUTES 1.0]1E", "00380300",
 ]  # fmt: skip
 #: Dates of birth and the like in private sequences of ctbrain2.
-NESTED = ["00110017", "00070011/00150011", "00070011/00150012", "00070012/00150013", "00070012/00150014", "00070013/00070014/00150015",
+NESTED = ["00110017", "00070011/00150011", "00070011/00150012", "00070012/00150013", "00070012/00150014",
+"00070013/00070014/00150015",
           "00070013/00070014/00150016"]  # fmt: skip
 
 
@@ -49,13 +51,26 @@ def tags_in(root: Path, name: str, tmp_path: Path) -> set[str]:
     shutil.copy(root / name, folder)
     report = validate(folder, select=["HT3"])
     text = json.dumps(report.as_dict()).upper()
-    for word in ("HOMER", "SIMPSON", "HIBBARD", "RIVERIA", "ZZZDOWNTIME", "41776", "0404040", "SPRINGFIELD", "1.3.12.2", "99988"):
+    for word in (
+        "HOMER",
+        "SIMPSON",
+        "HIBBARD",
+        "RIVERIA",
+        "ZZZDOWNTIME",
+        "41776",
+        "0404040",
+        "SPRINGFIELD",
+        "1.3.12.2",
+        "99988",
+    ):
         assert word not in text
     return {finding.tag for finding in report.findings}
 
 
 @pytest.mark.parametrize(
-    ("name", "tags"), [("RGB_IMAGE.dcm", US), ("ctbrain1.dcm", CT), ("ctbrain2.dcm", NESTED)], ids=["US", "CT", "nested"]
+    ("name", "tags"),
+    [("RGB_IMAGE.dcm", US), ("ctbrain1.dcm", CT), ("ctbrain2.dcm", NESTED)],
+    ids=["US", "CT", "nested"],
 )
 def test_all_invented_identifiers_are_found(shared_data, tmp_path, name, tags):
     found = tags_in(shared_data / "dicom" / "phi_synthetic", name, tmp_path)
@@ -212,13 +227,17 @@ def test_file_names(single, name):
     assert {code for code, _ in found} == {"HT314"}
 
 
-@pytest.mark.parametrize("name", ["IM000001.dcm", "1-001.dcm", "1.3.6.1.4.1.14519.5.2.1.1706.8374.643249.dcm", "slice_12.dcm"])
+@pytest.mark.parametrize(
+    "name", ["IM000001.dcm", "1-001.dcm", "1.3.6.1.4.1.14519.5.2.1.1706.8374.643249.dcm", "slice_12.dcm"]
+)
 def test_plain_file_names(single, name):
     assert single(lambda dataset: None, name=name) == set()
 
 
 def test_no_finding_shows_a_foreign_patient_uid_or_path(single, tmp_path):
-    single(lambda d: (setattr(d, "PatientID", "PATID778899"), setattr(d, "StudyInstanceUID", "1.2.840.113619.2.55.3.42")))
+    single(
+        lambda d: (setattr(d, "PatientID", "PATID778899"), setattr(d, "StudyInstanceUID", "1.2.840.113619.2.55.3.42"))
+    )
     root = tmp_path / "one"
     (root / "PATID778899").mkdir()
     (root / "a.dcm").rename(root / "PATID778899" / "a.dcm")
@@ -244,7 +263,10 @@ def test_the_report_of_many_values_stays_short(small, tmp_path):
 def test_profile_table():
     assert len(table_rows()) == 621
     profile = load_profile()
-    actions = {tag: profile.action(tag) for tag in ("00100010", "00081030", "00080020", "00100040", "00181000", "00080018", "60023000")}
+    actions = {
+        tag: profile.action(tag)
+        for tag in ("00100010", "00081030", "00080020", "00100040", "00181000", "00080018", "60023000")
+    }
     assert actions == {
         "00100010": "remove", "00081030": "clean", "00080020": "keep", "00100040": "keep", "00181000": "device",
         "00080018": "uid", "60023000": "remove",
@@ -256,7 +278,12 @@ def test_profile_table():
 
 @pytest.mark.parametrize(
     ("text", "archived", "dummy"),
-    [("REMOVED", False, True), ("ANON1234", False, True), ("1234567890123456", True, True), ("1234567890123456", False, False)],
+    [
+        ("REMOVED", False, True),
+        ("ANON1234", False, True),
+        ("1234567890123456", True, True),
+        ("1234567890123456", False, False),
+    ],
 )
 def test_dummies(text, archived, dummy):
     assert is_dummy("00080050", text, archived=archived) is dummy

@@ -1,4 +1,4 @@
-"""Header values: any depth, UN, private creators, file meta, other transfer syntaxes, damage; scanning equals reading."""
+"""Header values: any depth, UN, private creators, file meta, transfer syntaxes, damage; scanning equals reading."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def test_scanning_counts_what_reading_one_by_one_finds(twin):
         assert problem == ""
         expected.update(keys)
     assert {key: seen.count for key, seen in scan.items()} == dict(expected)
-    for (path, vr, raw), seen in random.Random(1).sample(list(scan.items()), 200):
-        assert (path, vr, raw) in header_values(twin / table["path"].iloc[seen.row])[0]
+    for key, seen in random.Random(1).sample(list(scan.items()), 200):
+        assert key in header_values(twin / table["path"].iloc[seen.row])[0]
     assert len(scan.marks) == len(table)
 
 
@@ -150,7 +150,7 @@ def test_scanning_equals_reading_on_changed_bytes(twin, tmp_path):
     together = scan_headers(tmp_path, table)
     alone: Counter[tuple[str, str, bytes]] = Counter()
     problems = set()
-    for row, name in enumerate(names):
+    for row in range(len(names)):
         scan = scan_headers(tmp_path, table.iloc[[row]].reset_index(drop=True))
         alone.update({key: seen.count for key, seen in scan.items()})
         if scan.problems:
