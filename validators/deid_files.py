@@ -21,7 +21,8 @@ __all__ = ["clinical_sheet", "file_names", "name_kinds"]
 
 #: Names that software gives: UIDs, numbers, a modality and a number. Longer numbers are judged.
 _PLAIN = re.compile(
-    r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?\d+(?:\.\d+){3,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I
+    r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?[0-2](?:\.\d+){2,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    re.I,
 )
 _DROPPED_KINDS = frozenset({"IP address", "phone number", "social security number"})
 
