@@ -21,7 +21,7 @@ from hcc_tace_data.validators.header_values import creator_of
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["COLUMNS", "phi_rows", "write_phi_table"]
+__all__ = ["COLUMNS", "check_target", "phi_rows", "write_phi_table"]
 
 COLUMNS = ("tag", "name", "vr", "value", "count", "suspected")
 _LONGEST = 1000
@@ -60,13 +60,7 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
     UsageError
         The file cannot be written there.
     """
-    target = Path(file).expanduser()
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
-        )
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder. Name a file.")
+    target = check_target(file)
     count = 0
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         temporary.chmod(0o600)
@@ -76,6 +70,24 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
             writer.writerow(row)
             count += 1
     return count
+
+
+def check_target(file: str | os.PathLike[str]) -> Path:
+    """Return the path of the table; refuse what cannot be written before hours are spent on reading.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder, or a folder has that name.
+    """
+    target = Path(file).expanduser()
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
+        )
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder. Name a file.")
+    return target
 
 
 def _plain(text: str) -> str:

@@ -47,6 +47,10 @@ def validate(
     from hcc_tace_data.validators import validate as run
     from hcc_tace_data.validators.reporters import to_sarif, to_text
 
+    if phi_table is not None:
+        from hcc_tace_data.validators.phi_table import check_target
+
+        check_target(phi_table)
     with reading_headers(quiet=quiet or as_json or format is not _Format.text) as show:
         report = run(
             root,
