@@ -28,6 +28,15 @@ def _codes(text: str | None) -> list[str] | None:
     return [code.strip().upper() for code in text.split(",") if code.strip()] if text else None
 
 
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a table that cannot be written before any file is read."""
+    if file is not None:
+        from hcc_tace_data.validators.phi_table import check_target
+
+        check_target(file)
+    return file
+
+
 @app.command()
 def validate(
     root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
@@ -37,7 +46,10 @@ def validate(
     format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
     phi_table: Annotated[
         Path | None,
-        typer.Option(help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file."),
+        typer.Option(
+            callback=_writable,
+            help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read headers.", min=1)] = None,
@@ -47,10 +59,6 @@ def validate(
     from hcc_tace_data.validators import validate as run
     from hcc_tace_data.validators.reporters import to_sarif, to_text
 
-    if phi_table is not None:
-        from hcc_tace_data.validators.phi_table import check_target
-
-        check_target(phi_table)
     with reading_headers(quiet=quiet or as_json or format is not _Format.text) as show:
         report = run(
             root,
