@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.validators.deid_facts import NAME_TAGS, DeidFacts, Value, report
-from hcc_tace_data.validators.deid_profile import is_safe_private, safe_uid, split_path
+from hcc_tace_data.validators.deid_profile import is_private, is_safe_private, safe_uid, split_path
 from hcc_tace_data.validators.free_text import suspicions
 from hcc_tace_data.validators.header_values import TEXT_VRS, creator_of
 from hcc_tace_data.validators.person_names import person_names
@@ -54,7 +54,7 @@ def identifying(context: Context) -> Iterator[dict[str, Any]]:
 def _identifies(facts: DeidFacts, value: Value) -> bool:
     tag = value.tag
     # Group 0012 holds what the archive itself writes: trial, site, method.
-    if tag in NAME_TAGS or tag.startswith("0012") or value.vr == "UI" or "[" in value.path:
+    if tag in NAME_TAGS or tag.startswith("0012") or value.vr == "UI" or is_private(value.path):
         return False
     return facts.profile.removed(value.path) and not facts.harmless(value)
 

@@ -17,15 +17,7 @@ CODES = [rule.code for rule in RULES]
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    return make_phantom(tmp_path_factory.mktemp("clean") / "twin", patients=["HCC_004"], size="tiny")
-
-
-@pytest.fixture(scope="module")
-def usual(clean):
-    """Codes of what the clean twin itself shows: remarks on stacked series and the like."""
-    codes = {finding.code for finding in validate(clean).findings}
-    assert not codes & set(CODES)
-    return codes
+    return make_phantom(tmp_path_factory.mktemp("clean") / "twin", patients=1, size="tiny")
 
 
 def test_every_code_has_a_defect():
@@ -39,11 +31,12 @@ def test_clean_twin_breaks_no_rule(clean):
 
 
 @pytest.mark.parametrize("code", [code for code in CODES if code != "HT312"])
-def test_defect_yields_exactly_its_code(clean, usual, tmp_path, code):
+def test_defect_yields_exactly_its_code(clean, tmp_path, code):
     copy = Path(shutil.copytree(clean, tmp_path / "copy"))
     apply_defect(copy, code)
     report = validate(copy)
-    assert {finding.code for finding in report.findings} - usual == {code}
+    found = [finding for finding in report.findings if not finding.known]
+    assert {finding.code for finding in found} == {code}, [f.as_dict() for f in found][:5]
     text = str(report.as_dict()).lower()
     assert "invented" not in text
     assert "simpson" not in text
