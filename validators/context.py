@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from hcc_tace_data.errors import DicomReadError
-from hcc_tace_data.validators.header_values import Key, header_values
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hcc_tace_data.catalog import Catalog
     from hcc_tace_data.collection import Collection
+    from hcc_tace_data.validators.deid_facts import DeidFacts
+    from hcc_tace_data.validators.header_scan import HeaderScan
 
-__all__ = ["Context", "Seen"]
-
-
-class Seen:
-    """How often a header value occurs, and the first file that holds it."""
-
-    __slots__ = ("count", "row")
-
-    def __init__(self, row: int) -> None:
-        self.count = 0
-        self.row = row
+__all__ = ["Context"]
 
 
 class Context:
     """Read-only view of one collection; costly parts are made on first use."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(
+        self, collection: Collection, *, mapper: Callable[[Any, Sequence[Any]], list[Any]] | None = None
+    ) -> None:
         self.collection = collection
         self.root = Path(collection.root)
+        #: ``map(function, jobs)`` returns the results in order; it may use other processes.
+        self.map = mapper or _here
 
     @property
     def instances(self) -> pd.DataFrame:
@@ -56,33 +50,24 @@ class Context:
         return load_series_table(file) if file.is_file() else None
 
     @cached_property
-    def _scanned(self) -> tuple[dict[Key, Seen], list[tuple[int, str]]]:
-        values: dict[Key, Seen] = {}
-        failures: list[tuple[int, str]] = []
-        for row, path in enumerate(self.instances["path"]):
-            try:
-                keys = header_values(self.root / path)
-            except (DicomReadError, OSError) as error:
-                failures.append((row, type(error).__name__))
-                continue
-            for key in keys:
-                seen = values.get(key)
-                if seen is None:
-                    seen = values[key] = Seen(row)
-                seen.count += 1
-        return values, failures
+    def headers(self) -> HeaderScan:
+        """Every distinct value of every header element at any depth, private and unknown ones included."""
+        from hcc_tace_data.validators.header_scan import scan_headers
 
-    @property
-    def values(self) -> dict[Key, Seen]:
-        """Every distinct (tag path, VR, raw value) of text, date, UID and unknown elements at any depth."""
-        return self._scanned[0]
+        return scan_headers(self.root, self.instances, run=self.map)
 
-    @property
-    def unscanned(self) -> list[tuple[int, str]]:
-        """Rows whose header could not be walked, and the error's name."""
-        return self._scanned[1]
+    @cached_property
+    def deid(self) -> DeidFacts:
+        """The header values, with what decides how the rules of de-identification judge them."""
+        from hcc_tace_data.validators.deid_facts import DeidFacts
+
+        return DeidFacts(self, self.headers)
 
     def place(self, row: int) -> dict[str, Any]:
         """Return the fields of a finding that say which file row `row` is."""
         record = self.instances.iloc[row]
         return {name: str(record[name]) for name in ("patient_id", "study_uid", "series_uid", "sop_uid", "path")}
+
+
+def _here(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+    return [function(job) for job in jobs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.phi_table import write_phi_table
+from hcc_tace_data.validators.redaction import redact
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import DEPTHS, Depth, Finding, Rule, Skip
 
@@ -68,6 +68,7 @@ def validate(
     ignore: Sequence[str] | None = None,
     depth: Depth = "headers",
     workers: int | None = None,
+    phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -83,6 +84,8 @@ def validate(
         How deep to look; rules that look deeper are skipped.
     workers : int, optional
         Processes that index the folder.
+    phi_table : path-like, optional
+        File for the table of every distinct header value (:mod:`hcc_tace_data.validators.phi_table`).
     rules : sequence of Rule
         The rules to run; default all.
     progress : callable, optional
@@ -110,7 +113,9 @@ def validate(
         found, status = _run(rule, context)
         findings += found
         statuses.append(status)
-    known = [_known(finding, context) for finding in findings]
+    if phi_table is not None:
+        write_phi_table(context, phi_table)
+    known = [_known(redact(finding, context), context) for finding in findings]
     table = context.instances
     summary = {
         "root": str(Path(context.root)),
@@ -134,7 +139,7 @@ def _choose(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str])
 
 def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     try:
-        found = [Finding(code=rule.code, severity=rule.severity, **fields) for fields in rule.check(context)]
+        found = [Finding(**{"code": rule.code, "severity": rule.severity, **fields}) for fields in rule.check(context)]
     except Skip as reason:
         return [], RuleStatus(code=rule.code, status="skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report
@@ -152,8 +157,6 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
 
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
-    if not re.fullmatch(context.catalog.identity.patient_id_pattern, finding.patient_id):
-        return replace(finding, patient_id=mask(finding.patient_id))  # a foreign ID may be a hospital's number
     for issue in context.catalog.known_issues:
         if issue.code == finding.code and issue.patient_id == finding.patient_id:
             return replace(finding, known=issue.reason)
