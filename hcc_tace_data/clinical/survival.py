@@ -207,6 +207,7 @@ def cox_by_stage(
 ) -> list[CoxResult]:
     """Fit one Cox model for each staging system (its categories as 0, 1, 2 ...)."""
     from lifelines import CoxPHFitter
+    from lifelines.exceptions import ConvergenceError
 
     results = []
     for system in systems:
@@ -214,7 +215,10 @@ def cox_by_stage(
         if not hasattr(frame[system], "cat") or frame[system].nunique() < 2 or not frame["event"].any():
             raise ClinicalError(f"column {system!r} is not a category with two groups and an event; no Cox model.")
         frame[system] = frame[system].cat.codes.astype(float)
-        fitted = CoxPHFitter().fit(frame, "duration", "event")
+        try:
+            fitted = CoxPHFitter().fit(frame, "duration", "event")
+        except (ConvergenceError, np.linalg.LinAlgError) as error:
+            raise ClinicalError(f"the Cox model with {system!r} does not converge on {len(frame)} patients.") from error
         row = fitted.summary.loc[system]
         results.append(
             CoxResult(
