@@ -122,9 +122,13 @@ def waterfall_chart(table: pd.DataFrame, criterion: str = "mrecist") -> tuple[st
             kind=f"bar r-{str(group).lower() if group else 'none'}",
             tip=f"{patient}: {value:+.1f} %, consensus {group or 'not all readers'}",
         )
-    for limit, name in ((20, "+20 % progression"), (-30, "−30 % partial response")):
+    # the bars fall from left to right: above the axis there is room on the right, below it on the left
+    for limit, name, place, anchor in (
+        (20, "+20 %: progression", chart.width - chart.right - 4, "end"),
+        (-30, "−30 %: partial response", chart.left + 6, "start"),
+    ):
         chart.line([(0, limit), (len(shown), limit)], "limit")
-        chart.text(chart.width - chart.right - 4, chart.y(limit) - 5, name, anchor="end", kind="small")
+        chart.text(place, chart.y(limit) - 5, name, anchor=anchor, kind="small")
     return chart.svg(), counts
 
 
