@@ -16,8 +16,9 @@
 
   const { Niivue } = globalThis.niivue;
   const nv = new Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.47, 0.74, 0.93, 0.55], crosshairWidth: 0.6, show3Dcrosshair: true,
-    isRadiologicalConvention: true, isNearestInterpolation: true, loadingText: "", isColorbar: false, dragAndDropEnabled: false,
+    backColor: [0, 0, 0, 1], crosshairColor: [0.47, 0.74, 0.93, 0.55], crosshairWidth: 0.25, crosshairWidthUnit: "percent", show3Dcrosshair: false,
+    logLevel: "error",
+    isRadiologicalConvention: true, isNearestInterpolation: false, loadingText: "", isColorbar: false, dragAndDropEnabled: false,
     fontMinPx: 11,
   });
   await nv.attachToCanvas(one("#canvas"));
@@ -37,7 +38,10 @@
       one(place).append(button);
       return button;
     });
-    return (index) => buttons.forEach((button, place) => button.setAttribute("aria-checked", String(place === index)));
+    return (index) => {
+      buttons.forEach((button, number) => button.setAttribute("aria-checked", String(number === index)));
+      if (place === "#phases") buttons[index]?.scrollIntoView({ block: "nearest", inline: "center" });
+    };
   };
 
   const hex = (colour) => [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
@@ -51,10 +55,22 @@
       map.A.push(state.hidden.has(item.number) ? 0 : 255);
     }
     overlay.setColormapLabel(map);
-    overlay.opacity = state.labels ? Number(one("#opacity").value) : 0;
-    // outlines: the fill becomes clear, the rim stays
-    nv.setAtlasOutline(one("#outline").checked ? 1 : 0);
+    const outline = one("#outline").checked;
+    overlay.filled ||= overlay.img;
+    overlay.img = outline ? (overlay.rim ||= rim(overlay.filled, overlay.hdr.dims)) : overlay.filled;
+    const opacity = Number(one("#opacity").value);
+    overlay.opacity = state.labels ? (outline ? Math.max(opacity, 0.9) : opacity) : 0;
     nv.updateGLVolume();
+  };
+  // the voxels of each label that touch another one, or none, within their slice
+  const rim = (image, [, width]) => {
+    const result = new image.constructor(image.length);
+    for (let place = width; place < image.length - width; place++) {
+      const value = image[place];
+      if (value && (image[place - 1] !== value || image[place + 1] !== value
+        || image[place - width] !== value || image[place + width] !== value)) result[place] = value;
+    }
+    return result;
   };
 
   const showWindow = radios("#windows", WINDOWS.map(([name, level, width]) => [name, `${level} / ${width}`]), (index) => {
