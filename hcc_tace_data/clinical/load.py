@@ -106,9 +106,7 @@ def original_headers(table: pd.DataFrame) -> pd.DataFrame:
     missing = [column.name for column in COLUMNS if column.name not in table]
     if missing:
         raise UsageError(f"not a whole clinical table: it lacks {', '.join(map(repr, missing[:5]))}.")
-    return table[[column.name for column in COLUMNS]].rename(
-        columns={column.name: column.header for column in COLUMNS}
-    )
+    return table[[column.name for column in COLUMNS]].rename(columns={column.name: column.header for column in COLUMNS})
 
 
 def _typed(raw: pd.DataFrame) -> pd.DataFrame:

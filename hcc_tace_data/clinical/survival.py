@@ -6,6 +6,7 @@ event: progression).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -207,7 +208,7 @@ def cox_by_stage(
 ) -> list[CoxResult]:
     """Fit one Cox model for each staging system (its categories as 0, 1, 2 ...)."""
     from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError
+    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     results = []
     for system in systems:
@@ -216,8 +217,10 @@ def cox_by_stage(
             raise ClinicalError(f"column {system!r} is not a category with two groups and an event; no Cox model.")
         frame[system] = frame[system].cat.codes.astype(float)
         try:
-            fitted = CoxPHFitter().fit(frame, "duration", "event")
-        except (ConvergenceError, np.linalg.LinAlgError) as error:
+            with warnings.catch_warnings():  # lifelines warns where a few patients leave the model undetermined
+                warnings.simplefilter("error", ConvergenceWarning)
+                fitted = CoxPHFitter().fit(frame, "duration", "event")
+        except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
             raise ClinicalError(f"the Cox model with {system!r} does not converge on {len(frame)} patients.") from error
         row = fitted.summary.loc[system]
         results.append(

@@ -289,5 +289,3 @@ def _facts(collection: Collection, clinical: dict[str, Any], predictions: Path, 
     count = len(list(predictions.glob("*.nii.gz"))) if predictions.is_dir() else 0
     facts["predictions"] = f"{count} label maps" if count else "none found"
     return facts
-
-

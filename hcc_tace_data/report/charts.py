@@ -75,7 +75,7 @@ def _band(curve: KaplanMeier) -> list[tuple[float, float]]:
 
 
 def _censored(curve: KaplanMeier) -> list[float]:
-    """Times at which patients leave without the event: more leave the risk set than the fall of the curve accounts for."""
+    """Times at which patients leave without the event: more leave the risk set than the curve's fall accounts for."""
     left = curve.at_risk - np.append(curve.at_risk[1:], 0)
     before = np.append(1.0, curve.survival[:-1])
     events = np.rint(np.where(before > 0, (1 - curve.survival / np.where(before > 0, before, 1)) * curve.at_risk, 0))
@@ -147,8 +147,8 @@ def bland_altman_chart(
     chart = Chart(
         f"Bland-Altman plot, {criterion}, readers {pair[0]} and {pair[1]}",
         "; ".join(
-            f"{name}: bias {limits[visit].bias:.1f} mm, limits {limits[visit].lower:.1f} to {limits[visit].upper:.1f} mm"
-            for visit, name in (("bl", "baseline"), ("fu", "follow-up"))
+            f"{name}: bias {item.bias:.1f} mm, limits {item.lower:.1f} to {item.upper:.1f} mm"
+            for name, item in (("baseline", limits["bl"]), ("follow-up", limits["fu"]))
         ),
         width=340,
         height=250,

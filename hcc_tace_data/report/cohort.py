@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.agreement import reader_agreement
@@ -15,7 +16,7 @@ from hcc_tace_data.report.charts import bland_altman_chart, survival_chart, wate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["agreement_section", "cox_rows", "response_section", "survival_section", "table_one"]
+__all__ = ["agreement_section", "cox_rows", "facts_of", "response_section", "survival_section", "table_one"]
 
 #: Rows of Table 1, in the order of a paper.
 _ROWS = (
@@ -64,12 +65,11 @@ def table_one(table: pd.DataFrame) -> dict[str, Any]:
     -------
     dict
         ``columns`` (name, patients) and ``groups``: for each characteristic its name, unit and rows of cells, "median
-        (quartiles)" for numbers, "n (%)" for categories, of the patients whose value is known; missing ones are counted.
+        (quartiles)" for numbers, "n (%)" for categories, of patients whose value is known; missing ones are counted.
     """
     response = table["tace_response"]
     parts = [("All", table)]
-    for group in ("refractory", "susceptible"):
-        parts.append((f"TACE-{group}", table[(response == group).fillna(False)]))
+    parts += [(f"TACE-{group}", table[(response == group).fillna(False)]) for group in ("refractory", "susceptible")]
     parts.append(("Unknown", table[response.isna()]))
     columns = [{"name": name, "patients": len(part)} for name, part in parts]
     frames = [part for _, part in parts]
@@ -129,7 +129,7 @@ def survival_section(table: pd.DataFrame) -> list[dict[str, Any]]:
         ):
             if by == "tace_response" and endpoint == "ttp":
                 continue  # the groups are made of this very endpoint
-            chart = _or_reason(lambda e=endpoint, t=title, v=event, b=by: _survival(table, e, t, v, b))
+            chart = _or_reason(partial(_survival, table, endpoint, title, event, by))
             charts.append({"title": title, **chart})
         if by is None or any("svg" in chart for chart in charts):
             sections.append({"key": by or "all", "name": name_of(by) if by else "Whole cohort", "charts": charts})
@@ -205,7 +205,7 @@ def _criterion(criterion: str) -> str:
 
 def agreement_section(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Agreement of the readers on both criteria: categories and diameters."""
-    sections = []
+    sections: list[dict[str, Any]] = []
     for criterion in ("recist", "mrecist"):
         try:
             result = reader_agreement(table, criterion)
@@ -248,18 +248,29 @@ def _coefficient(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.3f}"
 
 
-def facts_of(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the facts of one patient that stand on the card: name and text."""
+#: Facts on a patient's card: column, short name, and for a time the flag of its event and the mark it gets.
+_FACTS = (
+    ("age_years", "Age", "", ""),
+    ("sex", "Sex", "", ""),
+    ("tumour_size_cm", "Tumour", "", ""),
+    ("child_pugh", "Child-Pugh", "", ""),
+    ("bclc", "BCLC", "", ""),
+    ("mrecist_consensus", "mRECIST", "", ""),
+    ("ttp_weeks", "TTP", "progressed", " progressed"),
+    ("os_weeks", "OS", "died", "†"),
+)
+
+
+def facts_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the facts of one patient that stand on the card: name and text; a censored time is marked with +."""
+    units = {column.name: column.unit for column in COLUMNS}
     facts = []
-    for name in ("age_years", "sex", "tumour_size_cm", "child_pugh", "bclc", "mrecist_consensus", "ttp_weeks", "os_weeks"):
+    for name, short, event, mark in _FACTS:
         value = row.get(name)
         if value is None or value != value or value == "":
             continue
-        unit = next((column.unit for column in COLUMNS if column.name == name), "")
         shown = f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
-        short = {"os_weeks": "OS", "ttp_weeks": "TTP", "mrecist_consensus": "mRECIST", "bclc": "BCLC",
-                 "child_pugh": "Child-Pugh", "tumour_size_cm": "Tumour", "age_years": "Age", "sex": "Sex"}[name]  # fmt: skip
-        event = {"os_weeks": ("died", "†"), "ttp_weeks": ("progressed", " progressed")}.get(name)
-        mark = event[1] if event and row.get(event[0]) in (True, 1.0) else "+" if event else ""
-        facts.append((short, f"{shown}{' ' + unit if unit else ''}{mark}"))
+        unit = units.get(name, "")
+        suffix = "" if not event else mark if row.get(event) in (True, 1.0) else "+"
+        facts.append((short, f"{shown}{' ' + unit if unit else ''}{suffix}"))
     return facts

@@ -80,7 +80,7 @@ def findings_page(report: Mapping[str, Any]) -> str:
     Parameters
     ----------
     report : mapping
-        The document of ``hcc-tace validate --format json``: ``ok``, ``counts``, ``findings``, ``rules``, ``collection``.
+        The document of ``hcc-tace validate --format json``.
 
     Returns
     -------

@@ -150,9 +150,7 @@ def _card(case: Case, prediction: Path, scores: Mapping[str, float], count: int)
     )
 
 
-def read_prediction(
-    path: Path, affine: npt.NDArray[np.float64], shape: Sequence[int]
-) -> npt.NDArray[np.uint8]:
+def read_prediction(path: Path, affine: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Read a label map in NIfTI that lies on the grid of a CT.
 
     Parameters
@@ -175,7 +173,7 @@ def read_prediction(
     import nibabel
 
     try:
-        image: Any = nibabel.load(path)  # type: ignore[attr-defined]  # exported without a type
+        image: Any = nibabel.load(path)
         stored, own = tuple(image.shape), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
         if stored != tuple(reversed(shape)):
             raise UsageError(
@@ -223,9 +221,7 @@ def read_evaluation(path: Path) -> dict[str, dict[str, float]]:
         ) from error
 
 
-def _dice(
-    label: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], names: Mapping[int, str]
-) -> dict[str, float]:
+def _dice(label: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], names: Mapping[int, str]) -> dict[str, float]:
     scores = {}
     for number in sorted(names):
         truth, guess = label == number, predicted == number

@@ -19,7 +19,9 @@ def provenance(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return names and texts for the foot of a page; `facts` stand between the date and the versions."""
     rows = [("Made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")), ("Made by", f"hcc-tace-data {__version__}")]
     rows += [(name.capitalize(), str(value)) for name, value in facts.items()]
-    rows.append(("Versions", ", ".join([f"Python {platform.python_version()}", *filter(None, map(_named, _LIBRARIES))])))
+    rows.append(
+        ("Versions", ", ".join([f"Python {platform.python_version()}", *filter(None, map(_named, _LIBRARIES))]))
+    )
     return rows
 
 

@@ -70,7 +70,7 @@ def choose_slices(label: Labels, *, count: int, tumour: int) -> list[int]:
     """
     where = np.flatnonzero(label.any(axis=(1, 2)))
     first, last = (int(where[0]), int(where[-1])) if len(where) else (0, len(label) - 1)
-    chosen = {int(round(first + (last - first) * (place + 0.5) / count)) for place in range(count)}
+    chosen = {round(first + (last - first) * (place + 0.5) / count) for place in range(count)}
     area = np.count_nonzero(label == tumour, axis=(1, 2))
     if area.any():
         largest = int(area.argmax())

@@ -73,9 +73,7 @@ def test_a_reader_may_be_missing_with_all_measurements(sheet: pd.DataFrame, read
     assert check_sheet(sheet) == []
 
 
-def test_typed_table_satisfies_its_schema(
-    sheet: pd.DataFrame, write_sheet: Callable[[pd.DataFrame], Path]
-) -> None:
+def test_typed_table_satisfies_its_schema(sheet: pd.DataFrame, write_sheet: Callable[[pd.DataFrame], Path]) -> None:
     table = load_clinical(write_sheet(sheet))
     table_schema().validate(table, lazy=True)
     wrong = table.assign(age_years=table["age_years"].astype(float), tumour_size_cm=table["tumour_size_cm"] * -1)

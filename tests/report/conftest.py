@@ -161,6 +161,3 @@ def made(twin: Path, predicted: Path, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("report") / "report.html"
     summary = write_report(twin, path, predictions=predicted, workers=1)
     return Made(summary=summary, predictions=predicted, shifted="HCC_003", scored="HCC_012")
-
-
-

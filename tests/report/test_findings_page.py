@@ -15,7 +15,13 @@ def _report() -> dict[str, Any]:
         {"code": "HT101", "severity": "error", "message": HOSTILE, "patient_id": "HCC_004", "hint": "look"},
         {"code": "HT201", "severity": "warning", "message": "cut short", "patient_id": "HCC_004", "path": "a/b.dcm"},
         {"code": "HT201", "severity": "error", "message": "empty", "patient_id": "HCC_007"},
-        {"code": "HT102", "severity": "error", "message": "three studies", "patient_id": "HCC_021", "known": "so it is"},
+        {
+            "code": "HT102",
+            "severity": "error",
+            "message": "three studies",
+            "patient_id": "HCC_021",
+            "known": "so it is",
+        },
         {"code": "HT901", "severity": "error", "message": "a rule crashed"},
     ]
     rules = [
@@ -55,7 +61,8 @@ def test_filters_act_together(browser: Any, tmp_path: Path) -> None:
     browser.size(1280, 900)
     browser.open(path.as_uri())
     assert browser.run("return document.title") == "Curation findings"
-    shown = "return [...document.querySelectorAll('#f-table tbody tr')].filter(r => r.offsetParent).map(r => r.dataset.code)"
+    rows = "[...document.querySelectorAll('#f-table tbody tr')]"
+    shown = f"return {rows}.filter(row => row.offsetParent).map(row => row.dataset.code)"
     assert browser.run(shown) == ["HT101", "HT201", "HT901", "HT201", "HT102"]
     browser.choose("#f-code", "HT201")
     assert browser.run(shown) == ["HT201", "HT201"]

@@ -23,7 +23,10 @@ def test_pictures_render_and_nothing_leaves_the_machine(page: Any, made: Any) ->
     assert page.run("return [...document.images].filter(img => !(img.naturalWidth > 20)).length") == 0
     assert page.run("return [...document.images].filter(img => img.alt.length < 30).length") == 0
     # every chart has a name and a description for those who cannot see it
-    assert page.run("return [...document.querySelectorAll('svg.chart')].filter(s => !s.querySelector('title')).length") == 0
+    assert (
+        page.run("return [...document.querySelectorAll('svg.chart')].filter(s => !s.querySelector('title')).length")
+        == 0
+    )
     # an outline lies over its picture, not beside it: the tumour's box is within the picture's
     assert page.run(
         "const path = document.querySelector('.strip path.k2');"

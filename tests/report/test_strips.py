@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ def _inside(path: str, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
         closed = np.vstack([points, points[:1]])
         rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
         x, y = 2.0 * columns + 1, 2.0 * rows + 1 + 1e-3
-        for (x0, y0), (x1, y1) in zip(closed[:-1], closed[1:], strict=True):
+        for (x0, y0), (x1, y1) in pairwise(closed):
             if y0 == y1:
                 continue
             crosses = (y0 > y) != (y1 > y)

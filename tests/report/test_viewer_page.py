@@ -47,7 +47,10 @@ def differs(a: Any, b: Any) -> bool:
 
 
 def test_every_control_changes_the_picture(viewer: Any) -> None:
-    assert viewer.run("return [document.body.dataset.state, document.querySelector('#status').textContent]") == ["ready", ""]
+    assert viewer.run("return [document.body.dataset.state, document.querySelector('#status').textContent]") == [
+        "ready",
+        "",
+    ]
     seen = [pixels(viewer)]
     assert seen[0].max() > 200
     colourful = np.ptp(seen[0], axis=2) > 40
