@@ -17,7 +17,7 @@ _DTYPES = {"id": "string", "integer": "Int64", "number": "Float64", "flag": "boo
 
 @cache
 def table_schema() -> pa.DataFrameSchema:
-    """Return the schema of what :func:`hcc_tace_data.load_clinical` gives: types, ranges, categories, distinct patients.
+    """Return the schema of what :func:`hcc_tace_data.load_clinical` gives: types, ranges, categories.
 
     Derived columns are let through unchecked. The schema holds for the columns alone; whether they contradict each
     other is for :func:`hcc_tace_data.clinical.check_sheet` to say.
