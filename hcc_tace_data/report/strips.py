@@ -87,7 +87,7 @@ def contour_path(mask: npt.NDArray[np.bool_]) -> str:
     Examples
     --------
     >>> contour_path(np.array([[False, False, False], [False, True, False], [False, False, False]]))
-    'M4 3l-1 -1l-1 1l1 1z'
+    'M2 3l1 -1l1 1l-1 1z'
     """
     import contourpy
 

@@ -103,8 +103,8 @@ def test_phone_dark_and_keyboard(page: Any) -> None:
     assert page.run("return getComputedStyle(document.body).backgroundColor") == light
     # whatever can be used can be reached with the keyboard, and says what it is
     unnamed = page.run(
-        "return [...document.querySelectorAll('button, select, input, a[href]')].filter(e => !(e.innerText.trim() ||"
-        " e.getAttribute('aria-label') || (e.labels && e.labels.length && e.labels[0].innerText.trim())) &&"
+        "return [...document.querySelectorAll('button, select, input, a[href]')].filter(e => !(e.textContent.trim() ||"
+        " e.getAttribute('aria-label') || (e.labels && e.labels.length && e.labels[0].textContent.trim())) &&"
         " e.offsetParent).length"
     )
     assert unnamed == 0
