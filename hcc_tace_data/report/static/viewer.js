@@ -148,7 +148,8 @@
       slider();
       one("#labels-note").textContent = !patient.labels ? `No labels: ${patient.reason}.`
         : !volume.labels ? "The labels lie in another frame of reference and are not shown here."
-        : volume.annotated ? "Drawn on this volume." : "Drawn on another phase of this visit; breathing may shift them.";
+        : `${one("#prediction").checked ? "Predicted" : "Drawn"} on ${volume.annotated ? "this volume."
+          : "another phase of this visit; breathing may shift them."}`;
       body.dataset.volume = String(index);
       say("", "ready");
     } catch (error) {
