@@ -1,4 +1,4 @@
-"""What rules look at: the collection, the catalogue, and header values read once for all rules."""
+"""What rules look at: the collection, the catalogue, and what was read once for all rules."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError
+from hcc_tace_data.validators.executors import Mapper
 from hcc_tace_data.validators.header_values import Key, header_values
+from hcc_tace_data.validators.rule import Skip
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.annotated import AnnotatedVolume
     from hcc_tace_data.catalog import Catalog
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.clinical import ClinicalProblem
+    from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.validators.mask_facts import MaskFacts
+    from hcc_tace_data.validators.seg_facts import SegFacts
 
 __all__ = ["Context", "Seen"]
+
+_CHUNK = 500
 
 
 class Seen:
@@ -29,11 +37,37 @@ class Seen:
 
 
 class Context:
-    """Read-only view of one collection; costly parts are made on first use."""
+    """Read-only view of one collection; costly parts are made on first use, by the workers there are.
 
-    def __init__(self, collection: Collection) -> None:
+    Parameters
+    ----------
+    collection : Collection
+        May be empty: then rules that need files are not run.
+    mapper : Mapper, optional
+        Runs the reading of files; default in this process.
+    table : pandas.DataFrame, optional
+        Series table; default the one beside the files, else the collection's own if the files belong to it.
+    clinical : path-like, optional
+        The clinical sheet; default the one of the folder.
+    depth : str
+        How deep rules may look.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        *,
+        mapper: Mapper | None = None,
+        table: pd.DataFrame | None = None,
+        clinical: Path | None = None,
+        depth: str = "headers",
+    ) -> None:
         self.collection = collection
         self.root = Path(collection.root)
+        self.map = mapper or Mapper()
+        self.depth = depth
+        self._table = table
+        self._clinical = clinical
 
     @property
     def instances(self) -> pd.DataFrame:
@@ -47,29 +81,159 @@ class Context:
 
         return load_catalog()
 
+    @property
+    def is_twin(self) -> bool:
+        """Whether the folder brings a series table of its own, as a phantom does."""
+        return (self.root / "series.csv").is_file()
+
     @cached_property
-    def table(self) -> pd.DataFrame | None:
-        """The series table beside the files, or None. A twin brings its own."""
+    def full_table(self) -> pd.DataFrame | None:
+        """The series table with what was added to the collection later (BAMF AIMI), or None."""
         from hcc_tace_data.series_table import load_series_table
 
-        file = self.root / "series.csv"
-        return load_series_table(file) if file.is_file() else None
+        if self._table is not None:
+            return self._table
+        if self.is_twin:
+            return load_series_table(self.root / "series.csv", with_bamf=True)
+        shipped = load_series_table(with_bamf=True)
+        return shipped if shipped["series_uid"].isin(set(self.instances["series_uid"])).any() else None
+
+    @cached_property
+    def table(self) -> pd.DataFrame | None:
+        """The collection's own series table, or None where the files belong to none."""
+        full = self.full_table
+        return None if full is None else full[full["source"] == "collection"].reset_index(drop=True)
+
+    @cached_property
+    def sheet(self) -> pd.DataFrame:
+        """The clinical sheet under its original headers.
+
+        Raises
+        ------
+        Skip
+            There is none.
+        """
+        from hcc_tace_data.clinical import find_sheet, read_sheet
+
+        try:
+            return read_sheet(find_sheet(self._clinical or self.root))
+        except CollectionNotFoundError as error:
+            raise Skip("no clinical sheet in the folder; name one with --clinical") from error
+
+    @cached_property
+    def sheet_problems(self) -> list[ClinicalProblem]:
+        """Every defect that the sheet's own schema names."""
+        from hcc_tace_data.clinical import check_sheet
+
+        return check_sheet(self.sheet)
+
+    @cached_property
+    def ct(self) -> pd.DataFrame:
+        """Rows of CT slices: no localizers, no screens."""
+        table = self.instances
+        kinds = table["image_type"].str.upper()
+        aside = kinds.str.contains("LOCALIZER") | kinds.str.contains("SCOUT") | kinds.str.contains("SCREEN SAVE")
+        return table[(table["modality"] == "CT") & ~aside]
+
+    @cached_property
+    def volumes(self) -> list[pd.DataFrame]:
+        """CT phase volumes, by series; rows along +normal."""
+        from hcc_tace_data.phase_split import split_series
+
+        return [part for _, rows in self.ct.groupby("series_uid", sort=True) for part in split_series(rows)]
+
+    @cached_property
+    def extra(self) -> pd.DataFrame:
+        """Further header values as text, a row a file as in :attr:`instances`; missing where unreadable."""
+        import pandas as pd
+
+        from hcc_tace_data.validators.extra_headers import COLUMNS, read_extra
+
+        paths = self.instances["path"].tolist()
+        jobs = [(str(self.root), paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
+        blank = (None,) * (len(COLUMNS) + 1)
+        rows = [row or blank for part in self.map(read_extra, jobs) for row in part]
+        return pd.DataFrame(rows, columns=[*COLUMNS, "meta_sop_uid"], index=self.instances.index, dtype=object)
+
+    @cached_property
+    def segs(self) -> list[tuple[int, SegFacts]]:
+        """Row of the instance table and links, of every SEG."""
+        from hcc_tace_data.validators.seg_facts import read_seg_facts
+
+        rows = [int(row) for row in (self.instances["modality"] == "SEG").to_numpy().nonzero()[0]]
+        jobs = [(str(self.root), str(self.instances["path"].iloc[row])) for row in rows]
+        return list(zip(rows, self.map(read_seg_facts, jobs), strict=True))
+
+    @cached_property
+    def annotated(self) -> list[AnnotatedVolume | None]:
+        """The CT volume of each of :attr:`segs`; None for a SEG that cannot be read."""
+        from hcc_tace_data.annotated import find_annotated
+
+        found: list[AnnotatedVolume | None] = []
+        for row, facts in self.segs:
+            if facts.error:
+                found.append(None)
+                continue
+            study = self.study_of(row)
+            uid = self.instances["series_uid"].iloc[row]
+            found.append(find_annotated(study, next(one for one in study.series if one.series_uid == uid)))
+        return found
+
+    def study_of(self, row: int) -> Study:
+        """Return the study that a row of the instance table belongs to."""
+        record = self.instances.iloc[row]
+        patient = self.collection[str(record["patient_id"])]
+        return next(study for study in patient.studies if study.study_uid == record["study_uid"])
+
+    @cached_property
+    def masks(self) -> list[tuple[int, MaskFacts]]:
+        """Row and measures of the masks of every SEG; reads pixels."""
+        from hcc_tace_data.validators.mask_facts import MaskJob, measure
+
+        jobs = []
+        for (row, facts), found in zip(self.segs, self.annotated, strict=True):
+            paths = () if found is None or found.volume is None else tuple(map(str, found.paths))
+            reason = facts.error if found is None else found.reason
+            jobs.append(MaskJob(str(self.root / self.instances["path"].iloc[row]), paths, reason))
+        return list(zip([row for row, _ in self.segs], self.map(measure, jobs), strict=True))
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of the stored pixels of each row; empty where there are none. Reads pixels."""
+        from hcc_tace_data.validators.pixel_digest import digest_files
+
+        table = self.instances
+        numbers = [[int(v) for v in table[name]] for name in ("pixel_offset", "pixel_length")]
+        items = list(zip([f"{self.root}/{path}" for path in table["path"]], *numbers, strict=True))
+        jobs = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+        return [digest for part in self.map(digest_files, jobs) for digest in part]
+
+    @cached_property
+    def phases(self) -> pd.DataFrame:
+        """The phase table, by all sources that the depth allows."""
+        import inspect
+
+        from hcc_tace_data.phases import label_phases
+
+        if "depth" in inspect.signature(label_phases).parameters:
+            depth = "pixels" if self.depth == "pixels" else "headers"
+            return label_phases(self.collection, depth=depth)  # type: ignore[call-arg, unused-ignore]
+        return self.collection.phase_volumes
 
     @cached_property
     def _scanned(self) -> tuple[dict[Key, Seen], list[tuple[int, str]]]:
+        paths = self.instances["path"].tolist()
+        starts = range(0, len(paths), _CHUNK)
+        parts = self.map(_scan_files, [(str(self.root), paths[i : i + _CHUNK]) for i in starts])
         values: dict[Key, Seen] = {}
         failures: list[tuple[int, str]] = []
-        for row, path in enumerate(self.instances["path"]):
-            try:
-                keys = header_values(self.root / path)
-            except (DicomReadError, OSError) as error:
-                failures.append((row, type(error).__name__))
-                continue
-            for key in keys:
+        for start, (found, failed) in zip(starts, parts, strict=True):
+            for key, (count, row) in found.items():
                 seen = values.get(key)
                 if seen is None:
-                    seen = values[key] = Seen(row)
-                seen.count += 1
+                    seen = values[key] = Seen(start + row)
+                seen.count += count
+            failures += [(start + row, name) for row, name in failed]
         return values, failures
 
     @property
@@ -86,3 +250,26 @@ class Context:
         """Return the fields of a finding that say which file row `row` is."""
         record = self.instances.iloc[row]
         return {name: str(record[name]) for name in ("patient_id", "study_uid", "series_uid", "sop_uid", "path")}
+
+
+def _scan_files(job: tuple[str, list[str]]) -> tuple[dict[Key, tuple[int, int]], list[tuple[int, str]]]:
+    """Return how often each header value occurs and the first file (counted within the job), and the failures."""
+    root, paths = job
+    found: dict[Key, tuple[int, int]] = {}
+    failures: list[tuple[int, str]] = []
+    for row, path in enumerate(paths):
+        try:
+            keys = header_values(Path(root) / path)
+        except (DicomReadError, OSError) as error:
+            failures.append((row, type(error).__name__))
+            continue
+        for key in keys:
+            count, first = found.get(key, (0, row))
+            found[key] = count + 1, first
+    return found, failures
+
+
+def series_place(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the fields of a finding that say which series `rows` are of."""
+    first = rows.iloc[0]
+    return {name: str(first[name]) for name in ("patient_id", "study_uid", "series_uid")}
