@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Seen"]
 
 _CHUNK = 500
+_PATIENTS = 5
 
 
 class Seen:
@@ -167,17 +168,21 @@ class Context:
     @cached_property
     def annotated(self) -> list[AnnotatedVolume | None]:
         """The CT volume of each of :attr:`segs`; None for a SEG that cannot be read."""
-        from hcc_tace_data.annotated import find_annotated
+        return self.map(
+            _find_annotated,
+            [
+                (None if facts.error else self.study_of(row), str(self.instances["series_uid"].iloc[row]))
+                for row, facts in self.segs
+            ],
+        )
 
-        found: list[AnnotatedVolume | None] = []
-        for row, facts in self.segs:
-            if facts.error:
-                found.append(None)
-                continue
-            study = self.study_of(row)
-            uid = self.instances["series_uid"].iloc[row]
-            found.append(find_annotated(study, next(one for one in study.series if one.series_uid == uid)))
-        return found
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """SOP Instance UID -> its (first) row of the instance table."""
+        rows: dict[str, int] = {}
+        for row, uid in enumerate(self.instances["sop_uid"]):
+            rows.setdefault(uid, row)
+        return rows
 
     def study_of(self, row: int) -> Study:
         """Return the study that a row of the instance table belongs to."""
@@ -210,15 +215,16 @@ class Context:
 
     @cached_property
     def phases(self) -> pd.DataFrame:
-        """The phase table, by all sources that the depth allows."""
-        import inspect
+        """The phase table, by all sources that the depth allows; patients are labelled apart from one another."""
+        import pandas as pd
 
-        from hcc_tace_data.phases import label_phases
-
-        if "depth" in inspect.signature(label_phases).parameters:
-            depth = "pixels" if self.depth == "pixels" else "headers"
-            return label_phases(self.collection, depth=depth)  # type: ignore[call-arg, unused-ignore]
-        return self.collection.phase_volumes
+        depth = "pixels" if self.depth == "pixels" else "headers"
+        groups = [rows for _, rows in self.instances.groupby("patient_id", sort=True)]
+        parts = [groups[i : i + _PATIENTS] for i in range(0, len(groups), _PATIENTS)]
+        jobs = [(self.root, pd.concat(part), self.collection.problems[:0], depth) for part in parts]
+        tables = self.map(_label, jobs)
+        filled = [table for table in tables if len(table)] or tables[:1]
+        return pd.concat(filled, ignore_index=True) if filled else self.collection.phase_volumes
 
     @cached_property
     def _scanned(self) -> tuple[dict[Key, Seen], list[tuple[int, str]]]:
@@ -250,6 +256,27 @@ class Context:
         """Return the fields of a finding that say which file row `row` is."""
         record = self.instances.iloc[row]
         return {name: str(record[name]) for name in ("patient_id", "study_uid", "series_uid", "sop_uid", "path")}
+
+
+def _find_annotated(job: tuple[Study | None, str]) -> AnnotatedVolume | None:
+    """Find the CT of one SEG series of a study; None where its frames cannot be read."""
+    from hcc_tace_data.annotated import find_annotated
+
+    study, uid = job
+    return None if study is None else find_annotated(study, next(s for s in study.series if s.series_uid == uid))
+
+
+def _label(job: tuple[Path, pd.DataFrame, pd.DataFrame, str]) -> pd.DataFrame:
+    """Label the phases of some patients."""
+    import inspect
+
+    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.phases import label_phases
+
+    root, instances, problems, depth = job
+    collection = Collection(root, instances.reset_index(drop=True), problems)
+    options = {"depth": depth} if "depth" in inspect.signature(label_phases).parameters else {}
+    return label_phases(collection, **options)
 
 
 def _scan_files(job: tuple[str, list[str]]) -> tuple[dict[Key, tuple[int, int]], list[tuple[int, str]]]:

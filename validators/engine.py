@@ -29,6 +29,8 @@ __all__ = ["Report", "RuleStatus", "validate"]
 
 logger = logging.getLogger(__name__)
 
+#: Files from which worker processes pay for their start.
+_PARALLEL_HEADERS, _PARALLEL_PIXELS = 6000, 1500
 _NO_FILES = "needs DICOM files; only tables were given"
 
 
@@ -147,7 +149,8 @@ def validate(
     collection = _no_files(root) if from_table else _open(root, workers, progress)
     if from_table and table is None:
         table = _own_table(collection.root if root is not None else None)
-    with open_mapper(workers, dask) as mapper:
+    few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)
+    with open_mapper(1 if workers is None and few else workers, dask) as mapper:
         context = Context(collection, mapper=mapper, table=table, clinical=sheet, depth=depth)
         return _report(context, chosen, depth, severity, reviews, from_table=from_table)
 

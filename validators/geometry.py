@@ -34,8 +34,12 @@ _PAPER = "10.1038/s41597-023-01928-3"
 Found = Iterator["dict[str, Any] | Partly"]
 
 
+_PLACE = (*(f"orientation_{i}" for i in range(6)), "position_x", "position_y", "position_z")
+
+
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in record.items()} for record in rows.to_dict("records")]
+    """Return where each slice lies, as :func:`~hcc_tace_data.loaders.geometry.slice_axes` takes it."""
+    return [dict(zip(_PLACE, values, strict=True)) for values in rows[list(_PLACE)].to_numpy(float).tolist()]
 
 
 def _even(context: Context) -> Found:
@@ -176,16 +180,13 @@ def _rounded(values: Mapping[str, float], digits: int = 2) -> dict[str, float]:
 
 def _inside_body(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     off = {key: share for key, share in facts.outside_body.items() if share > _OUTSIDE}
-    if not off and not facts.lost_frames:
+    if not off:
         return None
     parts = [f"{share:.1%} of {key.replace('_', ' ')}" for key, share in off.items()]
-    if facts.lost_frames:
-        parts.append(f"{facts.lost_frames} frames with voxels set")
-    where = "outside the patient's body" if off else "outside the CT"
     return (
-        f"Masks lie {where}: {', '.join(parts)}.",
+        f"Masks lie outside the patient's body: {', '.join(parts)}.",
         "Look at the contours (--overlays); the SEG may belong to another series, or be flipped.",
-        {"outside": _rounded(off, 4), "lost_frames": facts.lost_frames},
+        {"outside": _rounded(off, 4)},
     )
 
 
@@ -202,15 +203,13 @@ def _tumour_smaller(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | No
 
 
 def _tumour_touches(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
-    far = {
-        key: mm for key, mm in facts.from_liver_mm.items() if key in ("tumour", "necrosis") and mm > _TOUCHES_MM
-    }  # fmt: skip
-    if not far:
+    mm = facts.from_liver_mm.get("tumour")
+    if mm is None or mm <= _TOUCHES_MM:
         return None
     return (
-        f"A part of the tumour lies {max(far.values()):.0f} mm from the liver.",
+        f"A part of the tumour lies {mm:.0f} mm from the liver.",
         "Look at the contours (--overlays): a metastasis, a stray frame, or a mask on the wrong slice.",
-        {"from_liver_mm": _rounded(far, 1)},
+        {"from_liver_mm": round(mm, 1)},
     )
 
 
@@ -361,7 +360,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT512", name="masks-in-body", severity="error", scope="instance", depth="pixels",
-        summary="Masks lie inside the patient (99 % of voxels), and no frame with voxels lies off the CT.",
+        summary="Masks lie inside the patient (99 % of their voxels); frames off the CT are told by HT404.",
         why="Masks in air belong to another series, or are flipped or shifted.",
         fix="Look at the contours (--overlays).", source=_PAPER, check=_over_masks(_inside_body),
     ),

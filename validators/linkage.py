@@ -39,12 +39,8 @@ def _each(context: Context) -> Iterator[tuple[int, SegFacts, AnnotatedVolume | N
         yield row, facts, found
 
 
-def _rows_of(context: Context) -> dict[str, int]:
-    return {uid: row for row, uid in enumerate(context.instances["sop_uid"])}
-
-
 def _missing(context: Context) -> Found:
-    held = _rows_of(context)
+    held = context.row_of
     for row, facts in context.segs:
         gone = [uid for uid in facts.cited if uid not in held]
         if gone:
@@ -72,7 +68,7 @@ def _no_reference(context: Context) -> Found:
 def _wrong_series(context: Context) -> Found:
     """The series that is cited must be the one that the masks fit."""
     table = context.instances
-    held = _rows_of(context)
+    held = context.row_of
     for row, facts, found in _each(context):
         if found is None:
             continue
@@ -100,7 +96,7 @@ def _wrong_series(context: Context) -> Found:
 
 def _volume_rows(context: Context, found: AnnotatedVolume) -> pd.DataFrame:
     uids = found.volume.sop_uids if found.volume is not None else ()
-    return context.instances[~context.instances["sop_uid"].duplicated()].set_index("sop_uid").loc[list(uids)]
+    return context.instances.iloc[[context.row_of[uid] for uid in uids]]
 
 
 def _axes(rows: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -110,6 +106,7 @@ def _axes(rows: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.f
 
 
 def _off_grid(context: Context) -> Found:
+    held = context.row_of
     for row, facts, found in _each(context):
         if found is None or found.volume is None:
             yield Partly(f"the CT of SEG {context.place(row)['sop_uid']} cannot be told")
@@ -118,9 +115,11 @@ def _off_grid(context: Context) -> Found:
         orientation, slices = _axes(rows)
         along, across = _distances(facts.positions, orientation, slices, rows.iloc[0])
         worst = np.maximum(along, np.where(across > _IN_PLANE_MM, across, 0.0))
-        off = worst > _EXACT_MM
+        # a frame whose own slice is not here (HT401) has no slice to lie on
+        absent = np.array([bool(own) and not any(uid in held for uid in own) for own in facts.sources], dtype=bool)
+        off = (worst > _EXACT_MM) & ~(absent if len(absent) == len(worst) else False)
         if off.any():
-            beyond = int((worst > _NEAR_MM).sum())
+            beyond = int((off & (worst > _NEAR_MM)).sum())
             segments = sorted(set(facts.frame_segments[off].tolist()))
             yield {
                 "severity": "error" if beyond else "warning",
@@ -178,7 +177,7 @@ def _orientation(context: Context) -> Found:
 
 
 def _other_patient(context: Context) -> Found:
-    table, held = context.instances, _rows_of(context)
+    table, held = context.instances, context.row_of
     for row, facts in context.segs:
         own = context.place(row)
         for column, what in (("patient_id", "patients"), ("study_uid", "studies")):
@@ -198,7 +197,7 @@ def _other_patient(context: Context) -> Found:
 
 
 def _frame_of_reference(context: Context) -> Found:
-    table, held = context.instances, _rows_of(context)
+    table, held = context.instances, context.row_of
     for row, facts, found in _each(context):
         own = context.place(row)
         # where the reference itself is wrong (HT403), its frame of reference says nothing
@@ -255,7 +254,7 @@ def _segments(context: Context) -> Found:
 
 def _source_position(context: Context) -> Found:
     """A frame must lie on the very slices that it names as its sources."""
-    table, held = context.instances, _rows_of(context)
+    table, held = context.instances, context.row_of
     places = table[["position_x", "position_y", "position_z"]].to_numpy(float)
     for row, facts, found in _each(context):
         if found is None or found.volume is None:
@@ -265,9 +264,11 @@ def _source_position(context: Context) -> Found:
         normal = np.cross(orientation[:3], orientation[3:])
         step = float(np.median(np.diff(np.sort(slices @ normal)))) if len(slices) > 1 else 1.0
         wrong = 0
-        for place, own in zip(facts.positions @ normal, facts.sources, strict=False):
+        on_slice = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).min(axis=1) <= _NEAR_MM
+        for place, lies, own in zip(facts.positions @ normal, on_slice, facts.sources, strict=False):
             rows = [held[uid] for uid in own if uid in inside]
-            if rows and min(abs(float(places[one] @ normal) - float(place)) for one in rows) > step / 2:
+            # frames off the slices are HT404
+            if lies and rows and min(abs(float(places[one] @ normal) - float(place)) for one in rows) > step / 2:
                 wrong += 1
         if wrong:
             yield {

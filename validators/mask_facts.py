@@ -45,13 +45,11 @@ class MaskFacts:
     outside_body : mapping
         Share of the mask's voxels outside the patient.
     from_liver_mm : mapping
-        Distance of the farthest part (of 1 ml or more) of tumour, and of the nearest of the portal vein, from the
-        liver; missing where there is no liver.
+        Gap between the liver and the farthest part (of 1 ml or more) of the tumour, or the nearest of the portal vein;
+        0 for neighbouring voxels; missing where there is no liver.
     off_midline_mm, depth_share : mapping
         Where the mask's centre lies: mm to the patient's left of the body's middle, and from the front of the body (0)
         to its back (1).
-    lost_frames : int
-        Frames with voxels set that lie off the CT.
     """
 
     error: str = ""
@@ -60,7 +58,6 @@ class MaskFacts:
     from_liver_mm: Mapping[str, float] = field(default_factory=dict)
     off_midline_mm: Mapping[str, float] = field(default_factory=dict)
     depth_share: Mapping[str, float] = field(default_factory=dict)
-    lost_frames: int = 0
 
 
 def segment_key(label: str, type_code: str) -> str:
@@ -107,7 +104,6 @@ def measure(job: MaskJob) -> MaskFacts:
         from_liver_mm=_from_liver(masks, affine, voxel_ml),
         off_midline_mm={key: place[0] for key, place in centres.items()},
         depth_share={key: place[1] for key, place in centres.items()},
-        lost_frames=len(seg.lost),
     )
 
 
@@ -165,9 +161,12 @@ def _from_liver(masks: Mapping[str, Mask], affine: npt.NDArray[np.float64], voxe
     if liver is None or not liver.any():
         return {}
     tree = cKDTree(_points(liver, affine))
+    neighbours = float(np.linalg.norm(np.linalg.norm(affine[:3, :3], axis=0)))  # centres of voxels that touch
     found: dict[str, float] = {}
-    for key in ("tumour", "necrosis", "portal_vein"):
-        mask = masks.get(key)
+    # necrosis lies within the tumour: together they touch the liver
+    lesions = [masks[key] for key in ("tumour", "necrosis") if key in masks]
+    lesion = np.logical_or.reduce(lesions) if lesions else None
+    for key, mask in (("tumour", lesion), ("portal_vein", masks.get("portal_vein"))):
         if mask is None or not mask.any():
             continue
         parts, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
@@ -177,7 +176,8 @@ def _from_liver(masks: Mapping[str, Mask], affine: npt.NDArray[np.float64], voxe
             for number in range(count)
             if sizes[number] * voxel_ml >= _SPECK_ML or sizes[number] == sizes.max()
         ]
-        found[key] = min(nearest) if key == "portal_vein" else max(nearest)
+        gap = min(nearest) if key == "portal_vein" else max(nearest)
+        found[key] = max(0.0, gap - neighbours)
     return found
 
 
