@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError
+from hcc_tace_data.errors import CollectionNotFoundError
 from hcc_tace_data.validators.executors import Mapper
-from hcc_tace_data.validators.header_values import Key, header_values
 from hcc_tace_data.validators.rule import Skip
 
 if TYPE_CHECKING:
@@ -18,23 +17,15 @@ if TYPE_CHECKING:
     from hcc_tace_data.catalog import Catalog
     from hcc_tace_data.clinical import ClinicalProblem
     from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.validators.deid_facts import DeidFacts
+    from hcc_tace_data.validators.header_scan import HeaderScan
     from hcc_tace_data.validators.mask_facts import MaskFacts
     from hcc_tace_data.validators.seg_facts import SegFacts
 
-__all__ = ["Context", "Seen"]
+__all__ = ["Context", "series_place"]
 
 _CHUNK = 500
 _PATIENTS = 5
-
-
-class Seen:
-    """How often a header value occurs, and the first file that holds it."""
-
-    __slots__ = ("count", "row")
-
-    def __init__(self, row: int) -> None:
-        self.count = 0
-        self.row = row
 
 
 class Context:
@@ -227,30 +218,18 @@ class Context:
         return pd.concat(filled, ignore_index=True) if filled else self.collection.phase_volumes
 
     @cached_property
-    def _scanned(self) -> tuple[dict[Key, Seen], list[tuple[int, str]]]:
-        paths = self.instances["path"].tolist()
-        starts = range(0, len(paths), _CHUNK)
-        parts = self.map(_scan_files, [(str(self.root), paths[i : i + _CHUNK]) for i in starts])
-        values: dict[Key, Seen] = {}
-        failures: list[tuple[int, str]] = []
-        for start, (found, failed) in zip(starts, parts, strict=True):
-            for key, (count, row) in found.items():
-                seen = values.get(key)
-                if seen is None:
-                    seen = values[key] = Seen(start + row)
-                seen.count += count
-            failures += [(start + row, name) for row, name in failed]
-        return values, failures
+    def headers(self) -> HeaderScan:
+        """Every distinct value of every header element at any depth, private and unknown ones included."""
+        from hcc_tace_data.validators.header_scan import scan_headers
 
-    @property
-    def values(self) -> dict[Key, Seen]:
-        """Every distinct (tag path, VR, raw value) of text, date, UID and unknown elements at any depth."""
-        return self._scanned[0]
+        return scan_headers(self.root, self.instances, run=self.map)
 
-    @property
-    def unscanned(self) -> list[tuple[int, str]]:
-        """Rows whose header could not be walked, and the error's name."""
-        return self._scanned[1]
+    @cached_property
+    def deid(self) -> DeidFacts:
+        """The header values, with what decides how the rules of de-identification judge them."""
+        from hcc_tace_data.validators.deid_facts import DeidFacts
+
+        return DeidFacts(self, self.headers)
 
     def place(self, row: int) -> dict[str, Any]:
         """Return the fields of a finding that say which file row `row` is."""
@@ -277,23 +256,6 @@ def _label(job: tuple[Path, pd.DataFrame, pd.DataFrame, str]) -> pd.DataFrame:
     collection = Collection(root, instances.reset_index(drop=True), problems)
     options = {"depth": depth} if "depth" in inspect.signature(label_phases).parameters else {}
     return label_phases(collection, **options)
-
-
-def _scan_files(job: tuple[str, list[str]]) -> tuple[dict[Key, tuple[int, int]], list[tuple[int, str]]]:
-    """Return how often each header value occurs and the first file (counted within the job), and the failures."""
-    root, paths = job
-    found: dict[Key, tuple[int, int]] = {}
-    failures: list[tuple[int, str]] = []
-    for row, path in enumerate(paths):
-        try:
-            keys = header_values(Path(root) / path)
-        except (DicomReadError, OSError) as error:
-            failures.append((row, type(error).__name__))
-            continue
-        for key in keys:
-            count, first = found.get(key, (0, row))
-            found[key] = count + 1, first
-    return found, failures
 
 
 def series_place(rows: pd.DataFrame) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
-from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.executors import open_mapper
+from hcc_tace_data.validators.phi_table import write_phi_table
+from hcc_tace_data.validators.redaction import redact
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
 from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
-from hcc_tace_data.validators.safe_paths import safe_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +98,7 @@ def validate(
     table: pd.DataFrame | None = None,
     from_table: bool = False,
     baseline: str | os.PathLike[str] | None = None,
+    phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -126,6 +126,8 @@ def validate(
         Check tables alone: the clinical sheet against the series table. No folder is opened.
     baseline : path-like, optional
         File of reviewed findings (:mod:`hcc_tace_data.validators.reviewed`), which count as known.
+    phi_table : path-like, optional
+        File for the table of every distinct header value (:mod:`hcc_tace_data.validators.phi_table`).
     rules : sequence of Rule
         The rules to run; default all.
     progress : callable, optional
@@ -152,7 +154,10 @@ def validate(
     few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)
     with open_mapper(1 if workers is None and few else workers, dask) as mapper:
         context = Context(collection, mapper=mapper, table=table, clinical=sheet, depth=depth)
-        return _report(context, chosen, depth, severity, reviews, from_table=from_table)
+        report = _report(context, chosen, depth, severity, reviews, from_table=from_table)
+        if phi_table is not None:
+            write_phi_table(context, phi_table)
+    return report
 
 
 def _open(
@@ -213,7 +218,7 @@ def _report(
     crashed = any(finding.code == ENGINE.code for finding in findings)
     if crashed or any(rule.code == ENGINE.code for rule in chosen):
         statuses.append(RuleStatus(code=ENGINE.code, status="failed" if crashed else "passed"))
-    known = [_known(_masked(finding, context), context) for finding in findings]
+    known = [_known(redact(finding, context), context) for finding in findings]
     used: set[Review] = set()
     judged = [_reviewed(finding, reviews, used) for finding in known]
     kept = [one for one in judged if SEVERITIES.index(one.severity) <= SEVERITIES.index(severity)]
@@ -265,17 +270,6 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
         )  # fmt: skip
     status = "failed" if found else "passed"
     return found, RuleStatus(code=rule.code, status=status, reason="; ".join(dict.fromkeys(unchecked)))
-
-
-def _masked(finding: Finding, context: Context) -> Finding:
-    """Hide what may identify a person in the fields that say where."""
-    if finding.path:
-        safe = safe_path(finding.path)
-        if safe != finding.path:
-            finding = replace(finding, path=safe, message=finding.message.replace(finding.path, safe))
-    if finding.patient_id and not re.fullmatch(context.catalog.identity.patient_id_pattern, finding.patient_id):
-        return replace(finding, patient_id=mask(finding.patient_id))  # a foreign ID may be a hospital's number
-    return finding
 
 
 def _known(finding: Finding, context: Context) -> Finding:

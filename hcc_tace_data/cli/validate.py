@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, reading_headers, say
+from hcc_tace_data.cli.console import emit_json, note, reading_headers, say
 
 __all__ = ["app"]
 
@@ -35,6 +35,10 @@ def validate(
     ignore: Annotated[str | None, typer.Option(help="Codes or their beginnings to leave out.")] = None,
     depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth("headers"),
     format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
+    phi_table: Annotated[
+        Path | None,
+        typer.Option(help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that read headers.", min=1)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code, in text form.")] = False,
@@ -45,8 +49,16 @@ def validate(
 
     with reading_headers(quiet=quiet or as_json or format is not _Format.text) as show:
         report = run(
-            root, select=_codes(select), ignore=_codes(ignore), depth=depth.value, workers=workers, progress=show
+            root,
+            select=_codes(select),
+            ignore=_codes(ignore),
+            depth=depth.value,
+            workers=workers,
+            phi_table=phi_table,
+            progress=show,
         )
+    if phi_table is not None:
+        note(f"Wrote {phi_table}: values for a person to review; treat it as confidential.", quiet=quiet)
     if as_json or format is _Format.json:
         emit_json(report.as_dict())
     elif format is _Format.sarif:

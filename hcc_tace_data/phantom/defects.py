@@ -117,3 +117,6 @@ def _missing_seg(root: Path, rng: np.random.Generator) -> str:
     folder = found[int(rng.integers(len(found)))]
     shutil.rmtree(folder)
     return f"removed {folder.relative_to(root)}"
+
+
+import hcc_tace_data.phantom.defects_deid  # noqa: E402, F401 - registers its defects

@@ -1,0 +1,53 @@
+"""Every code of HT3: a clean twin passes, and a twin with exactly that defect yields exactly that code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hcc_tace_data.phantom import make_phantom
+from hcc_tace_data.phantom.defects import apply_defect, defect_codes
+from hcc_tace_data.validators import validate
+from hcc_tace_data.validators.deid import RULES
+
+CODES = [rule.code for rule in RULES]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    return make_phantom(tmp_path_factory.mktemp("clean") / "twin", patients=1, size="tiny")
+
+
+def test_every_code_has_a_defect():
+    assert set(CODES) <= set(defect_codes())
+
+
+def test_clean_twin_breaks_no_rule(clean):
+    report = validate(clean, select=["HT3"])
+    assert report.findings == ()
+    assert {rule.status for rule in report.rules if rule.code != "HT312"} == {"passed"}
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if code != "HT312"])
+def test_defect_yields_exactly_its_code(clean, tmp_path, code):
+    copy = Path(shutil.copytree(clean, tmp_path / "copy"))
+    apply_defect(copy, code)
+    report = validate(copy)
+    assert {finding.code for finding in report.findings} == {code}, [f.as_dict() for f in report.findings][:5]
+    text = str(report.as_dict()).lower()
+    assert "invented" not in text
+    assert "simpson" not in text
+
+
+def test_pixel_text(clean, tmp_path):
+    pytest.importorskip("rapidocr_onnxruntime", reason="needs the extra [ocr]")
+    copy = Path(shutil.copytree(clean, tmp_path / "copy"))
+    for folder in sorted(copy.glob("HCC_*/*/CT_*"))[1:]:
+        shutil.rmtree(folder)  # one series is enough to read
+    assert validate(copy, select=["HT312"], depth="pixels").findings == ()
+    apply_defect(copy, "HT312")
+    report = validate(copy, select=["HT3"], depth="pixels")
+    assert {finding.code for finding in report.findings} == {"HT312"}
+    assert "SIMPSON" not in str(report.as_dict())
