@@ -1,7 +1,13 @@
 """Which CT volume a segmentation was drawn on.
 
 The SEG cites SOP Instance UIDs; what it cites is checked against geometry, because citations can be missing, name
-another series than the one that fits, or name several acquisitions.
+another series than the one that fits, or name several acquisitions:
+
+1. of the volumes whose grid its frames lie on, the one that its frames cite, else that its list of images cites;
+2. where it cites none of them, or several alike, the only one whose grid the frames lie on, else the only one whose
+   slices and frames match one to one;
+3. else it cannot be told. So it is too where what is cited fits by its coordinates but is in another frame of
+   reference than the SEG: one of the two is wrong, and nothing says which.
 """
 
 from __future__ import annotations
@@ -33,6 +39,10 @@ _ON_SLICE_MM = 0.1
 _IN_PLANE_MM = 1.0
 # Share of frames on the grid that makes a volume fit: a few empty frames off the grid are known.
 _FITS = 0.8
+# Of two volumes that are cited, the one with less than this share of the other's citations does not count.
+_CLEARLY = 0.5
+# Share of slices that have a frame, and of frames on a slice, in a match of one to one; another volume has fewer.
+_MATCHES, _MISSES = 0.98, 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +57,36 @@ class AnnotatedVolume:
         Files of its slices, along +normal.
     reason : str
         What it was concluded from, or why it cannot be told.
+    cited : bool
+        Whether the SEG cites the volume; False where geometry alone told, and where nothing did.
     """
 
     volume: PhaseVolume | None
     paths: tuple[Path, ...]
     reason: str
+    cited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
+    """A volume: its slices that frames cite and that the list cites, how well frames and slices match, whose frame."""
+
     series: Series
     number: int
     rows: pd.DataFrame
-    cited: int
+    framed: int
+    listed: int
     fit: float
+    covered: float
+    foreign: bool
+
+    @property
+    def cited(self) -> int:
+        return max(self.framed, self.listed)
+
+    @property
+    def name(self) -> str:
+        return f"series {self.series.number} volume {self.number}"
 
 
 def find_annotated(study: Study, segmentation: Series | None = None) -> AnnotatedVolume:
@@ -79,31 +105,60 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
     if seg is None:
         return AnnotatedVolume(volume=None, paths=(), reason="the study has no segmentation")
     opened = open_seg(seg.paths[0], pixels=False, cited=True)
-    cited = opened.frames.cited + Counter(opened.referenced)
+    listed = Counter(opened.referenced)
     frames = np.unique(opened.frames.positions, axis=0)
-    candidates = [
-        _candidate(series, number, rows, cited, frames, opened.frame_of_reference_uid)
-        for series in study.series
-        if series.modality == "CT"
-        for number, rows in enumerate(split_series(series.instances))
-    ]
-    return _choose([c for c in candidates if c is not None], bool(cited), len(frames) > 0)
+    candidates = []
+    for series in study.series:
+        if series.modality != "CT":
+            continue
+        for number, rows in enumerate(split_series(series.instances)):
+            own = str(rows["frame_of_reference_uid"].iloc[0])
+            fit, covered = _fit(rows, frames)
+            candidates.append(
+                _Candidate(
+                    series=series,
+                    number=number,
+                    rows=rows,
+                    framed=sum(opened.frames.cited[uid] > 0 for uid in rows["sop_uid"]),
+                    listed=sum(listed[uid] > 0 for uid in rows["sop_uid"]),
+                    fit=fit,
+                    covered=covered,
+                    foreign=bool(opened.frame_of_reference_uid and own and own != opened.frame_of_reference_uid),
+                )
+            )
+    return _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
 
 
 def _choose(candidates: list[_Candidate], cites: bool, placed: bool) -> AnnotatedVolume:
-    if not candidates:
+    near = [c for c in candidates if not c.foreign]
+    if not near:
         return AnnotatedVolume(volume=None, paths=(), reason="no CT in the segmentation's frame of reference")
     if not placed:
         return AnnotatedVolume(volume=None, paths=(), reason="the segmentation's frames have no positions")
-    fitting = [c for c in candidates if c.fit >= _FITS]
-    named = sorted((c for c in fitting if c.cited), key=lambda c: -c.cited)
-    if named and (len(named) == 1 or named[0].cited > named[1].cited):
-        return _found(named[0], f"cites {named[0].cited} of its {len(named[0].rows)} slices; frames lie on its grid")
+    elsewhere = [c for c in candidates if c.foreign and c.cited]
+    conflict = [c for c in elsewhere if c.fit >= _FITS]
+    if conflict:
+        return _cannot_tell(
+            conflict, "it lies in another frame of reference than what it cites and fits by coordinates,"
+        )
+    fitting = [c for c in near if c.fit >= _FITS]
+    for kind in ("framed", "listed"):
+        named = sorted((c for c in fitting if getattr(c, kind)), key=lambda c: -getattr(c, kind))
+        if named and (len(named) == 1 or getattr(named[1], kind) <= _CLEARLY * getattr(named[0], kind)):
+            count = getattr(named[0], kind)
+            return _found(named[0], f"cites {count} of its {len(named[0].rows)} slices; frames lie on its grid")
+    named = [c for c in fitting if c.cited]
     if named:
-        return _cannot_tell(named, "it cites as many slices of each of")
-    why = "what it cites does not fit its frames" if cites else "it cites no image"
+        why, fitting = "it cites slices of several volumes alike", named
+    elif elsewhere:
+        why = "what it cites is in another frame of reference"
+    else:
+        why = "what it cites does not fit its frames" if cites else "it cites no image"
     if len(fitting) == 1:
         return _found(fitting[0], f"{why}; this is the only volume of the study whose grid its frames lie on")
+    exact = [c for c in fitting if min(c.fit, c.covered) >= _MATCHES]
+    if len(exact) == 1 and all(min(c.fit, c.covered) < _MISSES for c in fitting if c is not exact[0]):
+        return _found(exact[0], f"{why}; of those whose grid its frames lie on only this has a frame for each slice")
     return _cannot_tell(
         fitting, f"{why}, and its frames lie on each of" if fitting else f"{why}, nor does any other volume"
     )
@@ -119,48 +174,38 @@ def _found(candidate: _Candidate, reason: str) -> AnnotatedVolume:
         sop_uids=tuple(candidate.rows["sop_uid"]),
     )
     paths = tuple(candidate.series.root / path for path in candidate.rows["path"])
-    return AnnotatedVolume(volume=volume, paths=paths, reason=reason)
+    return AnnotatedVolume(volume=volume, paths=paths, reason=reason, cited=candidate.cited > 0)
 
 
 def _cannot_tell(candidates: list[_Candidate], reason: str) -> AnnotatedVolume:
-    names = ", ".join(f"series {c.series.number} volume {c.number}" for c in candidates)
+    names = ", ".join(c.name for c in candidates)
     return AnnotatedVolume(volume=None, paths=(), reason=f"{reason} {names}".strip())
 
 
-def _candidate(
-    series: Series,
-    number: int,
-    rows: pd.DataFrame,
-    cited: Counter[str],
-    frames: npt.NDArray[np.float64],
-    frame_of_reference: str,
-) -> _Candidate | None:
-    own = str(rows["frame_of_reference_uid"].iloc[0])
-    if frame_of_reference and own and own != frame_of_reference:
-        return None
-    count = sum(cited[uid] > 0 for uid in rows["sop_uid"])
-    return _Candidate(series=series, number=number, rows=rows, cited=count, fit=_fit(rows, frames))
+def _fit(rows: pd.DataFrame, frames: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the share of distinct frame positions that lie on a slice, and of slices that have a frame.
 
-
-def _fit(rows: pd.DataFrame, frames: npt.NDArray[np.float64]) -> float:
-    """Share of distinct frame positions that lie on a slice of the volume, corners of flipped frames included."""
-    position = positions_along_normal(rows)
-    if not len(frames) or np.isnan(position).any():
-        return 0.0
+    The corner of a flipped frame is the grid's opposite one.
+    """
+    along = positions_along_normal(rows)
+    rows, along = rows[~np.isnan(along)], along[~np.isnan(along)]
+    if not len(frames) or not len(rows):
+        return 0.0, 0.0
     first = rows.iloc[0]
     orientation = np.array([first[f"orientation_{i}"] for i in range(6)], dtype=float)
     row, column = orientation[:3], orientation[3:]
     origin = np.array([first[f"position_{axis}"] for axis in "xyz"], dtype=float)
     offset = frames - origin
-    along = frames @ np.cross(row, column)
-    distance = np.abs(along[:, None] - position[None, :]).min(axis=1)
-    on_grid = distance <= _ON_SLICE_MM
+    distance = np.abs((frames @ np.cross(row, column))[:, None] - along[None, :])
+    in_plane = np.ones(len(frames), dtype=bool)
     for direction, spacing, extent in (
         (row, first["spacing_column"], first["columns"]),
         (column, first["spacing_row"], first["rows"]),
     ):
         across = offset @ direction
         length = float(spacing) * (int(extent) - 1)
-        # the corner of a frame is the grid's, or the opposite one where the frame is flipped
-        on_grid &= np.minimum(np.abs(across), np.abs(across - length)) <= _IN_PLANE_MM
-    return float(on_grid.mean())
+        in_plane &= np.minimum(np.abs(across), np.abs(across - length)) <= _IN_PLANE_MM
+    if not in_plane.any():
+        return 0.0, 0.0
+    on_grid = in_plane & (distance.min(axis=1) <= _ON_SLICE_MM)
+    return float(on_grid.mean()), float((distance[in_plane].min(axis=0) <= _ON_SLICE_MM).mean())

@@ -211,8 +211,8 @@ class Collection(Mapping[str, Patient]):
     def phase_volumes(self) -> pd.DataFrame:
         """One row a phase volume: patient, study, series, `volume` within the series, `phase`, `annotated` and more.
 
-        See :func:`hcc_tace_data.label_phases`.
+        From table and headers; :func:`hcc_tace_data.label_phases` looks at the pixels too.
         """
         from hcc_tace_data.phases import label_phases
 
-        return label_phases(self)
+        return label_phases(self, depth="headers")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from math import lgamma
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ _COUNTS = np.array([203.0, 204.0, 210.0, 4.0])
 _BASE = np.log(_COUNTS / _COUNTS.sum())
 # A second sweep of one phase in a visit is as unlikely as a rare reconstruction ...
 _TWICE = -4.0
-# ... and phases do not come in another order than they were acquired in, unless a clock is wrong.
+# ... and phases do not come in another order than they were acquired in, unless the visit's clock is wrong.
 _DISORDER = -10.0
+_CLOCK = 0.97
 # More volumes in a visit than this are labelled one by one: assignments are counted in full.
 _MOST = 7
 
@@ -41,17 +43,31 @@ def log_likelihood(phase: str, confidence: float) -> Array:
     return np.log([confidence if name == phase else rest for name in KNOWN])
 
 
-def posterior(evidence: Array, times: Sequence[float], pairs: Array | None = None) -> Array:
+def posterior(
+    evidence: Array,
+    times: Sequence[float],
+    pairs: Array | None = None,
+    *,
+    table: Array | None = None,
+    trust: float = 0.85,
+) -> Array:
     """Return the probability of each phase for each volume of a visit.
+
+    A clock, and the numbers and names of a visit's series, are right or wrong as a whole: two swapped series are one
+    mistake, not two. Each of them may therefore be discarded for the visit, at the price of how rarely it is wrong.
 
     Parameters
     ----------
     evidence : ndarray of float64, shape (V, 4)
-        Log-likelihoods, summed over the sources; see :data:`KNOWN` for the order.
+        Log-likelihoods of what speaks of each volume alone, summed; see :data:`KNOWN` for the order.
     times : sequence of float, length V
         When each volume was acquired, in seconds; NaN where unknown. Only their order counts here.
     pairs : ndarray of float64, shape (V, V, 4, 4), optional
-        Log-likelihood of the phases of two volumes together, for ``[earlier, later]``.
+        Log-likelihood of the phases of two volumes together by their times, for ``[earlier, later]``.
+    table : ndarray of float64, shape (V, 4), optional
+        Log-likelihoods of what numbers and names of the series say.
+    trust : float
+        Probability that they are right for this visit.
 
     Returns
     -------
@@ -63,22 +79,33 @@ def posterior(evidence: Array, times: Sequence[float], pairs: Array | None = Non
         return np.zeros((0, len(KNOWN)))
     score = evidence + _BASE
     if count > _MOST:
-        return _normalised(score)
+        return _normalised(score + (table if table is not None else 0))
     states = np.array(list(product(range(len(KNOWN)), repeat=count)))
     total = score[np.arange(count), states].sum(axis=1)
+    clock = np.zeros(len(states))
     for one in range(count):
         for two in range(one + 1, count):
             total += _TWICE * (states[:, one] == states[:, two])
             if times[one] != times[one] or times[two] != times[two] or times[one] == times[two]:
                 continue
             early, late = (one, two) if times[one] < times[two] else (two, one)
-            total += _DISORDER * (states[:, early] > states[:, late])
+            clock += _DISORDER * (states[:, early] > states[:, late])
             if pairs is not None:
-                total += pairs[early, late][states[:, early], states[:, late]]
+                clock += pairs[early, late][states[:, early], states[:, late]]
+    total += _unless_wrong(clock, _CLOCK, count)
+    if table is not None:
+        total += _unless_wrong(table[np.arange(count), states].sum(axis=1), trust, count)
     weight = np.exp(total - total.max())
     weight /= weight.sum()
     chances: Array = np.stack([[weight[states[:, v] == k].sum() for k in range(len(KNOWN))] for v in range(count)])
     return chances
+
+
+def _unless_wrong(likelihood: Array, trust: float, count: int) -> Array:
+    """Mix a source's log-likelihood with that of a source that put the visit's volumes in any order."""
+    if not likelihood.any():  # it says nothing
+        return likelihood
+    return np.asarray(np.logaddexp(np.log(trust) + likelihood, np.log1p(-trust) - lgamma(count + 1)))
 
 
 def _normalised(score: Array) -> Array:

@@ -2,58 +2,102 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, open_with_progress, say
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.phase_truth import Comparison
+
 app = typer.Typer(add_completion=False)
+
+_SHORT = {"pre_contrast": "pre", "arterial": "art", "portal_venous": "ven", "delayed": "del", "unknown": "-"}
+
+
+class Depth(StrEnum):
+    """How closely files are looked at."""
+
+    headers = "headers"
+    pixels = "pixels"
 
 
 @app.command(name="phases")
 def phases(
     root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    depth: Annotated[Depth, typer.Option(help="Look at the headers only, or at a few slices of each volume too.")] = (
+        Depth.pixels
+    ),
     from_table: Annotated[bool, typer.Option("--from-table", help="From the series table; no data needed.")] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV), with --from-table.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="A published phase table (.xlsx, .csv), as the data descriptor's: a confusion matrix."),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw patients x phases on one page (.png).")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers, threads for pixels.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Tell the contrast phase of every CT volume, from table and headers."""
-    from hcc_tace_data.phases import count_phases, label_phases, label_table
+    """Tell the contrast phase of every CT volume, from series table, headers and pixels."""
+    from hcc_tace_data.phase_truth import compare_phases, read_published
+    from hcc_tace_data.phases import count_phases, label_table, overruled
 
     if table is not None and not from_table:
         raise UsageError("--table goes with --from-table; files on disk are labelled by what they hold.")
-    if from_table:
-        volumes = label_table(series_table_of(root, table))
-    else:
-        from hcc_tace_data.roots import resolve_root
-
-        folder = resolve_root(root)
-        collection = open_with_progress(folder, workers=workers, quiet=quiet)
-        if not len(collection):
-            raise CollectionNotFoundError(
-                f"No DICOM files at {folder}. 'hcc-tace phases --from-table' needs none; "
-                f"'hcc-tace phantom {folder}' writes a synthetic twin."
-            )
-        volumes = label_phases(collection)
+    published = read_published(truth) if truth is not None else None
+    volumes = label_table(series_table_of(root, table)) if from_table else _labelled(root, depth, workers, quiet)
     totals = count_phases(volumes)
+    compared = compare_phases(volumes, published) if published is not None else None
     if csv is not None:
         _write_csv(volumes, csv)
+        note(f"wrote {csv}", quiet=quiet)
+    if picture is not None:
+        from hcc_tace_data.phase_picture import draw_phases
+
+        draw_phases(volumes, picture, title="Contrast phases" + (" from the series table" if from_table else ""))
+        note(f"wrote {picture}", quiet=quiet)
     if as_json:
-        emit_json({"volumes": plain_rows(volumes), "totals": totals})
+        document: dict[str, Any] = {
+            "volumes": plain_rows(volumes),
+            "totals": totals,
+            "overruled": plain_rows(overruled(volumes)),
+        }
+        if compared is not None:
+            document["truth"] = compared.document()
+        emit_json(document)
         return
-    if csv is None:
+    if csv is None and picture is None:
         _print(volumes)
+    _print_overruled(overruled(volumes))
     _print_totals(totals, paper=from_table and table is None and root is None)
+    if compared is not None:
+        _print_comparison(compared)
+
+
+def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool) -> pd.DataFrame:
+    from hcc_tace_data.phases import label_phases
+    from hcc_tace_data.roots import resolve_root
+
+    folder = resolve_root(root)
+    collection = open_with_progress(folder, workers=workers, quiet=quiet)
+    if not len(collection):
+        raise CollectionNotFoundError(
+            f"No DICOM files at {folder}. 'hcc-tace phases --from-table' needs none; "
+            f"'hcc-tace phantom {folder}' writes a synthetic twin."
+        )
+    with progress("looking at phases", len(collection), quiet=quiet) as advance:
+        return label_phases(
+            collection, depth=depth.value, workers=workers, progress=lambda done, total: advance(1, total)
+        )
 
 
 def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
@@ -65,13 +109,26 @@ def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
 
 
 def _print(volumes: pd.DataFrame) -> None:
-    say(f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'conf':>5} seg  evidence")
+    say(
+        f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'conf':>5} seg "
+        f"{'table':<5} {'head':<4} {'pix':<3}  evidence"
+    )
     marks = {True: "yes", False: "", None: "?"}
     for row in plain_rows(volumes):
         number = "" if row["series_number"] is None else str(row["series_number"])
         say(
             f"{row['patient_id']:<8} {row['study_date']:<10} {number:>6} {row['volume']:>3} {row['instances']:>6}  "
-            f"{row['phase']:<13} {row['confidence']:>5.2f} {marks[row['annotated']]:<3}  {'; '.join(row['evidence'])}"
+            f"{row['phase']:<13} {row['confidence']:>5.2f} {marks[row['annotated']]:<3} "
+            f"{_SHORT[row['phase_table']]:<5} {_SHORT[row['phase_headers']]:<4} {_SHORT[row['phase_pixels']]:<3}  "
+            f"{'; '.join(row['evidence'])}"
+        )
+
+
+def _print_overruled(volumes: pd.DataFrame) -> None:
+    for row in plain_rows(volumes):
+        say(
+            f"overruled: {row['patient_id']} {row['study_date']} series {row['series_number']}, described as "
+            f"{row['description']!r}, is {row['phase'].replace('_', '-')} by its pixels"
         )
 
 
@@ -89,3 +146,19 @@ def _print_totals(totals: dict[str, int], *, paper: bool) -> None:
     for key, value in totals.items():
         beside = f"   paper {published[key]}" if key in published else ""
         say(f"{key.replace('_', ' '):<15} {value:>5}{beside}")
+
+
+def _print_comparison(compared: Comparison) -> None:
+    say()
+    columns = list(next(iter(compared.matrix.values())))
+    say(f"{'published':<15}" + "".join(f"{name.replace('_', ' '):>15}" for name in columns))
+    for true, row in compared.matrix.items():
+        say(f"{true.replace('_', ' '):<15}" + "".join(f"{row[name]:>15}" for name in columns))
+    share = f" ({100 * compared.right / compared.volumes:.1f} %)" if compared.volumes else ""
+    say(f"{compared.right} of {compared.volumes} published volumes agree{share}")
+    if compared.surplus:
+        say(f"{compared.surplus} volumes more than the table has of their series")
+    if compared.not_here:
+        say(f"{len(compared.not_here)} series of the table are not here, first {compared.not_here[0]}")
+    if compared.not_published:
+        say(f"{compared.not_published} series here are not in the table")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.columns import COLUMNS
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, DependencyError
 from hcc_tace_data.roots import default_root
+from hcc_tace_data.workbook import refuse_hostile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,6 @@ _DATA, _GLOSSARY = "data table", "glossary"
 
 # The real workbook unpacks to about 0.4 MB; these bounds only stop what was made to exhaust memory.
 _MAX_FILE_BYTES = 32 * 2**20
-_MAX_UNPACKED_BYTES = 256 * 2**20
 _MAX_ROWS, _MAX_COLUMNS = 20_000, 512
 
 
@@ -102,7 +101,7 @@ def _workbook_rows(path: Path, name: str) -> list[list[Any]]:
         import openpyxl
     except ImportError as error:
         raise DependencyError(f"Reading {path} needs openpyxl: pip install openpyxl") from error
-    _refuse_hostile(path)
+    refuse_hostile(path, ClinicalError)
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except Exception as error:  # openpyxl raises whatever its XML and zip layers raise
@@ -118,23 +117,6 @@ def _workbook_rows(path: Path, name: str) -> list[list[Any]]:
         return rows
     finally:
         book.close()
-
-
-def _refuse_hostile(path: Path) -> None:
-    """Refuse zip bombs and XML with a document type, which no workbook needs."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            total = sum(member.file_size for member in archive.infolist())
-            if total > _MAX_UNPACKED_BYTES:
-                raise ClinicalError(f"{path} claims to unpack to {total:,} bytes; refused.")
-            for member in archive.infolist():
-                if member.filename.endswith((".xml", ".rels")):
-                    with archive.open(member) as handle:
-                        head = handle.read(4096)
-                    if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
-                        raise ClinicalError(f"{path}: {member.filename} declares a document type; refused.")
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ClinicalError(f"{path} is not a workbook: {error}. Fetch the sheet again.") from error
 
 
 def _frame(rows: list[list[Any]], path: Path) -> pd.DataFrame:
