@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.collection import Collection, Study
     from hcc_tace_data.validators.deid_facts import DeidFacts
     from hcc_tace_data.validators.header_scan import HeaderScan
+    from hcc_tace_data.phases import Depth
     from hcc_tace_data.validators.mask_facts import MaskFacts
     from hcc_tace_data.validators.seg_facts import SegFacts
 
@@ -209,7 +210,7 @@ class Context:
         """The phase table, by all sources that the depth allows; patients are labelled apart from one another."""
         import pandas as pd
 
-        depth = "pixels" if self.depth == "pixels" else "headers"
+        depth: Depth = "pixels" if self.depth == "pixels" else "headers"
         groups = [rows for _, rows in self.instances.groupby("patient_id", sort=True)]
         parts = [groups[i : i + _PATIENTS] for i in range(0, len(groups), _PATIENTS)]
         jobs = [(self.root, pd.concat(part), self.collection.problems[:0], depth) for part in parts]
@@ -245,17 +246,13 @@ def _find_annotated(job: tuple[Study | None, str]) -> AnnotatedVolume | None:
     return None if study is None else find_annotated(study, next(s for s in study.series if s.series_uid == uid))
 
 
-def _label(job: tuple[Path, pd.DataFrame, pd.DataFrame, str]) -> pd.DataFrame:
+def _label(job: tuple[Path, pd.DataFrame, pd.DataFrame, Depth]) -> pd.DataFrame:
     """Label the phases of some patients."""
-    import inspect
-
     from hcc_tace_data.collection import Collection
     from hcc_tace_data.phases import label_phases
 
     root, instances, problems, depth = job
-    collection = Collection(root, instances.reset_index(drop=True), problems)
-    options = {"depth": depth} if "depth" in inspect.signature(label_phases).parameters else {}
-    return label_phases(collection, **options)
+    return label_phases(Collection(root, instances.reset_index(drop=True), problems), depth=depth, workers=1)
 
 
 def series_place(rows: pd.DataFrame) -> dict[str, str]:

@@ -72,10 +72,15 @@ def _wrong_series(context: Context) -> Found:
     for row, facts, found in _each(context):
         if found is None:
             continue
+        # references out of the study are HT406, out of the frame of reference HT407
+        study = table[table["study_uid"] == table["study_uid"].iloc[row]]
+        own = set(study["series_uid"])
         cited = Counter(str(table["series_uid"].iloc[held[uid]]) for uid in facts.cited if uid in held)
         cited.update({uid: 0 for uid, _ in facts.series if uid})
+        cited = Counter({uid: count for uid, count in cited.items() if uid in own})
         if found.volume is None:
-            if cited:
+            frames = set(study.loc[study["modality"] == "CT", "frame_of_reference_uid"])
+            if cited and facts.frame_of_reference_uid in frames:
                 yield {
                     "message": f"The CT volume of the segmentation cannot be told: {found.reason}.",
                     "hint": "Compare frame positions with the slices of each series of the study.",

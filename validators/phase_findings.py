@@ -45,7 +45,11 @@ def _disagree(context: Context) -> Found:
 def _complete(context: Context) -> Found:
     if not len(context.phases):
         raise Skip("no CT here")
+    gone = _studies_with_missing_series(context)
     for (patient, day), rows in context.phases.groupby(["patient_id", "study_date"], sort=True):
+        if gone & set(rows["study_uid"]):
+            yield Partly(f"the visit of {patient} on {day} lacks a series (HT104)")
+            continue
         counts = rows["phase"].value_counts()
         missing = [phase for phase in _EXPECTED if not counts.get(phase)]
         doubled = [phase for phase, count in counts.items() if count > 1 and phase != "unknown"]
@@ -61,6 +65,13 @@ def _complete(context: Context) -> Found:
                 "study_uid": str(rows["study_uid"].iloc[0]),
                 "evidence": {"missing": missing, "doubled": doubled, "unknown": unknown, "study_date": str(day)},
             }
+
+
+def _studies_with_missing_series(context: Context) -> set[str]:
+    table = context.table
+    if table is None:
+        return set()
+    return set(table.loc[~table["series_uid"].isin(set(context.instances["series_uid"])), "study_uid"])
 
 
 def _annotated(context: Context) -> Found:
