@@ -120,7 +120,7 @@ def _copy_file(twin: Twin) -> str:
     return f"copied {_named(twin, path)} to copy.dcm"
 
 
-_in_series("HT204", "changed BodyPartExamined", lambda d: setattr(d, "BodyPartExamined", "CHEST"), files=_TOP)
+_in_series("HT204", "changed SeriesNumber", lambda d: setattr(d, "SeriesNumber", "77"), files=_TOP)
 _in_series("HT205", "changed StudyDescription", lambda d: setattr(d, "StudyDescription", "CT OF THE CHEST"))
 _in_series("HT208", "inverted the grey scale", lambda d: setattr(d, "PhotometricInterpretation", "MONOCHROME1"), files=_TOP)
 _in_series("HT212", "removed PositionReferenceIndicator", lambda d: d.__delitem__("PositionReferenceIndicator"))

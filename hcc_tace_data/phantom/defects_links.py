@@ -259,31 +259,16 @@ def _stray_tumour(twin: Twin) -> str:
 
 
 @plant("HT508")
-def _large_pixels(twin: Twin) -> str:
-    from hcc_tace_data.validators.mask_facts import MaskJob, measure
-
-    facts = measure(MaskJob(str(twin.seg), tuple(map(str, twin.annotated)), ""))
-    whole = sum(facts.volume_ml[key] for key in ("liver", "tumour", "portal_vein"))
-    factor = float(np.sqrt(8000.0 / whole))
-
-    def scaled(values: Any, count: int = 2) -> list[Any]:
-        return [f"{float(value) * (factor if k < count else 1):.6f}" for k, value in enumerate(values)]
-
-    def stretch(dataset: Dataset) -> None:
-        dataset.PixelSpacing = scaled(dataset.PixelSpacing)
-        dataset.ImagePositionPatient = scaled(dataset.ImagePositionPatient)
-
-    rows = twin.collection.instances
-    paths = rows.loc[rows["series_uid"] == twin.annotated_series, "path"]
-    change([twin.root / path for path in paths], stretch)
-    dataset = read(twin.seg)
-    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    measures.PixelSpacing = scaled(measures.PixelSpacing)
-    for frame in dataset.PerFrameFunctionalGroupsSequence:
-        place = frame.PlanePositionSequence[0]
-        place.ImagePositionPatient = scaled(place.ImagePositionPatient)
-    write(twin.seg, dataset)
-    return f"made the pixels of the annotated series and of its masks {factor:.2f} times as wide"
+def _large_liver(twin: Twin) -> str:
+    volume = _Volume(twin)
+    liver = volume.masks[_LIVER]
+    others = volume.masks[_MASS] | volume.masks[_PORTAL] | volume.masks[_AORTA]
+    wanted = round(6_500_000.0 / float(np.prod(volume.spacing)))
+    near = np.where(volume.soft & ~others & ~liver, volume.distance(liver), np.inf)
+    voxels = min(max(wanted - int(liver.sum()), 1), int(np.isfinite(near).sum())) - 1
+    liver |= near <= np.partition(near, voxels, axis=None)[voxels]
+    volume.save()
+    return "drew the liver over its neighbours"
 
 
 @plant("HT509")
