@@ -120,7 +120,8 @@ def _draw(job: tuple[Study, str, str]) -> Drawn:
     for index in shown.tolist():
         height = affine[2, 3] + affine[2, 0] * index
         picture = _slice(np.asarray(volume.array[index]), masks[:, index], colours, aspect)
-        title = f"slice {index + 1} of {masks.shape[1]}   z {height:.1f} mm"
+        _sides(picture, affine)
+        title = f"{index + 1}/{masks.shape[1]}  z {height:.1f}"
         _save(_titled(picture, title, names, colours, masks[:, index]), Path(folder) / f"slice_{index + 1:03d}.png")
         if index in picked:
             panels[index] = _titled(picture, f"slice {index + 1}", [], [], masks[:, index])
@@ -155,6 +156,18 @@ def _slice(
             width = 2 if scale > 1 else 1
             rgb[large & ~ndimage.binary_erosion(large, iterations=width)] = colour
     return Image.fromarray(rgb)
+
+
+def _sides(picture: Image.Image, affine: npt.NDArray[np.float64]) -> None:
+    """Write which side of the picture is the patient's right, for masks and CT come flipped together too."""
+    from PIL import ImageDraw, ImageFont
+
+    if abs(affine[0, 2]) < 0.7 * float(np.linalg.norm(affine[:3, 2])):
+        return
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=15)
+    left, right = ("R", "L") if affine[0, 2] > 0 else ("L", "R")
+    draw.text((6, picture.height / 2 - 8), left, fill=_WHITE, font=font)
+    draw.text((picture.width - 18, picture.height / 2 - 8), right, fill=_WHITE, font=font)
 
 
 def _titled(

@@ -6,8 +6,8 @@ A YAML (or JSON) file::
       - code: HT501
         patient_id: HCC_050
         series_uid: 1.3.6.1.4.1.14519.5.2.1.7   # optional, as are study_uid, sop_uid, path and tag
-        by: J. Curator
-        on: 2026-01-31
+        who: J. Curator
+        when: 2026-01-31
         why: The scanner changed the slice spacing below the liver; masks end above.
 
 An entry silences the findings of its code that match every place it names: they are reported as known, never dropped.
@@ -39,8 +39,8 @@ class Review:
     """One reviewed finding: what, where, by whom, when, why. Empty places match any."""
 
     code: str
-    by: str
-    on: str
+    who: str
+    when: str
     why: str
     patient_id: str = ""
     study_uid: str = ""
@@ -52,7 +52,7 @@ class Review:
     @property
     def reason(self) -> str:
         """What the report says of a finding it matches."""
-        return f"reviewed by {self.by} on {self.on}: {self.why}"
+        return f"reviewed by {self.who} on {self.when}: {self.why}"
 
     def matches(self, finding: Finding) -> bool:
         """Whether the finding is of this code and at this place."""
@@ -71,7 +71,7 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     Raises
     ------
     UsageError
-        No such file, or an entry without code, by, on or why, with an unknown key, a date that is none, or no place at
+        No such file, or an entry without code, who, when or why, with an unknown key, a date that is none, or no place at
         all; the entry is named.
     """
     file = Path(path).expanduser()
@@ -96,25 +96,25 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     if not isinstance(entry, dict):
         raise UsageError(f"{where} is no mapping of keys to values.")
     texts = {str(key): "" if value is None else str(value).strip() for key, value in entry.items()}
-    unknown = sorted(set(texts) - {"code", "by", "on", "why", *_PLACES})
+    unknown = sorted(set(texts) - {"code", "who", "when", "why", *_PLACES})
     if unknown:
-        raise UsageError(f"{where} has the unknown key {unknown[0]!r}; keys are code, by, on, why, {', '.join(_PLACES)}.")
-    missing = [name for name in ("code", "by", "on", "why") if not texts.get(name)]
+        raise UsageError(f"{where} has the unknown key {unknown[0]!r}; keys are code, who, when, why, {', '.join(_PLACES)}.")
+    missing = [name for name in ("code", "who", "when", "why") if not texts.get(name)]
     if missing:
         raise UsageError(f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why.")
     if texts["code"] not in {rule.code for rule in RULES}:
         raise UsageError(f"{where}: there is no rule {texts['code']!r}; 'hcc-tace explain' lists all.")
     try:
-        datetime.date.fromisoformat(texts["on"])
+        datetime.date.fromisoformat(texts["when"])
     except ValueError:
-        raise UsageError(f"{where}: 'on' is {texts['on']!r}, not a date such as 2026-01-31.") from None
+        raise UsageError(f"{where}: 'when' is {texts['on']!r}, not a date such as 2026-01-31.") from None
     if not any(texts.get(name) for name in _PLACES):
         raise UsageError(f"{where} names no place; a whole rule is left out with --ignore {texts['code']}.")
     return Review(**texts)
 
 
 def write_reviews(
-    path: str | os.PathLike[str], findings: Iterable[Finding], *, by: str, why: str, on: datetime.date | None = None
+    path: str | os.PathLike[str], findings: Iterable[Finding], *, who: str, why: str, when: datetime.date | None = None
 ) -> int:
     """Write a baseline file that silences `findings`, and return how many entries it has.
 
@@ -123,15 +123,15 @@ def write_reviews(
     file = Path(path).expanduser()
     if file.exists():
         raise UsageError(f"{file} exists; name another file, or add to it by hand.")
-    if not by.strip() or not why.strip():
-        raise UsageError("A baseline says who reviewed the findings and why: give --by and --why.")
-    day = (on or datetime.datetime.now(datetime.UTC).date()).isoformat()
+    if not who.strip() or not why.strip():
+        raise UsageError("A baseline says who reviewed the findings and why: give --who and --why.")
+    day = (when or datetime.datetime.now(datetime.UTC).date()).isoformat()
     entries = []
     for finding in findings:
         places = {name: getattr(finding, name) for name in _PLACES if getattr(finding, name)}
         if finding.known or not places:
             continue
-        entry = {"code": finding.code, **places, "by": by.strip(), "on": day, "why": why.strip()}
+        entry = {"code": finding.code, **places, "who": who.strip(), "when": day, "why": why.strip()}
         if entry not in entries:
             entries.append(entry)
     atomic_write_text(file, yaml.safe_dump({"reviewed": entries}, sort_keys=False, allow_unicode=True))

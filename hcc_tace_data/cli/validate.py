@@ -53,9 +53,9 @@ def validate(
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV) to compare with.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
     write_baseline: Annotated[
-        Path | None, typer.Option(help="Write the new findings to this file as reviewed; with --by and --why.")
+        Path | None, typer.Option(help="Write the new findings to this file as reviewed; with --who and --why.")
     ] = None,
-    by: Annotated[str, typer.Option(help="Who reviewed, for --write-baseline.")] = "",
+    who: Annotated[str, typer.Option(help="Who reviewed, for --write-baseline.")] = "",
     why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-baseline.")] = "",
     overlays: Annotated[Path | None, typer.Option(help="Draw the masks' contours on the CT into this folder.")] = None,
     phi_table: Annotated[
@@ -70,8 +70,8 @@ def validate(
     from hcc_tace_data.validators import validate as run
 
     form = _Format.json if as_json else format
-    if write_baseline is not None and (not by.strip() or not why.strip() or write_baseline.exists()):
-        raise UsageError("--write-baseline takes a new file, --by (who reviewed) and --why.")
+    if write_baseline is not None and (not who.strip() or not why.strip() or write_baseline.exists()):
+        raise UsageError("--write-baseline takes a new file, --who (who reviewed) and --why.")
     if from_table and (overlays is not None or phi_table is not None):
         raise UsageError("--from-table reads no files; it goes with neither --overlays nor --phi-table.")
     with reading_headers(quiet=quiet or form is not _Format.text) as show:
@@ -100,7 +100,7 @@ def validate(
     if write_baseline is not None:
         from hcc_tace_data.validators.reviewed import write_reviews
 
-        count = write_reviews(write_baseline, report.findings, by=by, why=why)
+        count = write_reviews(write_baseline, report.findings, who=who, why=why)
         note(f"Wrote {count} reviewed findings to {write_baseline}; pass it as --baseline.", quiet=quiet)
     if not report.ok:
         raise typer.Exit(1)

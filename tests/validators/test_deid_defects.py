@@ -35,7 +35,8 @@ def test_defect_yields_exactly_its_code(clean, tmp_path, code):
     copy = Path(shutil.copytree(clean, tmp_path / "copy"))
     apply_defect(copy, code)
     report = validate(copy)
-    assert {finding.code for finding in report.findings} == {code}, [f.as_dict() for f in report.findings][:5]
+    found = [finding for finding in report.findings if not finding.known]
+    assert {finding.code for finding in found} == {code}, [f.as_dict() for f in found][:5]
     text = str(report.as_dict()).lower()
     assert "invented" not in text
     assert "simpson" not in text
