@@ -107,7 +107,7 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     try:
         datetime.date.fromisoformat(texts["when"])
     except ValueError:
-        raise UsageError(f"{where}: 'when' is {texts['on']!r}, not a date such as 2026-01-31.") from None
+        raise UsageError(f"{where}: 'when' is {texts['when']!r}, not a date such as 2026-01-31.") from None
     if not any(texts.get(name) for name in _PLACES):
         raise UsageError(f"{where} names no place; a whole rule is left out with --ignore {texts['code']}.")
     return Review(**texts)
