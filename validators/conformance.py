@@ -81,7 +81,7 @@ def conformance_findings(context: Context) -> Iterator[dict[str, Any] | Partly]:
         if new:
             tags = sorted({"".join(match).upper() for line in new for match in _TAG.findall(line)})
             yield {
-                "message": f"dciodvfy finds {len(new)} errors beyond the {len(errors) - len(new)} known ones; the first: "
+                "message": f"dciodvfy finds {len(new)} errors beyond the {len(errors) - len(new)} known ones, first: "
                 f"{new[0].removeprefix('Error - ')}",
                 "hint": "See the attributes in the evidence; 'dciodvfy -new FILE' shows values.",
                 **series_place(rows),

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from hcc_tace_data.catalog import Catalog
     from hcc_tace_data.clinical import ClinicalProblem
     from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.phases import Depth
     from hcc_tace_data.validators.deid_facts import DeidFacts
     from hcc_tace_data.validators.header_scan import HeaderScan
-    from hcc_tace_data.phases import Depth
     from hcc_tace_data.validators.mask_facts import MaskFacts
     from hcc_tace_data.validators.seg_facts import SegFacts
 

@@ -53,7 +53,9 @@ def _pixel_duplicates(context: Context) -> Iterator[dict[str, Any]]:
     """Tell of copies within a patient; HT802 tells of those between patients."""
     table = context.instances
     first: dict[tuple[str, str], int] = {}
-    for row, (patient, uid, digest) in enumerate(zip(table["patient_id"], table["sop_uid"], context.digests, strict=True)):
+    for row, (patient, uid, digest) in enumerate(
+        zip(table["patient_id"], table["sop_uid"], context.digests, strict=True)
+    ):
         if not digest:
             continue
         other = first.setdefault((patient, digest), row)
@@ -66,6 +68,7 @@ def _pixel_duplicates(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def _pixel_format(context: Context) -> Iterator[dict[str, Any]]:
+    row: Any
     for row in context.ct.itertuples():
         wrong = []
         if row.bits_allocated != 16 or row.samples_per_pixel != 1:
@@ -149,16 +152,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT204", name="series-consistent", severity="error", scope="series", depth="index",
         summary="Attributes of the series have one value in all its files.",
-        why="Two values mean that two series were mixed. Times of day, which differ where phases were stacked, are told "
-            "as a warning. Attributes outside the index are compared at --depth headers.",
+        why="Two values mean that two series were mixed. Times of day, which differ where phases were stacked, "
+            "are told as a warning. Attributes outside the index are compared at --depth headers.",
         fix="Fetch the series again.",
         source="DICOM PS3.3, A.1.2; Posda SeriesConsistency", check=lambda context: one_value(context, PER_SERIES),
     ),
     Rule(
         code="HT205", name="study-consistent", severity="error", scope="study", depth="index",
         summary="Attributes of the study have one value in all its files.",
-        why="Two values mean that two studies or patients were mixed. Values that some files leave empty are not compared; "
-            "attributes outside the index are compared at --depth headers.",
+        why="Two values mean that two studies or patients were mixed. Values that some files leave empty are not "
+            "compared; attributes outside the index are compared at --depth headers.",
         fix="Fetch the study again.",
         source="DICOM PS3.3, A.1.2; Posda StudyConsistency", check=lambda context: one_value(context, PER_STUDY),
     ),
@@ -172,7 +175,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT207", name="distinct-pixels", severity="warning", scope="instance", depth="pixels",
         summary="No two slices of a patient hold the same pixels.",
-        why="Noise makes every slice unique: a copy under another UID is an export error, and counts double in training.",
+        why="Noise makes every slice unique: a copy under another UID is an export error, and counts double.",
         fix="Compare the two with the neighbours, and fetch both again.",
         source="TCIA curation (duplicate pixel hashes)", check=_pixel_duplicates,
     ),

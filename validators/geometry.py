@@ -131,7 +131,7 @@ def _one_place(context: Context) -> Found:
         same = int((np.diff(along) <= 0.01).sum()) if not np.isnan(along).any() else 0
         if same:
             yield {
-                "message": f"{same} slices lie where another slice of the same volume does, and nothing tells them apart.",
+                "message": f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
                 "hint": "Read with on_duplicate='split', and look which volume is which.",
                 **series_place(rows),
                 "evidence": {"slices": same},
@@ -229,7 +229,9 @@ def _not_empty(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     absent = sorted({"liver", "tumour"} - set(facts.volume_ml))
     if not empty and not absent:
         return None
-    parts = [f"{', '.join(names)} {what}" for names, what in ((empty, "described but empty"), (absent, "absent")) if names]
+    parts = [
+        f"{', '.join(names)} {what}" for names, what in ((empty, "described but empty"), (absent, "absent")) if names
+    ]
     return (
         f"Segments without voxels: {'; '.join(parts)}.",
         "Leave the class out for this patient, or the model learns that there is none.",
@@ -348,7 +350,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT510", name="aorta-place", severity="error", scope="instance", depth="pixels",
-        summary="The abdominal aorta lies before the spine: 40 mm right to 70 mm left of the middle, in the middle of depth.",
+        summary="The abdominal aorta lies before the spine: 40 mm right to 70 mm left of the middle.",
         why="Elsewhere it is another structure: labels are swapped or masks flipped.",
         fix="Look at the contours (--overlays).", source="anatomy", check=_over_masks(_aorta),
     ),
@@ -366,7 +368,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT513", name="acquisition", severity="info", scope="series", depth="headers",
-        summary="Tube voltage and current, thickness, pitch, rotation time and field of view lie in the paper's ranges.",
+        summary="Tube voltage and current, thickness, pitch, rotation and field of view lie in the paper's ranges.",
         why="What a study says of its scans should be true of all of them. What headers do not say is not told.",
         fix="None needed: it is information.", source=_PAPER, check=_acquisition,
     ),

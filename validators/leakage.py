@@ -121,7 +121,8 @@ RULES: tuple[Rule, ...] = (
         code="HT802", name="pixels-of-one-patient", severity="error", scope="patient", depth="pixels",
         summary="No two patients hold the same pixels.",
         why="One person under two IDs leaks from training into the test, whatever the split table says.",
-        fix="Keep both in one part, or leave one out.", source="TCIA curation (duplicate pixel hashes)", check=_same_pixels,
+        fix="Keep both in one part, or leave one out.",
+        source="TCIA curation (duplicate pixel hashes)", check=_same_pixels,
     ),
     Rule(
         code="HT803", name="frames-of-one-patient", severity="warning", scope="patient", depth="index",

@@ -45,7 +45,7 @@ def _missing(context: Context) -> Found:
         gone = [uid for uid in facts.cited if uid not in held]
         if gone:
             yield {
-                "message": f"{len(gone)} of the {len(facts.cited)} images that the segmentation references are not here.",
+                "message": f"{len(gone)} of the {len(facts.cited)} images that the segmentation cites are not here.",
                 "hint": "Download the CT series again; masks on absent slices cannot be used.",
                 **context.place(row),
                 "evidence": {"cited": len(facts.cited), "missing": gone[:20]},
@@ -134,7 +134,8 @@ def _off_grid(context: Context) -> Found:
                 if beyond
                 else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
                 **context.place(row),
-                "evidence": {"frames": int(off.sum()), "beyond": beyond, "largest_mm": round(float(worst[off].max()), 4),
+                "evidence": {"frames": int(off.sum()), "beyond": beyond,
+                             "largest_mm": round(float(worst[off].max()), 4),
                              "segments": segments},
             }  # fmt: skip
 
@@ -156,7 +157,7 @@ def _distances(
         (row, first["spacing_column"], first["columns"]),
         (column, first["spacing_row"], first["rows"]),
     ):
-        offset = ((frames - slices[nearest]) @ direction)
+        offset = (frames - slices[nearest]) @ direction
         length = float(spacing) * (int(extent) - 1)
         # the corner of a frame is the grid's, or the opposite one where the frame runs the other way
         across = np.maximum(across, np.minimum(np.abs(offset), np.abs(offset - length)))

@@ -116,7 +116,9 @@ def _draw(job: tuple[Study, str, str]) -> Drawn:
     affine = np.asarray(volume.affine, dtype=np.float64)
     aspect = float(np.linalg.norm(affine[:3, 1]) / np.linalg.norm(affine[:3, 2]))
     panels: dict[int, Image.Image] = {}
-    picked = set(shown[np.unique(np.linspace(0, len(shown) - 1, _PANELS).astype(int))].tolist()) if len(shown) else set()
+    picked = (
+        set(shown[np.unique(np.linspace(0, len(shown) - 1, _PANELS).astype(int))].tolist()) if len(shown) else set()
+    )
     for index in shown.tolist():
         height = affine[2, 3] + affine[2, 0] * index
         picture = _slice(np.asarray(volume.array[index]), masks[:, index], colours, aspect)
@@ -203,7 +205,9 @@ def _sheet(
     from PIL import Image, ImageDraw, ImageFont
 
     width = 360
-    small = [panel.resize((width, round(panel.height * width / panel.width)), Image.Resampling.LANCZOS) for panel in panels]
+    small = [
+        panel.resize((width, round(panel.height * width / panel.width)), Image.Resampling.LANCZOS) for panel in panels
+    ]
     columns = min(_COLUMNS, len(small))
     rows = -(-len(small) // columns)
     tall = max(panel.height for panel in small)

@@ -34,7 +34,7 @@ def _disagree(context: Context) -> Found:
         if len(set(told.values())) > 1:
             said = ", ".join(f"{_SOURCES[name]}: {phase}" for name, phase in told.items())
             yield {
-                "message": f"Volume {row.volume} of series {row.series_number}: the sources disagree on its phase ({said}); "
+                "message": f"Volume {row.volume} of series {row.series_number}: sources disagree on its phase ({said}); "
                 f"together they say {row.phase} with {row.confidence:.2f}.",
                 "hint": "Look at aorta and portal vein in the volume before you use it as a channel.",
                 **_place(row),
@@ -78,7 +78,7 @@ def _annotated(context: Context) -> Found:
     for row in context.phases.itertuples(index=False):
         if row.annotated is True and row.phase not in ("portal_venous", "unknown"):
             yield {
-                "message": f"The segmentation was drawn on the {row.phase.replace('_', ' ')} phase, not the porto-venous.",
+                "message": f"The masks were drawn on the {row.phase.replace('_', ' ')} phase, not the porto-venous.",
                 "hint": "Use the image it was drawn on, or register the other phase to it.",
                 **_place(row),
                 "evidence": {"phase": row.phase, "confidence": float(row.confidence)},
@@ -92,7 +92,7 @@ def _stacked(context: Context) -> Found:
         names = ", ".join(volumes["phase"].str.replace("_", " "))
         yield {
             "message": f"Series {row.series_number} stacks {len(volumes)} contrast phases: {names}.",
-            "hint": "Read it as phase volumes (Collection.phase_volumes); sorting its slices by position mixes the phases.",
+            "hint": "Read it as phase volumes (Collection.phase_volumes); sorted by position its phases mix.",
             **_place(row),
             "evidence": {"volumes": len(volumes), "series_number": int(row.series_number or 0),
                          "study_date": str(row.study_date)},

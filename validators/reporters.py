@@ -80,7 +80,9 @@ def to_sarif(report: Report) -> dict[str, Any]:
         if rule.reason and rule.code in place_of
     ]
     run = {
-        "tool": {"driver": {"name": "hcc-tace", "version": __version__, "semanticVersion": __version__, "rules": rules}},
+        "tool": {
+            "driver": {"name": "hcc-tace", "version": __version__, "semanticVersion": __version__, "rules": rules}
+        },
         "columnKind": "utf16CodeUnits",
         "originalUriBaseIds": {"ROOT": {"description": {"text": "Folder of the collection."}}},
         "invocations": [{"executionSuccessful": True, "toolConfigurationNotifications": notes}],
@@ -107,7 +109,12 @@ def _result(finding: Finding, place_of: dict[str, int]) -> dict[str, Any]:
         location["physicalLocation"] = {"artifactLocation": {"uri": quote(finding.path), "uriBaseId": "ROOT"}}
     named = [
         {"name": getattr(finding, name), "kind": kind}
-        for name, kind in (("patient_id", "patient"), ("study_uid", "study"), ("series_uid", "series"), ("tag", "element"))
+        for name, kind in (
+            ("patient_id", "patient"),
+            ("study_uid", "study"),
+            ("series_uid", "series"),
+            ("tag", "element"),
+        )
         if getattr(finding, name)
     ]
     if named:

@@ -71,8 +71,8 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     Raises
     ------
     UsageError
-        No such file, or an entry without code, who, when or why, with an unknown key, a date that is none, or no place at
-        all; the entry is named.
+        No such file, or an entry without code, who, when or why, with an unknown key, a date that is none, or no
+        place at all; the entry is named.
     """
     file = Path(path).expanduser()
     try:
@@ -98,7 +98,9 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     texts = {str(key): "" if value is None else str(value).strip() for key, value in entry.items()}
     unknown = sorted(set(texts) - {"code", "who", "when", "why", *_PLACES})
     if unknown:
-        raise UsageError(f"{where} has the unknown key {unknown[0]!r}; keys are code, who, when, why, {', '.join(_PLACES)}.")
+        raise UsageError(
+            f"{where} has the unknown key {unknown[0]!r}; keys are code, who, when, why, {', '.join(_PLACES)}."
+        )
     missing = [name for name in ("code", "who", "when", "why") if not texts.get(name)]
     if missing:
         raise UsageError(f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why.")

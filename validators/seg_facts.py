@@ -67,16 +67,12 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
             specific_tags=["SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID"],
         )
         described = tuple(_segment(item) for item in header.get("SegmentSequence") or ())
-        series = tuple(
-            (
-                str(item.get("SeriesInstanceUID", "")),
-                tuple(str(one.get("ReferencedSOPInstanceUID", "")) for one in item.get("ReferencedInstanceSequence") or ()),
-            )
-            for item in header.get("ReferencedSeriesSequence") or ()
-        )  # fmt: skip
+        series = tuple(_series(item) for item in header.get("ReferencedSeriesSequence") or ())
         frame = str(header.get("FrameOfReferenceUID", ""))
     except Exception as error:  # pydicom raises many kinds on broken files
-        return SegFacts(path=path, error=f"the header cannot be read ({type(error).__name__})", frame_of_reference_uid="")
+        return SegFacts(
+            path=path, error=f"the header cannot be read ({type(error).__name__})", frame_of_reference_uid=""
+        )
     try:
         frames = open_seg(file, pixels=False, cited=True).frames
     except (HccTaceError, OSError) as error:
@@ -92,6 +88,13 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
         orientations=frames.orientations,
         frame_segments=frames.segments,
         sources=frames.sources,
+    )
+
+
+def _series(item: Any) -> tuple[str, tuple[str, ...]]:
+    instances = item.get("ReferencedInstanceSequence") or ()
+    return str(item.get("SeriesInstanceUID", "")), tuple(
+        str(one.get("ReferencedSOPInstanceUID", "")) for one in instances
     )
 
 

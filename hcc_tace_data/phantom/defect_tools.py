@@ -168,7 +168,8 @@ class Twin:
                 kept.append({**row, "instances": own["instances"], "bytes": own["bytes"]})
         for own in held.values():
             day = str(own["study_date"])
-            place = {"study_date": f"{day[:4]}-{day[4:6]}-{day[6:]}", "bucket": "hcc-tace-phantom", "source": "collection",
+            place = {"study_date": f"{day[:4]}-{day[4:6]}-{day[6:]}", "bucket": "hcc-tace-phantom",
+                     "source": "collection",
                      "prefix": own["series_uid"]}  # fmt: skip
             kept.append({**{str(key): value for key, value in own.items()}, **place})
         with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:

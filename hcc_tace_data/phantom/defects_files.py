@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.uid import UID
 
 from hcc_tace_data.files import atomic_write_bytes
 from hcc_tace_data.phantom.defect_tools import Twin, change, read, write
@@ -84,7 +85,8 @@ def _missing_patient(twin: Twin) -> str:
 def _foreign_series(twin: Twin) -> str:
     dataset, frames = twin.masks()
     dataset.SeriesInstanceUID = twin_uid("foreign", dataset.SeriesInstanceUID)
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = twin_uid("foreign", dataset.SOPInstanceUID)
+    dataset.SOPInstanceUID = UID(twin_uid("foreign", dataset.SOPInstanceUID))
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     place = tuple(np.argwhere(frames)[0])
     frames[place] = 0  # a twin of the masks, not a copy
     target = twin.seg.parent.parent / f"SEG_{dataset.SeriesInstanceUID}" / f"{dataset.SOPInstanceUID}.dcm"
@@ -122,7 +124,9 @@ def _copy_file(twin: Twin) -> str:
 
 _in_series("HT204", "changed SeriesNumber", lambda d: setattr(d, "SeriesNumber", "77"), files=_TOP)
 _in_series("HT205", "changed StudyDescription", lambda d: setattr(d, "StudyDescription", "CT OF THE CHEST"))
-_in_series("HT208", "inverted the grey scale", lambda d: setattr(d, "PhotometricInterpretation", "MONOCHROME1"), files=_TOP)
+_in_series(
+    "HT208", "inverted the grey scale", lambda d: setattr(d, "PhotometricInterpretation", "MONOCHROME1"), files=_TOP
+)
 _in_series("HT212", "removed PositionReferenceIndicator", lambda d: d.__delitem__("PositionReferenceIndicator"))
 
 
@@ -136,10 +140,11 @@ def _copied_pixels(twin: Twin) -> str:
 @plant("HT209")
 def _radiograph(twin: Twin) -> str:
     dataset = read(twin.slices[-1])
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
     dataset.Modality = "CR"
     dataset.SeriesInstanceUID = twin_uid("radiograph", dataset.SeriesInstanceUID)
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = twin_uid("radiograph", dataset.SOPInstanceUID)
+    dataset.SOPInstanceUID = UID(twin_uid("radiograph", dataset.SOPInstanceUID))
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.PixelData = (np.frombuffer(dataset.PixelData, "<i2") + 1).astype("<i2").tobytes()
     target = twin.slices[0].parent.parent / f"CR_{dataset.SeriesInstanceUID}" / f"{dataset.SOPInstanceUID}.dcm"
     target.parent.mkdir()

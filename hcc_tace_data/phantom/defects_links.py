@@ -33,7 +33,7 @@ def _height(frame: Dataset) -> float:
 
 def _empty(dataset: Dataset, frames: Frames, count: int) -> list[int]:
     """Return the last `count` empty frames of one segment."""
-    empty = ~frames.any(axis=(1, 2))
+    empty = np.asarray(~frames.any(axis=(1, 2)))
     groups = dataset.PerFrameFunctionalGroupsSequence
     found = [k for k in range(len(groups)) if empty[k] and _segment(groups[k]) == _MASS]
     return found[-count:]
@@ -234,7 +234,7 @@ class _Volume:
         seed = np.zeros(where.shape, np.bool_)
         seed[peak] = True
         near = np.where(where, self.distance(seed), np.inf)
-        return near <= np.partition(near, voxels, axis=None)[voxels]
+        return np.asarray(near <= np.partition(near, voxels, axis=None)[voxels])
 
 
 @plant("HT506")
@@ -282,7 +282,7 @@ def _no_aorta(twin: Twin) -> str:
 @plant("HT510")
 def _aorta_aside(twin: Twin) -> str:
     volume = _Volume(twin)
-    shift = round(95.0 / volume.spacing[2])
+    shift = round(95.0 / volume.spacing[-1])
     volume.masks[_AORTA] = np.roll(volume.masks[_AORTA], shift, axis=2)
     volume.save()
     return "moved the mask of the aorta 95 mm to the patient's left"
