@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench demo test lint format index splits clean rules
+.PHONY: bench big-report demo test lint format index splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -47,6 +47,10 @@ index: $(VENV)/.ready
 # remakes the split from the clinical sheet: make splits SHEET=path.xlsx
 splits: $(VENV)/.ready
 	$(BIN)/python scripts/make_splits.py $(SHEET)
+
+# the page of 105 patients: under two minutes and 60 MB
+big-report: $(VENV)/.ready
+	$(BIN)/python scripts/check_report.py build/report-105
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

@@ -103,6 +103,11 @@ def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
         "data/series.csv.gz",
         "data/splits.csv",
         "baseline/presets/paper.yaml",
+        "report/templates/report.html.j2",
+        "report/static/report.css",
+        "report/static/viewer.html",
+        "report/static/niivue.umd.js",
+        "report/static/niivue-LICENSE.txt",
     ):
         assert f"hcc_tace_data/{needed}" in names
     assert not [name for name in names if "/tests/" in name or "test_" in name]

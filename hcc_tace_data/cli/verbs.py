@@ -28,4 +28,6 @@ VERBS: dict[str, Verb] = {
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
+    "report": Verb("hcc_tace_data.cli.report", "One HTML page: cohort, findings, phases, contours of every patient."),
+    "view": Verb("hcc_tace_data.cli.view", "A patient's CT with its labels, in the browser of this machine."),
 }

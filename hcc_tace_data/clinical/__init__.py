@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hcc_tace_data.clinical.columns import COLUMNS, Column
-from hcc_tace_data.clinical.load import load_clinical
+from hcc_tace_data.clinical.load import load_clinical, original_headers
 from hcc_tace_data.clinical.schema import ClinicalProblem, check_sheet, response_code
 from hcc_tace_data.clinical.sheet import find_sheet, read_glossary, read_sheet
+from hcc_tace_data.clinical.typed import table_schema
 
 __all__ = [
     "COLUMNS",
@@ -14,7 +15,9 @@ __all__ = [
     "check_sheet",
     "find_sheet",
     "load_clinical",
+    "original_headers",
     "read_glossary",
     "read_sheet",
     "response_code",
+    "table_schema",
 ]

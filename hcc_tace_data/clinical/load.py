@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.clinical.columns import COLUMNS, CRITERIA, READERS, RESPONSES, Column
-from hcc_tace_data.clinical.schema import check_sheet
+from hcc_tace_data.clinical.schema import as_code, check_sheet
 from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
 from hcc_tace_data.errors import ClinicalError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RESPONSE_CUTOFF_WEEKS", "load_clinical"]
+__all__ = ["RESPONSE_CUTOFF_WEEKS", "load_clinical", "original_headers"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ def load_clinical(
             Change of the sum of diameters in per cent of baseline.
 
         ``df.attrs`` holds ``source`` (path), ``headers`` (snake_case name -> original header), ``units``,
-        ``problems`` and ``notes`` (what was read differently from how it is written).
+        ``definitions`` (from the sheet's glossary), ``problems`` and ``notes`` (what was read differently from how it
+        is written, and how many responses nobody knows). :func:`hcc_tace_data.clinical.original_headers` gives the
+        57 columns back under the sheet's own headers.
 
     Raises
     ------
@@ -87,9 +89,24 @@ def load_clinical(
     table.attrs["source"] = str(path)
     table.attrs["headers"] = {column.name: column.header for column in COLUMNS}
     table.attrs["units"] = {column.name: column.unit for column in COLUMNS if column.unit}
+    table.attrs["definitions"] = {column.name: column.definition for column in COLUMNS}
     table.attrs["problems"] = [problem.message for problem in problems]
-    table.attrs["notes"] = _notes(raw)
+    table.attrs["notes"] = _notes(raw) + _unknown_responses(table, cutoff_weeks)
     return table
+
+
+def original_headers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the 57 columns of the sheet, typed, under its own headers and in its order; derived ones are left out.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`load_clinical`, or a part of it that has all columns of the sheet.
+    """
+    missing = [column.name for column in COLUMNS if column.name not in table]
+    if missing:
+        raise UsageError(f"not a whole clinical table: it lacks {', '.join(map(repr, missing[:5]))}.")
+    return table[[column.name for column in COLUMNS]].rename(columns={column.name: column.header for column in COLUMNS})
 
 
 def _typed(raw: pd.DataFrame) -> pd.DataFrame:
@@ -108,18 +125,13 @@ def _typed_column(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
         names = dict(column.codes)
         names["Cisplastin"] = "cisplatin"
         order = list(dict.fromkeys(name for _, name in column.codes))
-        mapped = values.map(lambda value: names.get(_as_code(value)))
+        mapped = values.map(lambda value: names.get(as_code(value)))
         return pd.Series(pd.Categorical(mapped, categories=order, ordered=column.ordered), index=values.index)
     numbers = pd.to_numeric(values, errors="coerce").astype("Float64")
     if column.kind == "number":
         return numbers
     whole = numbers.where((numbers % 1 == 0).fillna(False)).astype("Int64")
     return whole.where(whole.isin([0, 1])).astype("boolean") if column.kind == "flag" else whole
-
-
-def _as_code(value: Any) -> Any:
-    """Spreadsheets give whole numbers as floats: 1.0 means the code 1."""
-    return int(value) if isinstance(value, float) and value == value and value == int(value) else value
 
 
 def _add_endpoints(table: pd.DataFrame, cutoff_weeks: float) -> None:
@@ -141,6 +153,13 @@ def _add_endpoints(table: pd.DataFrame, cutoff_weeks: float) -> None:
         for reader in READERS:
             before, after = (table[f"reader{reader}_{criterion}_{visit}_mm"] for visit in ("bl", "fu"))
             table[f"reader{reader}_{criterion}_change_pct"] = 100 * (after - before) / before.where(before > 0)
+
+
+def _unknown_responses(table: pd.DataFrame, cutoff_weeks: float) -> list[str]:
+    unknown = int(table["tace_response"].isna().sum())
+    if not unknown:
+        return []
+    return [f"tace_response: unknown for {unknown} patients, censored before {cutoff_weeks:g} weeks"]
 
 
 def _notes(raw: pd.DataFrame) -> list[str]:

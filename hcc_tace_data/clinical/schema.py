@@ -6,6 +6,7 @@ row and a check, so that a report can name every defect and a loader can refuse.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa
 
-__all__ = ["ClinicalProblem", "check_sheet", "response_code", "sheet_schema"]
+__all__ = ["ClinicalProblem", "as_code", "check_sheet", "reader_headers", "response_code", "sheet_schema"]
 
 # Rounding of the sheet: weeks and diameters carry at most nine significant digits.
 _TOLERANCE = 1e-6
@@ -41,7 +42,7 @@ class ClinicalProblem:
     patient_id : str
         Whose row, or the empty string.
     column : str
-        Header of the column, or of the first of the columns compared.
+        Header of the column, of the first of the columns compared, or of the first that is empty.
     row : int
         Row in the sheet as a spreadsheet numbers it (the header is row 1), or 0 for the whole sheet.
     """
@@ -143,8 +144,6 @@ def _column_checks(column: Column) -> list[pa.Check]:
 
     checks: list[pa.Check] = []
     if column.kind == "id":
-        import re
-
         pattern = re.compile(r"HCC_\d{3}")
         checks.append(each("patient_id", lambda value: isinstance(value, str) and pattern.fullmatch(value)))
 
@@ -160,7 +159,7 @@ def _column_checks(column: Column) -> list[pa.Check]:
     elif column.kind == "category":
         allowed = [code for code, _ in column.codes]
         extra = _aliases(column)
-        checks.append(each("vocabulary", lambda value: _is_missing(value) or _code(value) in {*allowed, *extra}))
+        checks.append(each("vocabulary", lambda value: _is_missing(value) or as_code(value) in {*allowed, *extra}))
     else:
         whole = column.kind == "integer"
         checks.append(
@@ -181,9 +180,19 @@ def _column_checks(column: Column) -> list[pa.Check]:
     return checks
 
 
-def _code(value: Any) -> object:
-    """Spreadsheets give whole numbers as floats: 1.0 means the code 1."""
-    return int(value) if isinstance(value, float) and value == int(value) else value
+def as_code(value: Any) -> object:
+    """Return the code that a cell means: spreadsheets give whole numbers as floats, databases as text.
+
+    Examples
+    --------
+    >>> as_code(1.0), as_code("2"), as_code("Stage-II")
+    (1, 2, 'Stage-II')
+    """
+    if isinstance(value, float):
+        return int(value) if value == value and abs(value) < 1e15 and value == int(value) else value
+    if isinstance(value, str) and re.fullmatch(r"\d{1,6}(\.0*)?", value.strip()):
+        return int(float(value))
+    return value
 
 
 def _aliases(column: Column) -> tuple[str, ...]:
@@ -217,9 +226,13 @@ def _row_checks() -> list[pa.Check]:
         for reader in READERS:
             headers = tuple(f"{reader}_{criterion}{part}" for part in ("", "_BL", "_FU"))
             checks.append(rows("response_code", headers, _response_fits))
-            checks.append(rows("reader_partial", headers, _all_or_none))
-    checks.append(rows("reader_partial", ("1_EASL", "1_EASL_BL", "1_EASL_FU"), _all_or_none))
+    checks += [rows("reader_partial", reader_headers(reader), _all_or_none) for reader in READERS]
     return checks
+
+
+def reader_headers(reader: int) -> tuple[str, ...]:
+    """Return the headers of all that one reader recorded: who did not read a patient left all of them empty."""
+    return tuple(column.header for column in COLUMNS if column.header.startswith(f"{reader}_"))
 
 
 # The checks between columns hold their tongue about values that a check of one column already names.
@@ -283,7 +296,7 @@ _TEXTS = {
     "ttp_after_os": "time to progression of {who} is longer than the overall survival: {pair} weeks",
     "interval_order": "Interval_FU of {who} is {shown} weeks: the follow-up would not lie after the baseline study",
     "response_code": "{column} of {who} contradicts its measurements (code, baseline, follow-up): {pair}",
-    "reader_partial": "{column} of {who}: some of code, baseline and follow-up are missing, others not",
+    "reader_partial": "reader {reader} of {who} left {missing} empty but recorded the rest: all or nothing is missing",
 }
 
 
@@ -299,8 +312,10 @@ def _problem(case: dict[str, Any], raw: pd.DataFrame) -> ClinicalProblem:
     record = raw.reset_index(drop=True).iloc[index]
     identifier = record["TCIA_ID"]
     patient = str(identifier) if isinstance(identifier, str) and identifier.startswith("HCC_") else ""
-    column = next(c for c in COLUMNS if c.header == headers[0])
-    value = record[headers[0]]
+    missing = [header for header in headers if _is_missing(record[header])]
+    concerned = missing[0] if check == "reader_partial" and missing else headers[0]
+    column = next(c for c in COLUMNS if c.header == concerned)
+    value = record[concerned]
     numeric = _number(value) is not None
     message = _TEXTS[check].format(
         column=column.header,
@@ -312,7 +327,9 @@ def _problem(case: dict[str, Any], raw: pd.DataFrame) -> ClinicalProblem:
         low=column.minimum if column.minimum is not None else float("-inf"),
         high=column.maximum if column.maximum is not None else float("inf"),
         unit=column.unit,
-        pair=", ".join(str(_code(record[header])) for header in headers),
+        pair=", ".join(str(as_code(record[header])) for header in headers),
+        reader=concerned.partition("_")[0],
+        missing=", ".join(missing),
     )
     severity: Literal["error", "warning"] = "warning" if check in _WARNINGS else "error"
     return ClinicalProblem(

@@ -158,6 +158,8 @@ def _key(header: str) -> str:
 def _original_headers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Match headers to the sheet's own spelling and order; refuse missing and doubled ones."""
     known = {_key(column.header): column.header for column in COLUMNS}
+    # a database's field cannot start with a digit: some letter or underscore is put before it
+    known.update({f"c{key}": header for key, header in known.items() if key[0].isdigit()})
     known["dicompatientid"] = "TCIA_ID"  # IDC adds it to every clinical table, equal to the collection's own column
     names = [known.get(_key(str(name)), "") for name in table.columns]
     first = {name: names.index(name) for name in dict.fromkeys(names) if name}

@@ -6,6 +6,7 @@ event: progression).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,17 @@ def structured_endpoint(table: pd.DataFrame, endpoint: str) -> npt.NDArray[Any]:
 
 
 def kaplan_meier(table: pd.DataFrame, endpoint: str = "os", *, by: str | None = None) -> list[KaplanMeier]:
-    """Kaplan-Meier curves, one for each category of `by` (missing values left out), or one for all."""
+    """Kaplan-Meier curves, one for each category of `by` (missing values left out), or one for all.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`hcc_tace_data.load_clinical`.
+    endpoint : {"os", "ttp"}
+        Which endpoint.
+    by : str, optional
+        Column that groups the patients. One of numbers with many values is split at its median.
+    """
     from lifelines import KaplanMeierFitter
 
     frame = endpoint_frame(table, endpoint, *([by] if by else []))
@@ -160,20 +171,35 @@ def kaplan_meier(table: pd.DataFrame, endpoint: str = "os", *, by: str | None = 
     return curves
 
 
+def _grouped(frame: pd.DataFrame, by: str) -> pd.Series[Any]:
+    """Return the group of every row of `frame`: the categories of `by`, or its halves where it holds many numbers."""
+    import pandas as pd
+
+    values = frame[by]
+    if values.nunique() <= 12:
+        return values
+    if not pd.api.types.is_numeric_dtype(values):
+        raise UsageError(f"column {by!r} has {values.nunique()} different values; group by a category or by numbers.")
+    median = float(values.median())
+    halves = values.map(lambda value: None if pd.isna(value) else f"{'<=' if value <= median else '>'} {median:g}")
+    return pd.Series(
+        pd.Categorical(halves, categories=[f"<= {median:g}", f"> {median:g}"], ordered=True), index=values.index
+    )
+
+
 def _groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
-    if frame[by].nunique() > 12:
-        raise UsageError(f"column {by!r} has {frame[by].nunique()} different values; group by a category.")
-    return [(str(name), rows) for name, rows in frame.groupby(by, observed=True)]
+    return [(str(name), rows) for name, rows in frame.groupby(_grouped(frame, by), observed=True)]
 
 
 def log_rank(table: pd.DataFrame, endpoint: str, by: str) -> tuple[float, float]:
-    """Return statistic and p-value of the log-rank test between the categories of `by`."""
+    """Return statistic and p-value of the log-rank test between the groups that :func:`kaplan_meier` makes of `by`."""
     from lifelines.statistics import multivariate_logrank_test
 
     frame = endpoint_frame(table, endpoint, by).dropna(subset=[by])
-    if frame[by].nunique() < 2:
+    groups = _grouped(frame, by)
+    if groups.nunique() < 2:
         raise ClinicalError(f"column {by!r} has fewer than two groups with a {endpoint} endpoint.")
-    result = multivariate_logrank_test(frame["duration"], frame[by].astype(str), frame["event"])
+    result = multivariate_logrank_test(frame["duration"], groups.astype(str), frame["event"])
     return float(result.test_statistic), float(result.p_value)
 
 
@@ -182,6 +208,7 @@ def cox_by_stage(
 ) -> list[CoxResult]:
     """Fit one Cox model for each staging system (its categories as 0, 1, 2 ...)."""
     from lifelines import CoxPHFitter
+    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     results = []
     for system in systems:
@@ -189,7 +216,12 @@ def cox_by_stage(
         if not hasattr(frame[system], "cat") or frame[system].nunique() < 2 or not frame["event"].any():
             raise ClinicalError(f"column {system!r} is not a category with two groups and an event; no Cox model.")
         frame[system] = frame[system].cat.codes.astype(float)
-        fitted = CoxPHFitter().fit(frame, "duration", "event")
+        try:
+            with warnings.catch_warnings():  # lifelines warns where a few patients leave the model undetermined
+                warnings.simplefilter("error", ConvergenceWarning)
+                fitted = CoxPHFitter().fit(frame, "duration", "event")
+        except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
+            raise ClinicalError(f"the Cox model with {system!r} does not converge on {len(frame)} patients.") from error
         row = fitted.summary.loc[system]
         results.append(
             CoxResult(

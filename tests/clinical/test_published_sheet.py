@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hcc_tace_data.clinical import COLUMNS, load_clinical, read_glossary, read_sheet, response_code
+from hcc_tace_data.clinical import COLUMNS, load_clinical, read_glossary, read_sheet, response_code, table_schema
 from hcc_tace_data.clinical.agreement import reader_agreement
-from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier
+from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier, log_rank
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,8 @@ def test_medians(table: pd.DataFrame) -> None:
                 median = float(week)
                 break
         assert curve.median_weeks == pytest.approx(median)
+    assert overall.median_weeks == pytest.approx(108.285714, abs=1e-5)
+    assert progression.median_weeks == pytest.approx(45.86, abs=1e-5)
 
 
 @pytest.mark.parametrize("criterion", ["RECIST", "mRECIST"])
@@ -85,6 +87,13 @@ def test_reader_agreement(table: pd.DataFrame) -> None:
     assert (mrecist.cases, mrecist.identical) == (93, 43)
     assert recist.fleiss_kappa == pytest.approx(0.354, abs=5e-4)
     assert mrecist.fleiss_kappa == pytest.approx(0.443, abs=5e-4)
+    # irrCAC 0.4.4 and scikit-learn 1.9.1 give the same
+    assert (recist.gwet_ac1, mrecist.gwet_ac1) == pytest.approx((0.78939, 0.52622), abs=5e-6)
+    assert list(recist.weighted_kappa.values()) == pytest.approx([0.401288, 0.354981, 0.460870], abs=5e-7)
+    assert list(mrecist.weighted_kappa.values()) == pytest.approx([0.545730, 0.646846, 0.612177], abs=5e-7)
+    assert {key: item.cases for key, item in mrecist.diameters.items()} == {
+        (a, b, visit): 95 if (a, b) == (1, 2) else 93 for a, b in ((1, 2), (1, 3), (2, 3)) for visit in ("bl", "fu")
+    }
     limits = recist.diameters[(1, 2, "bl")]
     difference = (table["reader1_recist_bl_mm"] - table["reader2_recist_bl_mm"]).dropna().astype(float)
     assert limits.cases == len(difference)
@@ -94,6 +103,8 @@ def test_reader_agreement(table: pd.DataFrame) -> None:
 def test_staging_systems_have_a_c_index(table: pd.DataFrame) -> None:
     results = {result.covariate: result for result in cox_by_stage(table, "os")}
     assert set(results) == {"clip_score", "okuda", "tnm", "bclc"}
+    c_indices = {name: round(result.c_index, 3) for name, result in results.items()}
+    assert c_indices == {"clip_score": 0.609, "okuda": 0.546, "tnm": 0.588, "bclc": 0.549}
     assert all(result.patients == 105 and result.events == 93 for result in results.values())
     assert results["clip_score"].c_index == pytest.approx(0.609, abs=5e-4)
 
@@ -112,3 +123,22 @@ def test_glossary_explains_every_column(real_sheet: Path) -> None:
 def test_original_headers_stay_reachable(table: pd.DataFrame, real_sheet: Path) -> None:
     headers = table.attrs["headers"]
     assert [headers[name] for name in table.columns[:57]] == list(read_sheet(real_sheet).columns)
+
+
+def test_consensus_is_the_median_of_the_readers(table: pd.DataFrame) -> None:
+    counts = table["mrecist_consensus"].value_counts().to_dict()
+    assert counts == {"CR": 17, "PR": 44, "SD": 30, "PD": 2}
+    assert table["recist_consensus"].value_counts().to_dict() == {"CR": 0, "PR": 5, "SD": 83, "PD": 5}
+    assert "tace_response: unknown for 28 patients, censored before 14 weeks" in table.attrs["notes"]
+    assert any("Cisplastin" in note for note in table.attrs["notes"])
+
+
+def test_the_typed_table_satisfies_its_schema(table: pd.DataFrame) -> None:
+    assert len(table_schema().validate(table, lazy=True)) == 105
+
+
+def test_curves_by_any_column(table: pd.DataFrame) -> None:
+    for name in ("sex", "bclc", "tumour_size_cm", "cirrhosis", "age_years", "tace_response"):
+        curves = kaplan_meier(table, "os", by=name)
+        assert sum(curve.patients for curve in curves) == table[name].notna().sum()
+        assert 0 <= log_rank(table, "os", name)[1] <= 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pandera.errors
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcc_tace_data.clinical import load_clinical, table_schema
 from hcc_tace_data.clinical.schema import check_sheet, response_code
 
 
@@ -35,7 +39,8 @@ def test_sound_sheet_has_no_problem(sheet: pd.DataFrame) -> None:
         ({"TTP": 500.0, "OS": 400.0}, "ttp_after_os", "TTP"),
         ({"Interval_FU": -25.86}, "interval_order", "Interval_FU"),
         ({"2_RECIST_BL": 100.0, "2_RECIST_FU": 130.0, "2_RECIST": 3}, "response_code", "2_RECIST"),
-        ({"3_mRECIST_FU": None}, "reader_partial", "3_mRECIST"),
+        ({"3_mRECIST_FU": None}, "reader_partial", "3_mRECIST_FU"),
+        ({"2_RECIST_BL": None, "2_RECIST_FU": None, "2_RECIST": None}, "reader_partial", "2_RECIST_BL"),
         ({"1_EASL": None}, "reader_partial", "1_EASL"),
     ],
 )
@@ -62,9 +67,22 @@ def test_text_outside_the_vocabulary_is_masked(sheet: pd.DataFrame) -> None:
     assert problem.patient_id == "HCC_003"
 
 
-def test_readers_may_be_missing_together(sheet: pd.DataFrame) -> None:
-    sheet.loc[4, ["3_RECIST_BL", "3_RECIST_FU", "3_RECIST"]] = None
+@pytest.mark.parametrize("reader", [1, 2, 3])
+def test_a_reader_may_be_missing_with_all_measurements(sheet: pd.DataFrame, reader: int) -> None:
+    sheet.loc[4, [header for header in sheet if header.startswith(f"{reader}_")]] = None
     assert check_sheet(sheet) == []
+
+
+def test_typed_table_satisfies_its_schema(sheet: pd.DataFrame, write_sheet: Callable[[pd.DataFrame], Path]) -> None:
+    table = load_clinical(write_sheet(sheet))
+    table_schema().validate(table, lazy=True)
+    wrong = table.assign(age_years=table["age_years"].astype(float), tumour_size_cm=table["tumour_size_cm"] * -1)
+    with pytest.raises(pandera.errors.SchemaErrors) as caught:
+        table_schema().validate(wrong, lazy=True)
+    assert set(caught.value.failure_cases["column"].fillna(caught.value.failure_cases["failure_case"])) >= {
+        "tumour_size_cm"
+    }
+    assert "age_years" in str(caught.value)
 
 
 @given(st.floats(1, 500), st.floats(0, 500))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hcc_tace_data.clinical import load_clinical, read_sheet
-from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
+from hcc_tace_data.clinical import load_clinical, original_headers, read_sheet
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 
 
 def test_workbook_csv_and_parquet_give_the_same_table(
@@ -34,6 +35,31 @@ def test_headers_as_idc_spells_them(sheet: pd.DataFrame, tmp_path: Path) -> None
     renamed.to_parquet(tmp_path / "idc.parquet")
     assert list(read_sheet(tmp_path / "idc.parquet").columns) == list(sheet.columns)
     assert load_clinical(tmp_path / "idc.parquet")["patient_id"].tolist() == sheet["TCIA_ID"].tolist()
+
+
+@pytest.mark.parametrize("prefix", ["_", "c_"])
+def test_a_database_that_keeps_all_as_text(sheet: pd.DataFrame, tmp_path: Path, prefix: str) -> None:
+    expected = load_clinical_of(sheet, tmp_path / "typed.csv")
+    text = sheet.map(lambda value: None if value is None else str(value))
+    text.columns = [
+        (prefix if header[0].isdigit() else "") + re.sub(r"\W", "_", header.lower()) for header in sheet.columns
+    ]
+    text.insert(0, "source_batch", 0)
+    text.to_parquet(tmp_path / "idc.parquet")
+    pd.testing.assert_frame_equal(load_clinical(tmp_path / "idc.parquet"), expected)
+
+
+def load_clinical_of(sheet: pd.DataFrame, path: Path) -> pd.DataFrame:
+    sheet.to_csv(path, index=False)
+    return load_clinical(path)
+
+
+def test_original_headers_come_back(sheet: pd.DataFrame, tmp_path: Path) -> None:
+    table = load_clinical_of(sheet, tmp_path / "sheet.csv")
+    assert list(original_headers(table).columns) == list(sheet.columns)
+    assert original_headers(table)["Tr_Size"].tolist() == sheet["Tr_Size"].tolist()
+    with pytest.raises(UsageError, match="'died'"):
+        original_headers(table.drop(columns="died"))
 
 
 def test_folder_is_searched(sheet: pd.DataFrame, write_sheet: Callable[[pd.DataFrame], Path], tmp_path: Path) -> None:

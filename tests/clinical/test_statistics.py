@@ -84,6 +84,18 @@ def test_curves_by_group_cover_the_cohort(table: pd.DataFrame) -> None:
     assert 0 < p <= 1
 
 
+def test_a_column_of_numbers_is_split_at_its_median(table: pd.DataFrame) -> None:
+    table = pd.concat([table, table.assign(tumour_size_cm=table["tumour_size_cm"] + 20)], ignore_index=True)
+    curves = kaplan_meier(table, "os", by="tumour_size_cm")
+    assert [curve.patients for curve in curves] == [12, 12]
+    assert [curve.group[:2] for curve in curves] == ["<=", "> "]
+    statistic, p = log_rank(table, "os", "tumour_size_cm")
+    assert statistic == pytest.approx(0, abs=1e-9)  # both halves have the same times
+    assert p == pytest.approx(1)
+    with pytest.raises(UsageError, match="different values"):
+        kaplan_meier(table.assign(name=[f"n{i}" for i in range(24)]), "os", by="name")
+
+
 def test_endpoints_as_other_libraries_want_them(table: pd.DataFrame) -> None:
     array = structured_endpoint(table, "ttp")
     frame = endpoint_frame(table, "ttp", "sex")

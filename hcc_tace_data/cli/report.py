@@ -1,0 +1,80 @@
+"""`hcc-tace report [ROOT]`: one HTML page about a collection on disk."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, progress, say
+
+app = typer.Typer(add_completion=False)
+
+_Depth = StrEnum("_Depth", {"index": "index", "headers": "headers", "pixels": "pixels"})
+_STEPS = {"headers": "reading headers", "rules": "checking rules", "drawing": "drawing patients"}
+
+
+@app.command()
+def report(
+    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("hcc-tace-report.html"),
+    depth: Annotated[_Depth, typer.Option(help="How deep the rules look.")] = _Depth("headers"),
+    patient: Annotated[list[str] | None, typer.Option(help="Draw only this patient; may be repeated.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of predicted label maps; default ROOT/predictions.")
+    ] = None,
+    slices: Annotated[int, typer.Option(help="CT slices a patient.", min=1, max=24)] = 5,
+    workers: Annotated[int, typer.Option(help="Processes that read headers, threads that draw.", min=1)] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
+) -> None:
+    """Write one HTML page: inventory, findings, phases, cohort, survival, readers, and slices of every patient.
+
+    The page holds everything it shows, asks no network for anything and opens from disk.
+    """
+    from contextlib import ExitStack
+    from dataclasses import asdict
+
+    from hcc_tace_data.errors import UsageError
+    from hcc_tace_data.report import write_report
+
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; name the page, for example {out / 'report.html'}.")
+    with ExitStack() as stack:
+        bars: dict[str, tuple[ExitStack, list[int]]] = {}
+        moves = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in bars:
+                for old, _ in bars.values():
+                    old.close()
+                own = stack.enter_context(ExitStack())
+                moves[step] = own.enter_context(progress(_STEPS[step], total, quiet=quiet or as_json))
+                bars[step] = own, [0]
+            _, seen = bars[step]
+            moves[step](done - seen[0], total)
+            seen[0] = done
+
+        summary = write_report(
+            root,
+            out,
+            depth=depth.value,
+            patients=patient,
+            predictions=predictions,
+            slices=slices,
+            workers=workers,
+            progress=show,
+        )
+    if as_json:
+        emit_json(asdict(summary))
+        return
+    for name, reason in list(summary.not_drawn.items())[:5]:
+        note(f"{name}: {reason}", quiet=quiet)
+    if len(summary.not_drawn) > 5:
+        note(f"{len(summary.not_drawn) - 5} more patients are not drawn; the page says why", quiet=quiet)
+    if not quiet:
+        found = ", ".join(f"{number} {name}" for name, number in summary.findings.items())
+        say(f"{summary.patients} patients, {summary.pictures} slices; findings: {found}")
+    say(f"{summary.path.resolve()} ({summary.bytes / 1e6:.1f} MB, {summary.seconds:.0f} s)")

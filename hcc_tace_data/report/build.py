@@ -1,0 +1,291 @@
+"""`write_report`: look at a collection once, write one page."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hcc_tace_data.catalog import load_catalog
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, PatientNotFoundError
+from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.report import cohort
+from hcc_tace_data.report.findings import findings_section
+from hcc_tace_data.report.matrix import phase_matrix
+from hcc_tace_data.report.page import render
+from hcc_tace_data.report.patients import PatientCard, make_cards
+from hcc_tace_data.report.provenance import provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["ReportSummary", "write_report"]
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_PROBLEMS = 200
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSummary:
+    """What was written.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    bytes : int
+        Size of the page.
+    patients, pictures : int
+        Patients on the page, and CT slices drawn.
+    findings : dict of str to int
+        Findings by severity.
+    whole : bool
+        Whether every file of the series table is here and none is damaged.
+    not_drawn : dict of str to str
+        PatientID -> why there are no slices.
+    seconds : float
+    """
+
+    path: Path
+    bytes: int
+    patients: int
+    pictures: int
+    findings: dict[str, int]
+    whole: bool
+    not_drawn: dict[str, str]
+    seconds: float
+
+
+def write_report(
+    root: str | os.PathLike[str] | None,
+    path: str | os.PathLike[str],
+    *,
+    depth: Literal["index", "headers", "pixels"] = "headers",
+    patients: Sequence[str] | None = None,
+    predictions: str | os.PathLike[str] | None = None,
+    slices: int = 5,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> ReportSummary:
+    """Write the report of a collection on disk as one HTML file that needs no network.
+
+    Parameters
+    ----------
+    root : path-like or None
+        The collection's folder; None for the default one.
+    path : path-like
+        The page; it appears under its name only when it is whole.
+    depth : {"index", "headers", "pixels"}
+        How deep the validators look.
+    patients : sequence of str, optional
+        Whose slices to draw; default all. Every other part is about the whole folder.
+    predictions : path-like, optional
+        Folder of predictions and ``evaluation.json``; default ``predictions`` in the collection's folder.
+    slices : int
+        CT slices a patient.
+    workers : int
+        Processes that read headers and threads that draw.
+    progress : callable, optional
+        Called with (step, done, total).
+
+    Raises
+    ------
+    CollectionNotFoundError
+        No data there.
+    PatientNotFoundError
+        One of `patients` is not there.
+    """
+    from hcc_tace_data.index import open_collection
+    from hcc_tace_data.phases import label_phases
+    from hcc_tace_data.roots import resolve_root
+    from hcc_tace_data.validators import validate
+    from hcc_tace_data.verify import verify
+
+    start = time.monotonic()
+    show = progress or _nothing
+    folder = resolve_root(root)
+    collection = open_collection(folder, workers=workers, progress=lambda done, total: show("headers", done, total))
+    if not len(collection):
+        raise CollectionNotFoundError(f"No DICOM files at {folder}; 'hcc-tace phantom {folder}' writes a twin.")
+    unknown = sorted(set(patients or ()) - set(collection))
+    if unknown:
+        raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
+    show("rules", 0, 1)
+    report = validate(folder, depth=depth, workers=workers).as_dict()
+    show("rules", 1, 1)
+    whole = verify(collection).as_dict()
+    volumes = label_phases(collection)
+    table, clinical = _clinical(folder)
+    place = Path(predictions) if predictions is not None else folder / "predictions"
+    cards = make_cards(
+        collection,
+        list(patients if patients is not None else collection),
+        predictions=place,
+        slices=slices,
+        workers=workers,
+        progress=lambda done, total: show("drawing", done, total),
+    )
+    findings = findings_section(report)
+    html = render(
+        "report.html.j2",
+        title="HCC-TACE-Seg report",
+        here=_here(collection, whole, volumes),
+        findings=findings,
+        linked=frozenset(card.patient_id for card in cards),
+        matrix=phase_matrix(collection, volumes),
+        clinical=clinical,
+        model=_model(cards),
+        cards=_cards(cards, table, volumes, findings),
+        provenance=provenance(_facts(collection, clinical, place, depth)),
+    )
+    atomic_write_text(path, html)
+    return ReportSummary(
+        path=Path(path),
+        bytes=len(html.encode()),
+        patients=len(collection),
+        pictures=sum(len(card.slices) for card in cards),
+        findings=dict(findings["counts"]),
+        whole=bool(whole["ok"]),
+        not_drawn={card.patient_id: " ".join(card.remarks) for card in cards if not card.slices},
+        seconds=time.monotonic() - start,
+    )
+
+
+def _nothing(step: str, done: int, total: int) -> None:
+    """Take the place of `progress`."""
+
+
+def _here(collection: Collection, whole: dict[str, Any], volumes: pd.DataFrame) -> dict[str, Any]:
+    """Counts of what is here, beside what the collection has, and what verification found."""
+    from hcc_tace_data.series_table import load_series_table
+
+    counts = load_catalog().counts.idc
+    series = collection.series
+    published = set(load_series_table(None, with_bamf=True)["series_uid"])
+    known = int(series["series_uid"].isin(published).sum())
+    own = collection.root / "series.csv"
+    tiles = [
+        ("Patients", len(collection), counts.patients),
+        ("Studies", int(series["study_uid"].nunique()), counts.studies),
+        ("CT series", int((series["modality"] == "CT").sum()), counts.ct_series),
+        ("Phase volumes", len(volumes), load_catalog().counts.paper.phase_volumes),
+        ("Segmentations", int((series["modality"] == "SEG").sum()), counts.segmentations),
+        ("Files", len(collection.instances), counts.instances),
+    ]
+    problems = whole["problems"]
+    return {
+        "tiles": [{"name": name, "here": here, "published": there} for name, here, there in tiles],
+        "bytes": int(collection.instances["size"].sum()),
+        "published_bytes": counts.bytes,
+        "whole": whole,
+        "shown": problems[:_SHOWN_PROBLEMS],
+        "more": max(0, len(problems) - _SHOWN_PROBLEMS),
+        "table": "the folder's own series.csv" if own.is_file() else "the collection's published series table",
+        "known_series": known,
+        "series": len(series),
+        "synthetic": known == 0,
+    }
+
+
+def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
+    """Return the clinical table and everything the page says of it, or why there is none."""
+    from hcc_tace_data.clinical import check_sheet, find_sheet, load_clinical, read_sheet
+
+    try:
+        path = find_sheet(folder)
+        problems = check_sheet(read_sheet(path))
+        table = load_clinical(path, on_problem="ignore")
+    except (CollectionNotFoundError, ClinicalError) as error:
+        logger.warning("no clinical part: %s", error)
+        return None, {"reason": str(error)}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    survival = cohort.survival_section(table)
+    return table, {
+        "reason": "",
+        "file": path.name,
+        "sha256": digest,
+        "official": digest == load_catalog().clinical.sha256,
+        "patients": len(table),
+        "problems": problems,
+        "notes": table.attrs["notes"],
+        "table_one": cohort.table_one(table),
+        "survival": survival,
+        "cox": cohort.cox_rows(table),
+        "response": cohort.response_section(table),
+        "agreement": cohort.agreement_section(table),
+    }
+
+
+def _model(cards: Sequence[PatientCard]) -> dict[str, Any]:
+    """Summarise the Dice of the predictions by class."""
+    import numpy as np
+
+    scored = [card for card in cards if card.dice]
+    names = list(dict.fromkeys(name for card in scored for name in card.dice))
+    rows = []
+    for name in names:
+        values = np.array([card.dice[name] for card in scored if name in card.dice])
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+        worst = min((card for card in scored if name in card.dice), key=lambda card: card.dice[name])
+        rows.append(
+            {
+                "name": name,
+                "cases": len(values),
+                "mean": f"{values.mean():.3f}",
+                "median": f"{middle:.3f}",
+                "quartiles": f"{low:.3f}–{high:.3f}",
+                "worst": worst.patient_id,
+                "worst_dice": f"{worst.dice[name]:.3f}",
+            }
+        )
+    return {"rows": rows, "patients": len(scored), "sources": sorted({card.dice_source for card in scored})}
+
+
+def _cards(
+    cards: Sequence[PatientCard], table: pd.DataFrame | None, volumes: pd.DataFrame, findings: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Join what is drawn with the clinical row, the phase and the findings of each patient."""
+    rows: dict[str, dict[str, Any]] = {}
+    if table is not None:
+        plain = table.astype(object).where(table.notna(), None)
+        rows = {str(row["patient_id"]): {str(k): v for k, v in row.items()} for row in plain.to_dict("records")}
+    drawn = volumes[volumes["annotated"].astype(object).map(lambda value: value is True)]
+    phases = dict(zip(drawn["patient_id"], drawn["phase"], strict=True))
+    tumour = next(item.number for item in load_catalog().label_sets["standard"] if item.name == "tumour")
+    result = []
+    for card in cards:
+        row = rows.get(card.patient_id, {})
+        own = [finding for finding in findings["rows"] if finding["patient_id"] == card.patient_id]
+        result.append(
+            {
+                "card": card,
+                "facts": cohort.facts_of(row),
+                "response": row.get("tace_response") or "unknown",
+                "phase": phases.get(card.patient_id, "unknown"),
+                "findings": sum(finding["severity"] in {"error", "warning"} for finding in own),
+                "tumour_ml": card.volumes_ml.get(tumour),
+                "tumour_dice": card.dice.get("tumour"),
+            }
+        )
+    return result
+
+
+def _facts(collection: Collection, clinical: dict[str, Any], predictions: Path, depth: str) -> dict[str, str]:
+    facts = {
+        "folder": collection.root.resolve().name,
+        "files read": f"{len(collection.instances)} headers; rules to depth '{depth}'",
+    }
+    if not clinical["reason"]:
+        match = "the published digest" if clinical["official"] else "not the digest of the published file"
+        facts["clinical sheet"] = f"{clinical['file']}, SHA-256 {clinical['sha256'][:16]}… ({match})"
+    count = len(list(predictions.glob("*.nii.gz"))) if predictions.is_dir() else 0
+    facts["predictions"] = f"{count} label maps" if count else "none found"
+    return facts

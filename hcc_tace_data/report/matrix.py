@@ -1,0 +1,85 @@
+"""The matrix of patients and contrast phases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.catalog import load_catalog
+from hcc_tace_data.phases import count_phases
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["phase_matrix"]
+
+_PHASES = ("pre_contrast", "arterial", "portal_venous", "delayed", "unknown")
+#: Below this probability a label is shown as unsure.
+_UNSURE = 0.8
+
+
+def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any]:
+    """Arrange the phase table by patient and visit.
+
+    Parameters
+    ----------
+    collection : Collection
+    volumes : pandas.DataFrame
+        From :func:`hcc_tace_data.label_phases`.
+
+    Returns
+    -------
+    dict
+        ``phases`` (key, name, letter), ``rows`` (a patient, with a cell a visit and phase), ``totals`` beside the
+        paper's numbers.
+    """
+    catalog = load_catalog()
+    names = {phase.key: phase.name for phase in catalog.phases} | {"unknown": "Unknown"}
+    by_patient = dict(list(volumes.groupby("patient_id", sort=True)))
+    rows = []
+    for patient_id, patient in collection.items():
+        baseline = patient.baseline.date if patient.baseline is not None else ""
+        own = by_patient.get(patient_id)
+        visits = []
+        for is_baseline in (True, False):
+            part = None if own is None else own[(own["study_date"] == baseline) == is_baseline]
+            visits.append([_cell(part, phase, names[phase]) for phase in _PHASES])
+        rows.append({"patient_id": patient_id, "visits": visits})
+    totals = count_phases(volumes)
+    paper = catalog.counts.paper
+    published = {
+        "volumes": paper.phase_volumes,
+        "stacked_series": paper.stacked_series,
+        **{phase: int(getattr(paper, phase)) for phase in _PHASES if hasattr(paper, phase)},
+    }
+    return {
+        "phases": [{"key": phase, "name": names[phase], "letter": names[phase][0]} for phase in _PHASES],
+        "rows": rows,
+        "totals": [
+            {"name": names.get(key, key.replace("_", " ").capitalize()), "here": number, "paper": published.get(key)}
+            for key, number in totals.items()
+        ],
+        "whole": len(rows) == catalog.identity.patients,
+    }
+
+
+def _cell(part: pd.DataFrame | None, phase: str, name: str) -> dict[str, Any]:
+    found = None if part is None else part[part["phase"] == phase]
+    if found is None or not len(found):
+        return {"count": 0, "text": f"no {name.lower()} volume"}
+    confidence = float(found["confidence"].min())
+    drawn = bool((found["annotated"].astype(object) == True).any())  # noqa: E712  # None where nobody can tell
+    known = phase != "unknown"
+    details = [f"{len(found)} {name.lower()} volume{'s' if len(found) > 1 else ''}"]
+    if known:
+        details.append(f"confidence {confidence:.2f}")
+    if drawn:
+        details.append("segmented")
+    return {
+        "count": len(found),
+        "drawn": drawn,
+        "unsure": known and confidence < _UNSURE,
+        "text": ", ".join(details),
+        "evidence": "; ".join(str(text) for text in found["evidence"].iloc[0]),
+    }

@@ -1,0 +1,101 @@
+"""From sections to one HTML file that asks no network for anything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.catalog import load_catalog
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["findings_page", "render"]
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hcc_tace_data.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
+    environment.filters["megabytes"] = _bytes
+    return environment
+
+
+def _bytes(number: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} bytes"
+
+
+def static_text(name: str) -> str:
+    """Return a text file of the package's ``static`` folder."""
+    return (files("hcc_tace_data.report") / "static" / name).read_text(encoding="utf-8")
+
+
+def render(template: str, **context: Any) -> str:
+    """Render a template with style and script inside, and a policy that forbids the page any request.
+
+    The script is named in the policy by its digest, so that nothing else can run, whatever text the page shows.
+    """
+    catalog = load_catalog()
+    script = static_text("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    by_key = {segment.key: segment.colour for segment in catalog.segments}
+    classes = sorted(catalog.label_sets["standard"], key=lambda item: item.number)
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=static_text("report.css"),
+            script=script,
+            policy=(
+                "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+                f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+            ),
+            catalog=catalog,
+            classes=[
+                {"number": item.number, "name": item.name, "colour": by_key[item.segments[0]]} for item in classes
+            ],
+            **context,
+        )
+    )
+
+
+def findings_page(report: Mapping[str, Any]) -> str:
+    """Return the findings of the validators as one self-contained HTML page.
+
+    Parameters
+    ----------
+    report : mapping
+        The document of ``hcc-tace validate --format json``.
+
+    Returns
+    -------
+    str
+        HTML with filters by severity, rule, patient and text; it opens from disk and loads nothing.
+    """
+    from hcc_tace_data.report.findings import findings_section
+    from hcc_tace_data.report.provenance import provenance
+
+    collection = report.get("collection") or {}
+    facts = {str(key).replace("_", " "): value for key, value in collection.items() if isinstance(value, (str, int))}
+    return render(
+        "findings.html.j2",
+        title="Curation findings",
+        findings=findings_section(report),
+        linked=frozenset(),
+        provenance=provenance(facts),
+    )

@@ -1,0 +1,114 @@
+"""The viewer's server: who may ask, and what is answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from hcc_tace_data import open_collection
+from hcc_tace_data.errors import PatientNotFoundError
+from hcc_tace_data.report.server import ViewerServer
+from hcc_tace_data.report.volumes import PatientVolumes
+
+
+@pytest.fixture(scope="module")
+def server(twin: Path, predicted: Path) -> Iterator[ViewerServer]:
+    volumes = PatientVolumes(open_collection(twin), "HCC_003", prediction=predicted / "HCC_003.nii.gz")
+    with ViewerServer(volumes) as running:
+        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def ask(server: ViewerServer, path: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.putrequest(method, path, skip_host=True)
+        for name, value in ({"Host": f"127.0.0.1:{server.port}"} | headers).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def test_loopback_alone_and_another_port_and_token_each_time(server: ViewerServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+    with ViewerServer(server.volumes) as other:
+        assert other.port != server.port
+        assert other.token != server.token
+    assert len(server.token) >= 32
+
+
+def test_who_may_ask(server: ViewerServer) -> None:
+    token = server.token
+    assert ask(server, f"/{token}/")[0] == 200
+    assert ask(server, f"/{token}/", Host=f"localhost:{server.port}")[0] == 200
+    for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1", f"127.0.0.1:{server.port + 1}", ""):
+        assert ask(server, f"/{token}/patient.json", Host=host)[0] == 403
+    assert ask(server, f"/{token}/patient.json", Origin="http://evil.example")[0] == 403
+    assert ask(server, f"/{token}/patient.json", Origin=f"http://127.0.0.1:{server.port}")[0] == 200
+    for path in ("/", "/patient.json", "//patient.json", f"/{token}", f"/{token[:-1]}/", f"/{token}x/", "/%00/"):
+        status, _, body = ask(server, path)
+        assert status == 403
+        assert b"HCC_003" not in body
+
+
+def test_nothing_on_disk_is_named_by_a_request(server: ViewerServer) -> None:
+    for name in ("../server.py", "..%2fserver.py", "/etc/passwd", "ct-99.nii", "ct--1.nii", "viewer.js/", "report.css"):
+        assert ask(server, f"/{server.token}/{name}")[0] == 404
+    assert ask(server, f"/{server.token}/", method="POST")[0] == 501
+    status, headers, body = ask(server, f"/{server.token}/patient.json", method="HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers["Content-Length"]) > 100
+    assert headers["Cache-Control"] == "no-store"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_volumes_are_those_of_another_library(server: ViewerServer, tmp_path: Path) -> None:
+    described = json.loads(ask(server, f"/{server.token}/patient.json")[2])
+    (number,) = [index for index, volume in enumerate(described["volumes"]) if volume["annotated"]]
+    assert {volume["visit"] for volume in described["volumes"]} == {"baseline", "follow-up"}
+    assert described["prediction"] is True
+    path = tmp_path / "ct.nii"
+    path.write_bytes(ask(server, f"/{server.token}/ct-{number}.nii")[2])
+    ours = sitk.ReadImage(str(path))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(file) for file in server.volumes.volumes[number].paths])
+    theirs = reader.Execute()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
+    np.testing.assert_allclose(ours.GetOrigin(), theirs.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(ours.GetDirection(), theirs.GetDirection(), atol=1e-6)
+    labels = tmp_path / "labels.nii"
+    labels.write_bytes(ask(server, f"/{server.token}/labels.nii")[2])
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))))) == {0, 1, 2, 3, 4}
+    assert ask(server, f"/{server.token}/prediction.nii")[2][:4] == ask(server, f"/{server.token}/labels.nii")[2][:4]
+
+
+def test_a_volume_that_cannot_be_read_says_why(twin: Path, predicted: Path) -> None:
+    volumes = PatientVolumes(open_collection(twin), "HCC_017", prediction=predicted / "HCC_017.nii.gz")
+    with ViewerServer(volumes) as running:
+        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            status, _, body = ask(running, f"/{running.token}/prediction.nii")
+        finally:
+            running.shutdown()
+            thread.join()
+    assert status == 422
+    assert b"mm from its CT" in body
+
+
+def test_an_unknown_patient_is_named(twin: Path) -> None:
+    with pytest.raises(PatientNotFoundError, match="HCC_777"):
+        PatientVolumes(open_collection(twin), "HCC_777")

@@ -1,0 +1,89 @@
+"""The viewer in a browser: pixels change with every control, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hcc_tace_data import open_collection
+from hcc_tace_data.report.server import ViewerServer
+from hcc_tace_data.report.volumes import PatientVolumes
+
+
+@pytest.fixture
+def viewer(browser: Any, twin: Path, predicted: Path) -> Iterator[Any]:
+    """The page of one patient, loaded."""
+    volumes = PatientVolumes(open_collection(twin), "HCC_003", prediction=predicted / "HCC_003.nii.gz")
+    with ViewerServer(volumes) as running:
+        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            browser.size(1100, 700)
+            browser.open(running.url)
+            browser.wait("document.body.dataset.state !== 'loading'")
+            yield browser
+            browser.driver.get("about:blank")
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def pixels(browser: Any) -> np.ndarray[Any, Any]:
+    """What the canvas shows."""
+    browser.run("viewer.drawScene()")
+    element = browser.driver.find_element("id", "canvas")
+    return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
+
+
+def differs(a: Any, b: Any) -> bool:
+    return bool((np.abs(a - b).max(axis=2) > 12).mean() > 0.002)
+
+
+def test_every_control_changes_the_picture(viewer: Any) -> None:
+    assert viewer.run("return [document.body.dataset.state, document.querySelector('#status').textContent]") == [
+        "ready",
+        "",
+    ]
+    seen = [pixels(viewer)]
+    assert seen[0].max() > 200
+    colourful = np.ptp(seen[0], axis=2) > 40
+    assert colourful.mean() > 0.01  # the labels' colours
+
+    def step(script: str) -> None:
+        viewer.run(script)
+        viewer.wait("document.body.dataset.state !== 'loading'")
+        seen.append(pixels(viewer))
+        assert differs(seen[-1], seen[-2]), script
+
+    step("document.querySelectorAll('#windows button')[3].click()")
+    step("document.querySelectorAll('#windows button')[0].click()")
+    step("document.querySelector('[data-label=\"1\"]').click()")
+    step("document.querySelector('#outline').click()")
+    step("document.querySelector('#outline').click()")
+    step("document.querySelector('#prediction').click()")
+    step("const s = document.querySelector('#slice'); s.value = +s.value + 3; s.dispatchEvent(new Event('input'))")
+    place = viewer.run("return +document.body.dataset.slice")
+    step("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowDown', bubbles: true}))")
+    assert viewer.run("return +document.body.dataset.slice") == place - 1
+    volume = viewer.run("return document.body.dataset.volume")
+    step("document.querySelectorAll('#phases button')[0].click()")
+    viewer.wait(f"document.body.dataset.volume !== '{volume}'")
+    step("document.querySelectorAll('#views button')[3].click()")
+    viewer.shot("viewer")
+    viewer.assert_quiet()
+    assert any(url.endswith("/labels.nii") for url in viewer.requests)
+    assert any(url.endswith("/prediction.nii") for url in viewer.requests)
+
+
+def test_on_a_phone(viewer: Any) -> None:
+    viewer.size(390, 844, phone=True)
+    assert viewer.run("return document.documentElement.scrollWidth") <= 390
+    viewer.shot("viewer-phone")
+    viewer.assert_quiet()
