@@ -17,6 +17,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import sys
 import tempfile
 import warnings
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
+import numpy
 import pydicom
 from faker import Faker
 from pydicom.dataelem import DataElement
@@ -36,7 +38,9 @@ from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.series_table import load_series_table
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.deid_elements import text_kinds
 from hcc_tace_data.validators.free_text import suspicions
+from hcc_tace_data.validators.header_values import TEXT_VRS
 
 LOCALES = [
     "en_US",
@@ -233,6 +237,44 @@ def alarms(root: Path, select: list[str] | None = None) -> tuple[int, int, list[
     return sum(int(finding.evidence.get("count", 1)) for finding in report.findings), elements, told
 
 
+def pydicom_texts(folder: Path) -> tuple[int, int, list[str]]:
+    """Judge the public texts of pydicom's test files: not de-identified, but free of names in descriptions.
+
+    Private elements are left out (they do hold names), and what repeats an identifier of another element.
+    """
+    shutil.copytree(
+        Path(pydicom.__file__).parent / "data" / "test_files", folder, ignore=shutil.ignore_patterns("*.py")
+    )
+    facts = Context(open_collection(folder, workers=1)).deid
+    count, told = 0, []
+    for value in facts.values():
+        if "[" not in value.path and value.vr in TEXT_VRS:
+            count += value.seen.count
+            kinds = [kind for kind in text_kinds(facts, value) if "told" not in kind]
+            told += [f"{value.tag} {', '.join(kinds)}"] if kinds else []
+    return len(told), count, told
+
+
+def burned_in(twin: Path, source: Source, count: int) -> tuple[int, int]:
+    """Draw names into CT slices, 12 to 24 points high, and read them; return found and drawn."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from hcc_tace_data.validators.deid_pixels import read_text
+
+    files = sorted(twin.glob("HCC_*/*/CT_*/*.dcm"))
+    hits = 0
+    for _ in range(count):
+        pixels = pydicom.dcmread(source.rng.choice(files)).pixel_array
+        large = Image.fromarray(pixels.astype("int32")).resize((512, 512), Image.Resampling.BICUBIC)
+        faker = source.fakers[source.rng.choice(["en_US", "en_GB"])]
+        name = f"{faker.last_name()} {faker.first_name()}".upper()
+        draw, font = ImageDraw.Draw(large), ImageFont.load_default(size=source.rng.randrange(12, 25))
+        draw.text((source.rng.randrange(5, 200), source.rng.randrange(5, 480)), name, fill=int(pixels.max()), font=font)
+        read = "".join(read_text(numpy.asarray(large).astype("int16"))).upper()
+        hits += any(part in read for part in name.split())
+    return hits, count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=25, help="plants a kind and place")
@@ -240,6 +282,7 @@ def main() -> None:
     parser.add_argument(
         "--clean", type=Path, nargs="*", default=[], help="folders of clean headers, to count false alarms on"
     )
+    parser.add_argument("--pixels", type=int, default=0, help="names to draw into slices (needs the extra [ocr])")
     parser.add_argument("--show-missed", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -272,6 +315,11 @@ def main() -> None:
             result[f"recall {group}"] = hits / total
             print(f"recall, {group}: {hits}/{total} = {hits / total:.4f}")
         clean_rows = [("clean twin", *alarms(twin))]
+        clean_rows.append(("public texts, pydicom's files", *pydicom_texts(Path(name) / "pydicom")))
+        if arguments.pixels:
+            hits, count = burned_in(twin, source, arguments.pixels)
+            result["recall pixels"] = hits / count
+            print(f"\nnames drawn into CT slices and read: {hits} of {count}")
     clean_rows += [(str(folder), *alarms(folder)) for folder in arguments.clean]
     for what, texts in (("descriptions, this collection", own), ("descriptions, unseen collections", unseen)):
         hit = [text for text in texts if suspicions(text)]

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.validators.deid_facts import NAME_TAGS, DeidFacts, Value, report
-from hcc_tace_data.validators.deid_profile import is_safe_private, safe_uid, split_path
+from hcc_tace_data.validators.deid_profile import is_private, is_safe_private, safe_uid, split_path
 from hcc_tace_data.validators.free_text import suspicions
 from hcc_tace_data.validators.header_values import TEXT_VRS, creator_of
+from hcc_tace_data.validators.person_names import person_names
 from hcc_tace_data.validators.wordlists import word
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _REVIEW = "Review and clean the text."
 _METHOD_TEXT = frozenset({"00120063", "00080005"})
 #: Codes of terminologies: digits that are no record's number.
 _CODES = frozenset({"00080100", "00080119", "00080120", "00080102", "0008010D", "0008010F", "00080117", "00080118"})
+#: Who wrote the file, and whose codes it uses: software houses, which may be institutions elsewhere.
+_SOFTWARE = frozenset({"00020013", "00080102"})
 _NUMERIC = frozenset({"DS", "IS"})
 _NUMBERS = re.compile(r"[-+0-9.eE\\ ]*")
 _CLASS_UIDS = frozenset({"00080016", "00020002", "00020010", "00020012", "00080062", "00081150", "0008001A", "0008001B",
@@ -51,7 +54,7 @@ def identifying(context: Context) -> Iterator[dict[str, Any]]:
 def _identifies(facts: DeidFacts, value: Value) -> bool:
     tag = value.tag
     # Group 0012 holds what the archive itself writes: trial, site, method.
-    if tag in NAME_TAGS or tag.startswith("0012") or value.vr == "UI" or "[" in value.path:
+    if tag in NAME_TAGS or tag.startswith("0012") or value.vr == "UI" or is_private(value.path):
         return False
     return facts.profile.removed(value.path) and not facts.harmless(value)
 
@@ -107,7 +110,7 @@ def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
         kinds = _of_device(kinds, text)
     if vr == "PN" and not kinds:
         kinds = ["person name"]
-    if facts.tells(text):
+    if tag not in _SOFTWARE and facts.tells(text):
         kinds = [*kinds, "an identifier told elsewhere"]
     return kinds
 
@@ -119,7 +122,7 @@ def _of_device(kinds: list[str], text: str) -> list[str]:
         for kind in kinds
         if kind not in ("long number", "date", "record number", "address", "IP address", "institution")
     ]
-    if "person name" in kept and len(_WORD.findall(text)) < 2:
+    if "person name" in kept and not any(len(_WORD.findall(name)) > 1 for name in person_names(text)):
         kept.remove("person name")
     return kept
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hcc_tace_data.masking import mask
-from hcc_tace_data.validators.deid_profile import is_dummy, load_profile
+from hcc_tace_data.validators.deid_profile import element_name, is_dummy, load_profile
 from hcc_tace_data.validators.header_scan import WATCHED, HeaderScan, Seen
 from hcc_tace_data.validators.header_values import TEXT_VRS, tag_of, value_text
 from hcc_tace_data.validators.wordlists import word
@@ -142,6 +142,8 @@ def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterato
     for same in several.values():
         for value, message, hint in same[:_EACH]:
             evidence = {"value": mask(value.text), "vr": value.vr, "count": value.seen.count}
+            name = element_name(value.path)
+            message = f"{name}: {message}" if name else message
             yield {
                 "message": message,
                 "hint": hint,

@@ -21,8 +21,11 @@ __all__ = ["clinical_sheet", "file_names", "name_kinds"]
 
 #: Names that software gives: UIDs, numbers, a modality and a number. Longer numbers are judged.
 _PLAIN = re.compile(
-    r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?\d+(?:\.\d+){3,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I
+    r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?[0-2](?:\.\d+){2,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    re.I,
 )
+#: What the archive's download tool puts before descriptions: "04-21-2000-NA-" (the study's date), "2.000000-".
+_RETRIEVER = re.compile(r"^(\d{2}-\d{2}-\d{4})-(?=.)|^\d+\.0{3,6}-")
 _DROPPED_KINDS = frozenset({"IP address", "phone number", "social security number"})
 
 
@@ -34,6 +37,7 @@ def name_kinds(name: str) -> list[str]:
     >>> name_kinds("Simpson_Homer.dcm"), name_kinds("1.3.6.1.4.1.14519.5.2.1.99.dcm"), name_kinds("IM000001.dcm")
     (['person name'], [], [])
     """
+    name = _RETRIEVER.sub(" ", name)
     stem = re.sub(r"\.(?:dcm|ima|dicom|nii(?:\.gz)?|xlsx|csv|json|gz)$", "", name, flags=re.I)
     if _PLAIN.fullmatch(stem):
         return []
@@ -45,6 +49,7 @@ def file_names(context: Context) -> Iterator[dict[str, Any]]:
     """HT314: names of files and folders hold no identifiers."""
     told: set[str] = set()
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
+    dates = context.instances["study_date"].tolist()
     for row, path in enumerate(context.instances["path"]):
         for part in PurePosixPath(path).parts:
             if part in told:
@@ -53,6 +58,9 @@ def file_names(context: Context) -> Iterator[dict[str, Any]]:
             if pattern.fullmatch(part):
                 continue
             kinds = name_kinds(part)
+            named = _RETRIEVER.match(part)
+            if named and named.group(1) and not _is_date(named.group(1), dates[row]):
+                kinds = ["date", *kinds]
             if context.deid.tells(part):
                 kinds = [*kinds, "an identifier told elsewhere"]
             if kinds:
@@ -62,6 +70,12 @@ def file_names(context: Context) -> Iterator[dict[str, Any]]:
                     "evidence": {"name": mask(part)},
                     **context.place(row),
                 }
+
+
+def _is_date(text: str, study_date: str) -> bool:
+    """Return whether MM-DD-YYYY is the date that the header gives the study: then it tells nothing new."""
+    month, day, year = text.split("-")
+    return f"{year}{month}{day}" == study_date
 
 
 def clinical_sheet(context: Context) -> Iterator[dict[str, Any]]:

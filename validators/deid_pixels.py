@@ -52,14 +52,18 @@ def suspect_kind(sop_class: str, image_type: str) -> bool:
 def burned_in(context: Context) -> Iterator[dict[str, Any]]:
     """HT307: there are no images of kinds that often show names."""
     table = context.instances
+    found: dict[str, list[int]] = {}
     for row, (uid, kind) in enumerate(zip(table["sop_class_uid"], table["image_type"], strict=True)):
         if suspect_kind(uid, kind):
-            yield {
-                "message": "An image of a kind that often shows names: screen capture, localizer, photo, dose page.",
-                "hint": "Look at its pixels, whatever BurnedInAnnotation says: NO is known to lie.",
-                "tag": "00080008",
-                **context.place(row),
-            }
+            found.setdefault(table["series_uid"].iloc[row], []).append(row)
+    for rows in found.values():
+        yield {
+            "message": f"{len(rows)} images of kinds that often show names: screens, localizers, photos, dose pages.",
+            "hint": "Look at their pixels, whatever BurnedInAnnotation says: NO is known to lie.",
+            "tag": "00080008",
+            "evidence": {"count": len(rows)},
+            **context.place(rows[0]),
+        }
 
 
 def annotated(context: Context) -> Iterator[dict[str, Any]]:

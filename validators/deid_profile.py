@@ -10,13 +10,23 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Literal
 
 from hcc_tace_data.validators.header_values import creator_of, tag_of
 
-__all__ = ["Profile", "Row", "is_dummy", "is_safe_private", "load_profile", "safe_uid", "table_rows"]
+__all__ = [
+    "Profile",
+    "Row",
+    "element_name",
+    "is_dummy",
+    "is_private",
+    "is_safe_private",
+    "load_profile",
+    "safe_uid",
+    "table_rows",
+]
 
 Action = Literal["remove", "uid", "clean", "device", "keep", ""]
 
@@ -145,6 +155,11 @@ def load_profile() -> Profile:
     return Profile(table_rows())
 
 
+def is_private(path: str) -> bool:
+    """Return whether an element, or a sequence that it lies in, is private."""
+    return any(creator_of(part) is not None for part in split_path(path))
+
+
 def is_safe_private(path: str) -> bool:
     """Return whether every private element on a path is known to be safe; a public path is.
 
@@ -189,3 +204,29 @@ def is_dummy(path: str, text: str, *, archived: bool) -> bool:
         return True
     hashed = _HASHED.get(tag_of(path))
     return archived and hashed is not None and bool(hashed.fullmatch(text)) and not _DATE_FIRST.match(text)
+
+
+@lru_cache(maxsize=4096)
+def element_name(path: str) -> str:
+    """Return the keyword of the last tag of a path, or what pydicom's private dictionary calls it, else nothing.
+
+    Examples
+    --------
+    >>> element_name("00400275/00080050"), element_name("0009[NOBODY]01")
+    ('AccessionNumber', '')
+    """
+    from pydicom.datadict import keyword_for_tag, private_dictionary_description
+
+    parts = split_path(path)
+    tag = parts[-1] if parts else path
+    creator = creator_of(tag)
+    if tag == "PREAMBLE":
+        return "Preamble"
+    if creator:
+        try:
+            return private_dictionary_description(int(tag[:4], 16) << 16 | 0x1000 | int(tag[-2:], 16), creator)
+        except KeyError:
+            return ""
+    if creator is None:
+        return keyword_for_tag(int(tag, 16))
+    return "PrivateCreator" if len(tag) == 8 and tag[4:6] == "00" and tag[6:] >= "10" else ""

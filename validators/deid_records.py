@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.validators.deid_facts import DeidFacts, Value, report
+from hcc_tace_data.validators.deid_profile import is_private
 from hcc_tace_data.validators.header_scan import WATCHED, Marks
 from hcc_tace_data.validators.header_values import value_text
 
@@ -97,7 +98,7 @@ def plausible_dates(context: Context) -> Iterator[dict[str, Any]]:
 
 def _dated(facts: DeidFacts, value: Value) -> bool:
     """Return whether HT305 judges a date: private ones and births are others'; other collections shift as they like."""
-    return "[" not in value.path and not facts.profile.removed(value.path) and not facts.elsewhere(value.seen.row)
+    return not is_private(value.path) and not facts.profile.removed(value.path) and not facts.elsewhere(value.seen.row)
 
 
 def _plausible(text: str) -> bool:

@@ -83,6 +83,10 @@ _RECORD = re.compile(
 )
 #: A number long enough for a record, and no part of a UID, decimal or dimension.
 _LONG_NUMBER = re.compile(r"(?<![\d.A-Za-z+-])[A-Z]{0,3}-?\d{7,12}(?![\d.]|[A-Za-z]{3})")
+#: Cyrillic, Hebrew, Arabic, Devanagari, Thai, Hangul, kana, Chinese; and escapes to such character sets.
+_OTHER_SCRIPT = re.compile(
+    "[\u0400-\u052f\u0590-\u06ff\u0900-\u097f\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}|\x1b[($]"
+)
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("e-mail", re.compile(r"(?!git@git(?:hub|lab)\.com)(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]{2,}")),
     ("URL", re.compile(r"\b(?:https?|ftp|file|dicom)://(?!(?:www\.)?(?:github\.com|dicom\.nema\.org|gitlab\.com)/)\S+"
@@ -142,4 +146,6 @@ def suspicions(text: str) -> list[str]:
         kinds.append("institution")
     if person_names(text):
         kinds.append("person name")
+    if _OTHER_SCRIPT.search(text):
+        kinds.append("words in another script")
     return kinds

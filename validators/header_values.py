@@ -37,6 +37,7 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _MAX_DEPTH = 16
 _MAX_INFLATED = 1 << 26
 _FIRST = 1 << 16
+_LARGEST = 1 << 29
 _LAST_TAG = re.compile(r"(?:[0-9A-F]{4}\[[^]]*\][0-9A-F]{2}|[0-9A-F]{8})$")
 
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
@@ -317,6 +318,8 @@ def read_header_bytes(read: Callable[[int], bytes], size: int, first: int = _FIR
             header = parse_header(data, start, explicit=syntax != _IMPLICIT, whole=len(data) >= size)
             return Header(meta + header.leaves, header.end, header.problem), data
         except NeedMore:
+            if len(data) >= _LARGEST:
+                return Header([], 0, f"the header is larger than {_LARGEST >> 20} MiB"), data
             more = read(max(len(data), 1))
             if not more:
                 return Header([], 0, "the file ends inside its header"), data

@@ -34,7 +34,7 @@ def _disagree(context: Context) -> Found:
         if len(set(told.values())) > 1:
             said = ", ".join(f"{_SOURCES[name]}: {phase}" for name, phase in told.items())
             yield {
-                "message": f"Volume {row.volume} of series {row.series_number}: sources disagree on its phase ({said}); "
+                "message": f"Volume {row.volume}, series {row.series_number}: sources disagree on the phase ({said}); "
                 f"together they say {row.phase} with {row.confidence:.2f}.",
                 "hint": "Look at aorta and portal vein in the volume before you use it as a channel.",
                 **_place(row),

@@ -6,7 +6,6 @@ import csv
 import os
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +14,12 @@ from hcc_tace_data.files import atomic_path
 from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.deid_elements import codes_for
 from hcc_tace_data.validators.deid_facts import Value
-from hcc_tace_data.validators.deid_profile import split_path
-from hcc_tace_data.validators.header_values import creator_of
+from hcc_tace_data.validators.deid_profile import element_name
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["COLUMNS", "phi_rows", "write_phi_table"]
+__all__ = ["COLUMNS", "check_target", "phi_rows", "write_phi_table"]
 
 COLUMNS = ("tag", "name", "vr", "value", "count", "suspected")
 _LONGEST = 1000
@@ -44,7 +42,7 @@ def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
             codes = codes_for(facts, value) if raw.strip(b" \0") else []
             rows.append((mask(text) if codes else _plain(text), seen.count, " ".join(codes)))
         for text, count, suspected in sorted(rows):
-            yield path, _name(path), vr, text, count, suspected
+            yield path, element_name(path), vr, text, count, suspected
 
 
 def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
@@ -60,13 +58,7 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
     UsageError
         The file cannot be written there.
     """
-    target = Path(file).expanduser()
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
-        )
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder. Name a file.")
+    target = check_target(file)
     count = 0
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         temporary.chmod(0o600)
@@ -78,29 +70,27 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
     return count
 
 
+def check_target(file: str | os.PathLike[str]) -> Path:
+    """Return the path of the table; refuse what cannot be written before hours are spent on reading.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder, or a folder has that name.
+    """
+    target = Path(file).expanduser()
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
+        )
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder. Name a file.")
+    return target
+
+
 def _plain(text: str) -> str:
     """Return a value on one line, no longer than a reader bears, and no formula to a spreadsheet."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
     text = _CONTROL.sub(lambda m: {"\r": "\\r", "\n": "\\n", "\t": "\\t"}.get(m[0], f"\\x{ord(m[0]):02x}"), text)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not _NUMBER.fullmatch(text) else text
-
-
-@lru_cache(maxsize=4096)
-def _name(path: str) -> str:
-    """Return the keyword of the last tag of a path, or what the private dictionary calls it."""
-    from pydicom.datadict import keyword_for_tag, private_dictionary_description
-
-    parts = split_path(path)
-    tag = parts[-1] if parts else path
-    creator = creator_of(tag)
-    if tag == "PREAMBLE":
-        return "Preamble"
-    if creator:
-        try:
-            return private_dictionary_description(int(tag[:4], 16) << 16 | 0x1000 | int(tag[-2:], 16), creator)
-        except KeyError:
-            return ""
-    if creator is None:
-        return keyword_for_tag(int(tag, 16))
-    return "PrivateCreator" if len(tag) == 8 and tag[4:6] == "00" and tag[6:] >= "10" else ""

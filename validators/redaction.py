@@ -61,7 +61,7 @@ def redact_uids(text: str) -> str:
     Examples
     --------
     >>> redact_uids("series 1.3.6.1.4.1.14519.5.2.1.7.8 of 1.2.840.113619.2.55.3.1")
-    'series 1.3.6.1.4.1.14519.5.2.1.7.8 of 1***********************'
+    'series 1.3.6.1.4.1.14519.5.2.1.7.8 of 1**********************'
     """
     return _UID.sub(lambda m: m[0] if safe_uid(m[0], derived=True) else mask(m[0]), text)
 

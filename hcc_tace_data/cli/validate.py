@@ -36,6 +36,15 @@ def _codes(text: str | None) -> list[str] | None:
     return [code.strip().upper() for code in text.split(",") if code.strip()] if text else None
 
 
+def _writable(file: Path | None) -> Path | None:
+    """Refuse a table that cannot be written before any file is read."""
+    if file is not None:
+        from hcc_tace_data.validators.phi_table import check_target
+
+        check_target(file)
+    return file
+
+
 @app.command()
 def validate(
     root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
@@ -60,7 +69,10 @@ def validate(
     overlays: Annotated[Path | None, typer.Option(help="Draw the masks' contours on the CT into this folder.")] = None,
     phi_table: Annotated[
         Path | None,
-        typer.Option(help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file."),
+        typer.Option(
+            callback=_writable,
+            help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file.",
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
     dask: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) whose workers read.")] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,9 @@ def test_a_failed_patient_leaves_no_half_folder(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_defect_changes_files(tmp_path: Path) -> None:
+    clean = make_phantom(tmp_path / "clean", patients=["HCC_004"], workers=1)
     for code in defect_codes():
-        root = make_phantom(tmp_path / code, patients=["HCC_004"], workers=1)
+        root = Path(shutil.copytree(clean, tmp_path / code))
         before = digests(root)
         said = apply_defect(root, code)
         assert said

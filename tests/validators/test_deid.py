@@ -234,6 +234,18 @@ def test_plain_file_names(single, name):
     assert single(lambda dataset: None, name=name) == set()
 
 
+def test_names_of_the_archives_download_tool(small, tmp_path):
+    """Its folders carry the study's date, as the header does; another date tells more than the header."""
+    source = sorted(small.rglob("CT_*/*.dcm"))[0]
+    date = pydicom.dcmread(source, stop_before_pixels=True).StudyDate
+    as_named = f"{date[4:6]}-{date[6:]}-{date[:4]}-NA-CT ABDPEL LIVER-36548"
+    for folder, codes in ((as_named, set()), ("04-03-2011-NA-CT ABDPEL LIVER-36548", {"HT314"})):
+        place = tmp_path / folder[:4] / "HCC_001" / folder / "2.000000-PRE LIVER-87888"
+        place.mkdir(parents=True)
+        shutil.copy(source, place / "1-01.dcm")
+        assert {finding.code for finding in validate(tmp_path / folder[:4], select=["HT3"]).findings} == codes
+
+
 def test_no_finding_shows_a_foreign_patient_uid_or_path(single, tmp_path):
     single(
         lambda d: (setattr(d, "PatientID", "PATID778899"), setattr(d, "StudyInstanceUID", "1.2.840.113619.2.55.3.42"))

@@ -253,3 +253,13 @@ def test_intervals_of_the_real_sheet(shared_data, capsys):
     assert rows["HCC_082"]["fits"] == "HCC_083"
     assert sum(bool(row["fits"]) for row in rows.values()) == 17
     assert [finding["patient_id"] for finding in document["findings"] if finding["known"]] == ["HCC_017"]
+
+
+def test_html_page_names_what_was_found(spoiled, tmp_path):
+    file = tmp_path / "report.html"
+    assert main(["validate", str(spoiled), "--select", "HT5,HT7", "--format", "html", "-o", str(file), "--quiet"]) == 1
+    page = file.read_text(encoding="utf-8")
+    assert "<html" in page.lower()
+    assert "HT501" in page
+    assert "HT703" in page
+    assert 'src="http' not in page  # it stands alone
