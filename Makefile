@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report demo test lint format index splits clean rules
+.PHONY: bench big-report demo test lint format index phases splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -35,6 +35,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/index_scan.py --root build/full
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/deid.py
+	$(BIN)/python benchmarks/validate.py --root build/validate
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
@@ -43,6 +44,10 @@ format: $(VENV)/.ready
 # remakes the frozen series table from the pinned wheel idc-index-data
 index: $(VENV)/.ready
 	$(BIN)/python scripts/make_index.py
+
+# measures phase labels on phantoms of several seeds, for the tables of docs/phases.md
+phases: $(VENV)/.ready
+	$(BIN)/python scripts/phase_reliability.py
 
 # remakes the split from the clinical sheet: make splits SHEET=path.xlsx
 splits: $(VENV)/.ready

@@ -124,17 +124,19 @@ def _inside(seg: SegFile, frame: int, margin: float) -> Points | None:
     across, down = seg.frames.orientations[frame, :3], seg.frames.orientations[frame, 3:]
     if abs(across[0]) < 0.97 or abs(down[1]) < 0.97:
         return None
-    mask = np.pad(np.asarray(patch.pixels) >= max(1.0, 0.5 * seg.full), 1)
-    depth = ndimage.distance_transform_edt(mask, sampling=seg.frames.spacings[frame])
-    pixel = float(seg.frames.spacings[frame].max())
+    spacing = seg.frames.spacings[frame]
+    step = max(1, int(margin / 3 / spacing.max()))  # a large organ needs no fine grid
+    mask = np.pad(np.asarray(patch.pixels)[::step, ::step] >= max(1.0, 0.5 * seg.full), 1)
+    depth = ndimage.distance_transform_edt(mask, sampling=step * spacing)
+    pixel = float(step * spacing.max())
     if depth.max() < margin or pixel > margin:
         margin = min(pixel * 1.01, float(depth.max()))
     rows, columns = np.nonzero(depth >= margin)
     if not len(rows):
         return None
     keep = np.linspace(0, len(rows) - 1, min(_MOST, len(rows))).astype(int)
-    row = (rows[keep] - 1 + patch.row) * seg.frames.spacings[frame, 0]
-    column = (columns[keep] - 1 + patch.column) * seg.frames.spacings[frame, 1]
+    row = (step * (rows[keep] - 1) + patch.row) * spacing[0]
+    column = (step * (columns[keep] - 1) + patch.column) * spacing[1]
     place = seg.frames.positions[frame] + column[:, None] * across + row[:, None] * down
     return np.asarray(place[:, :2])
 

@@ -29,6 +29,7 @@ SURE = 0.6
 _NAMED = 0.97
 
 Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -96,8 +97,10 @@ def judge(volumes: Sequence[Volume], enhancement: Sequence[Enhancement] | None =
     if enhancement is not None:
         seen = np.array([enhancement_evidence(found) for found in enhancement])
     chances = posterior(agents + seen, times, gaps, table=told, trust=trust)
-    headers = _alone(agents, times, gaps)
-    pixels = _alone(seen, [float("nan")] * len(volumes))
+    known = {time for time in times if time == time}
+    timed = np.array([time == time and len(known) > 1 for time in times])
+    headers = _alone(agents, times, gaps, own=np.asarray(timed | agents.any(axis=1)))
+    pixels = _alone(seen, [float("nan")] * len(volumes), own=np.asarray(seen.any(axis=1)))
     result = []
     for place, volume in enumerate(volumes):
         best = int(chances[place].argmax())
@@ -142,10 +145,13 @@ def _own(label: TableLabel, number: int) -> str:
     return label.phases[number] if number < len(label.phases) else "unknown"
 
 
-def _alone(evidence: Array, times: Sequence[float], pairs: Array | None = None) -> list[str]:
-    """Return the phases that one source would give by itself."""
+def _alone(evidence: Array, times: Sequence[float], pairs: Array | None = None, *, own: Bools) -> list[str]:
+    """Return the phases that one source would give by itself, for the volumes that it says anything of."""
     chances = posterior(evidence, times, pairs)
-    return [KNOWN[int(row.argmax())] if row.max() >= SURE else "unknown" for row in chances]
+    return [
+        KNOWN[int(row.argmax())] if said and row.max() >= SURE else "unknown"
+        for row, said in zip(chances, own, strict=True)
+    ]
 
 
 def _header_texts(times: Sequence[float], place: int, agent: str) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import label_phases, open_collection
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.phase_headers import visit_times
 from hcc_tace_data.phase_model import KNOWN, log_likelihood, posterior
 from hcc_tace_data.phase_table import label_day, named_phase
 from hcc_tace_data.phases import count_phases, label_table
@@ -84,13 +85,22 @@ def test_probabilities(phases: list[str], data: st.DataObject) -> None:
 
 def test_times_overrule_the_order_of_numbers() -> None:
     # by number: pre-contrast, arterial, porto-venous; a clock that swaps the last two is believed
-    evidence = np.array([log_likelihood(phase, 0.85) for phase in KNOWN[:3]])
-    assert posterior(evidence, [0.0, 150.0, 190.0]).argmax(axis=1).tolist() == [0, 1, 2]
-    assert posterior(evidence, [0.0, 190.0, 150.0]).argmax(axis=1).tolist() == [0, 2, 1]
+    nothing = np.zeros((3, 4))
+    table = np.array([log_likelihood(phase, 0.97) for phase in KNOWN[:3]])
+    assert posterior(nothing, [0.0, 150.0, 190.0], table=table).argmax(axis=1).tolist() == [0, 1, 2]
+    assert posterior(nothing, [0.0, 190.0, 150.0], table=table).argmax(axis=1).tolist() == [0, 2, 1]
+
+
+def test_a_wrong_source_is_discarded_at_a_price() -> None:
+    """Whatever the clock and the numbers say together, strong evidence of each volume by itself wins."""
+    evidence = np.array([log_likelihood(phase, 0.9995) for phase in KNOWN[:3]])
+    backwards = np.array([log_likelihood(phase, 0.97) for phase in reversed(KNOWN[:3])])
+    chances = posterior(evidence, [300.0, 200.0, 100.0], table=backwards)
+    assert chances.argmax(axis=1).tolist() == [0, 1, 2]
 
 
 def test_labels_of_the_twin(twin: Path) -> None:
-    volumes = label_phases(open_collection(twin))
+    volumes = label_phases(open_collection(twin), depth="headers")
     truth = pd.read_csv(twin / "truth" / "phases.csv")[["series_uid", "volume", "phase"]].drop_duplicates()
     both = volumes.merge(truth, on=["series_uid", "volume"], how="outer", suffixes=("", "_true"))
     assert (both["phase"] == both["phase_true"]).all()
@@ -113,12 +123,12 @@ def test_wrong_series_numbers_are_overruled_by_the_clock(twin: Path, tmp_path: P
     highest = spoilt.instances.loc[rows, "series_number"].max()
     spoilt.instances.loc[rows, "series_number"] = highest + 1 - spoilt.instances.loc[rows, "series_number"]
     before = collection.phase_volumes.set_index(["series_uid", "volume"])["phase"]
-    after = label_phases(spoilt).set_index(["series_uid", "volume"])
+    after = label_phases(spoilt, depth="headers").set_index(["series_uid", "volume"])
     assert after["phase"].equals(before.loc[after.index])
 
 
 def test_command(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["phases", str(twin), "--json", "--csv", str(tmp_path / "phases.csv")]) == 0
+    assert main(["phases", str(twin), "--depth", "headers", "--json", "--csv", str(tmp_path / "phases.csv")]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["totals"]["volumes"] == len(document["volumes"]) == len(pd.read_csv(tmp_path / "phases.csv"))
     wanted = {"patient_id", "study_uid", "series_uid", "volume", "phase", "confidence", "evidence", "annotated"}
@@ -137,3 +147,25 @@ def test_list_by_phase(capsys: pytest.CaptureFixture[str]) -> None:
     assert 1 <= len(rows) <= 7
     assert {row["modality"] for row in rows} == {"CT"}
     assert main(["list", "--phase", "nephrographic"]) == 2
+
+
+def _sweep(**columns: list[str]) -> pd.DataFrame:
+    names = ("acquisition_time", "acquisition_date", "content_time", "series_time", "series_date")
+    count = max(len(values) for values in columns.values())
+    return pd.DataFrame({name: columns.get(name, [""] * count) for name in names})
+
+
+def test_times_of_a_visit_are_of_one_kind_and_run_over_midnight() -> None:
+    late = _sweep(acquisition_time=["235950", "235948"], content_time=["235959", "235959"])
+    early = _sweep(acquisition_time=["000233", "000235"], content_time=["000240", "000240"])
+    first, second = visit_times([late, early])
+    assert second - first == 165
+    # one volume without AcquisitionTime: all are compared by their ContentTime
+    bare = _sweep(content_time=["000323", "000323"])
+    times = visit_times([late, early, bare])
+    assert [times[1] - times[0], times[2] - times[1]] == [161, 43]
+    assert all(np.isnan(visit_times([_sweep(content_time=[""]), _sweep(content_time=["x"])])))
+
+
+def test_a_single_volume_of_nothing_known_is_unknown() -> None:
+    assert posterior(np.zeros((1, 4)), [float("nan")]).max() < 0.6

@@ -71,7 +71,7 @@ def _check(stack: Stack, frame: pd.DataFrame) -> None:
     assert all((np.diff(part["position_z"]) > 0).all() for part in parts)
 
 
-SETTINGS = settings(deadline=None, max_examples=60)
+SETTINGS = settings(deadline=None, max_examples=40)
 
 
 @given(stacks(), st.data())
