@@ -36,6 +36,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/registration.py --root build/full
 	$(BIN)/python benchmarks/deid.py
+	$(BIN)/python benchmarks/validate.py --root build/validate
 	$(BIN)/python benchmarks/download.py --root build/full
 
 # what goes wrong while the collection is fetched, and what becomes of it; the table is printed at the end

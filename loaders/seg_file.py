@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 from dataclasses import dataclass
 from io import BytesIO
@@ -115,7 +116,7 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
         The file cannot be opened.
     """
     path = Path(file)
-    data = path.read_bytes()
+    data = path.read_bytes() if pixels else _header_bytes(path)
     if data[128:132] != b"DICM":
         raise NotDicomError(f"{path} is not a DICOM file.")
     try:
@@ -125,6 +126,15 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
     except CutShort:
         raise DicomReadError(f"{path} is cut short: an element reaches past its end. Fetch it again.") from None
     return _by_pydicom(path, data, pixels, cited)
+
+
+def _header_bytes(path: Path) -> Any:
+    """Return the file as mapped memory: bytes of pixels that nobody asks for are never read."""
+    with path.open("rb") as stream:
+        try:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):  # an empty file, or a file system without mapping
+            return stream.read()
 
 
 def _scanned(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:

@@ -62,6 +62,8 @@ class FrameTable:
         Segment number.
     cited : Counter of str
         SOP Instance UIDs the frames were derived from -> how many frames; empty if not asked for.
+    sources : tuple of tuple of str
+        The same UIDs frame by frame, every one that a frame names; empty if not asked for.
     """
 
     positions: npt.NDArray[np.float64]
@@ -69,6 +71,7 @@ class FrameTable:
     spacings: npt.NDArray[np.float64]
     segments: npt.NDArray[np.int64]
     cited: Counter[str]
+    sources: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -104,24 +107,27 @@ def scan_frames(
         Anything out of the ordinary; nothing is returned then.
     """
     frames: list[Raw] = []
-    uids: Counter[str] = Counter()
+    sources: list[tuple[str, ...]] = []
     ends = SequenceEnds(data, explicit)
     at, limit = start, len(data) if end < 0 else end
     while at < limit:
         tag, _, length, value = element_at(data, at, explicit)
         if tag == SEQUENCE_END and end < 0 and not length:
-            return _table(frames, shared, uids), value
+            return _table(frames, shared, sources), value
         if tag != ITEM:
             raise UnusualFile("not an item")
-        at, found = _frame(data, value, length, limit, explicit, uids if cited else None, ends)
+        uids: list[str] | None = [] if cited else None
+        at, found = _frame(data, value, length, limit, explicit, uids, ends)
         frames.append(found)
+        if uids is not None:
+            sources.append(tuple(uids))
     if at != end:
         raise UnusualFile("per-frame groups without their end")
-    return _table(frames, shared, uids), at
+    return _table(frames, shared, sources), at
 
 
 def _frame(
-    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: Counter[str] | None, ends: SequenceEnds
+    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: list[str] | None, ends: SequenceEnds
 ) -> tuple[int, Raw]:
     """Read one frame's item; return where the next begins, and what was found."""
     end = limit if length == UNDEFINED else at + length
@@ -180,7 +186,7 @@ def _first_value(data: bytes, at: int, end: int, wanted: tuple[int, bytes], expl
     raise UnusualFile("a functional group without its element")
 
 
-def _cite(data: bytes, at: int, end: int, explicit: bool, uids: Counter[str], *, inside_source: bool) -> None:
+def _cite(data: bytes, at: int, end: int, explicit: bool, uids: list[str], *, inside_source: bool) -> None:
     """Count the SOP Instance UIDs in DerivationImageSequence > SourceImageSequence, whose items begin at `at`."""
     while at < end:
         tag, _, length, at = element_at(data, at, explicit)
@@ -194,7 +200,7 @@ def _cite(data: bytes, at: int, end: int, explicit: bool, uids: Counter[str], *,
 
 
 def _cite_item(
-    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: Counter[str], *, inside_source: bool
+    data: bytes, at: int, length: int, limit: int, explicit: bool, uids: list[str], *, inside_source: bool
 ) -> int:
     end, last = limit if length == UNDEFINED else at + length, 0
     while at < end:
@@ -215,13 +221,13 @@ def _cite_item(
             raw = data[value:at].rstrip(b"\0 ")
             if not raw.replace(b".", b"").isdigit():
                 raise UnusualFile("a UID that is none")
-            uids[raw.decode()] += 1
+            uids.append(raw.decode())
     if length == UNDEFINED or at != end:
         raise UnusualFile("an item without its end")
     return at
 
 
-def _table(frames: list[Raw], shared: Dataset | None, uids: Counter[str]) -> FrameTable:
+def _table(frames: list[Raw], shared: Dataset | None, sources: list[tuple[str, ...]]) -> FrameTable:
     """Turn raw values into columns, the shared group's where the frames have none."""
     try:
         defaults = _of_group(shared)
@@ -249,7 +255,8 @@ def _table(frames: list[Raw], shared: Dataset | None, uids: Counter[str]) -> Fra
         orientations=columns[_ORIENTATION],
         spacings=columns[_SPACING],
         segments=np.array(segments, dtype=np.int64),
-        cited=uids,
+        cited=Counter(uid for own in sources for uid in own),
+        sources=tuple(sources),
     )
 
 
@@ -302,16 +309,20 @@ def frames_from_groups(groups: Sequence[Dataset], shared: Dataset | None, *, cit
     for column, count in enumerate((3, 6, 2)):
         own = np.array([row[column] for row in rows], dtype=np.float64).reshape(len(rows), count)
         columns.append(np.where(np.isnan(own), np.array(common[column]), own))
-    uids: Counter[str] = Counter()
-    for group in groups if cited else ():
-        for derivation in group.get("DerivationImageSequence") or ():
-            for source in derivation.get("SourceImageSequence") or ():
-                if "ReferencedSOPInstanceUID" in source:
-                    uids[str(source.ReferencedSOPInstanceUID)] += 1
+    sources = tuple(
+        tuple(
+            str(source.ReferencedSOPInstanceUID)
+            for derivation in group.get("DerivationImageSequence") or ()
+            for source in derivation.get("SourceImageSequence") or ()
+            if "ReferencedSOPInstanceUID" in source
+        )
+        for group in (groups if cited else ())
+    )
     return FrameTable(
         positions=columns[0],
         orientations=columns[1],
         spacings=columns[2],
         segments=np.array([row[3] or common[3] for row in rows], dtype=np.int64),
-        cited=uids,
+        cited=Counter(uid for own in sources for uid in own),
+        sources=sources,
     )

@@ -1,42 +1,75 @@
-"""HT1: is everything here that should be?"""
+"""HT1: is everything here that should be?
+
+A gap is told once, at the highest level it concerns: a patient, a study, a series, a file.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.rule import Rule, Skip
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["RULES"]
+
+_NO_TABLE = "the files belong to no series table: no series.csv beside them, and no series of the collection among them"
+
+
+def _table(context: Context) -> pd.DataFrame:
+    if context.table is None:
+        raise Skip(_NO_TABLE)
+    return context.table
+
+
+def _unreadable_by_series(context: Context) -> Counter[str]:
+    """Count unreadable files in folders that hold one series: HT201 tells of them, they are not missing."""
+    owners: dict[str, set[str]] = {}
+    for path, uid in zip(context.instances["path"], context.instances["series_uid"], strict=True):
+        owners.setdefault(str(PurePosixPath(path).parent), set()).add(uid)
+    found: Counter[str] = Counter()
+    for path in context.collection.problems["path"]:
+        owner = owners.get(str(PurePosixPath(path).parent), set())
+        if len(owner) == 1:
+            found[next(iter(owner))] += 1
+    return found
 
 
 def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
-    """Compare with the table beside the files. Unreadable files are absent here too."""
-    if context.table is None:
-        raise Skip("no series.csv beside the files; 'hcc-tace verify' compares with the collection's own table")
-    held: dict[Any, int] = context.instances["series_uid"].value_counts().to_dict()
-    for row in context.table.itertuples(index=False):
+    table = _table(context)
+    held: dict[Any, int] = context.instances.groupby("series_uid")["sop_uid"].nunique().to_dict()
+    unreadable = _unreadable_by_series(context)
+    for row in table.itertuples(index=False):
         have = held.get(row.series_uid, 0)
-        if have != row.instances:
-            yield {
-                "message": f"{have} of {row.instances} files of the series are here and readable.",
-                "hint": "Download the series again.",
-                "patient_id": str(row.patient_id),
-                "study_uid": str(row.study_uid),
-                "series_uid": str(row.series_uid),
-                "evidence": {"expected": row.instances, "found": have},
-            }
+        if not have or have + unreadable[str(row.series_uid)] == row.instances:
+            continue
+        missing = int(row.instances) - have - unreadable[str(row.series_uid)]
+        yield {
+            "message": f"{have} of {row.instances} files of the series are here: "
+            + (f"{missing} missing." if missing > 0 else f"{-missing} too many."),
+            "hint": "Download the series again." if missing > 0 else "Find out where the extra files come from.",
+            "patient_id": str(row.patient_id),
+            "study_uid": str(row.study_uid),
+            "series_uid": str(row.series_uid),
+            "evidence": {"expected": int(row.instances), "found": have, "unreadable": unreadable[str(row.series_uid)]},
+        }
 
 
 def _two_studies(context: Context) -> Iterator[dict[str, Any]]:
-    for patient, count in context.instances.groupby("patient_id")["study_uid"].nunique().items():
+    for patient, rows in context.instances.groupby("patient_id"):
+        count = int(rows["study_uid"].nunique())
         if count != 2:
+            days = sorted(set(rows["study_date"]))
             yield {
-                "message": f"{count} studies; a patient has a baseline and a follow-up.",
-                "hint": "Download the missing study, or merge one that was split.",
+                "message": f"{count} studies on {len(days)} days; a patient has a baseline and a follow-up.",
+                "hint": "Download the missing study, or treat studies of one day as one visit.",
                 "patient_id": str(patient),
-                "evidence": {"studies": int(count)},
+                "evidence": {"studies": count, "days": len(days)},
             }
 
 
@@ -52,10 +85,54 @@ def _one_seg(context: Context) -> Iterator[dict[str, Any]]:
             }
 
 
+def _ct_series(context: Context) -> Iterator[dict[str, Any]]:
+    table = _table(context)
+    here, studies = set(context.instances["series_uid"]), set(context.instances["study_uid"])
+    for row in table[table["modality"] != "SEG"].itertuples(index=False):
+        if row.series_uid not in here and row.study_uid in studies:
+            yield {
+                "message": f"{row.modality} series {row.series_number} ({row.instances} files) is missing.",
+                "hint": "Download the series.",
+                "patient_id": str(row.patient_id),
+                "study_uid": str(row.study_uid),
+                "series_uid": str(row.series_uid),
+                "evidence": {"expected": int(row.instances)},
+            }
+
+
+def _patients(context: Context) -> Iterator[dict[str, Any]]:
+    expected = sorted(set(_table(context)["patient_id"]))
+    here = set(context.instances["patient_id"])
+    missing = [patient for patient in expected if patient not in here]
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        yield {
+            "message": f"{len(missing)} of {len(expected)} patients of the series table are not here: {shown}",
+            "hint": "Download them, or work on the part that is here and say so.",
+            "evidence": {"missing": missing},
+        }
+
+
+def _foreign(context: Context) -> Iterator[dict[str, Any]]:
+    if context.full_table is None:
+        raise Skip(_NO_TABLE)
+    listed = set(context.full_table["series_uid"])
+    for uid, rows in context.instances.groupby("series_uid", sort=True):
+        if uid not in listed:
+            first = rows.iloc[0]
+            yield {
+                "message": f"{first['modality']} series of {len(rows)} files that the series table does not list.",
+                "hint": "Move it out of the folder, or name the table it belongs to.",
+                "patient_id": str(first["patient_id"]),
+                "study_uid": str(first["study_uid"]),
+                "series_uid": str(uid),
+            }
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="HT101", name="series-complete", severity="error", scope="series", depth="index",
-        summary="Each series holds as many readable files as the series table says.",
+        summary="Each series holds as many files as the series table says.",
         why="A missing slice shifts or shortens every volume made from the series.",
         fix="Run 'hcc-tace verify', then 'hcc-tace download', which fetches what is missing.",
         source="Series table (IDC index)", check=_series_counts,
@@ -73,5 +150,26 @@ RULES: tuple[Rule, ...] = (
         why="Without it the patient gives no labels.",
         fix="Download the SEG series of the patient.",
         source="10.1038/s41597-023-01928-3", check=_one_seg,
+    ),
+    Rule(
+        code="HT104", name="ct-series-present", severity="error", scope="series", depth="index",
+        summary="Each CT series of a study that is here is here.",
+        why="Without it a contrast phase is missing, and the phases of the visit are labelled wrongly.",
+        fix="Run 'hcc-tace download', which fetches what is missing.",
+        source="Series table (IDC index)", check=_ct_series,
+    ),
+    Rule(
+        code="HT105", name="patients-present", severity="warning", scope="collection", depth="index",
+        summary="Each patient of the series table is here.",
+        why="Figures of a part are not figures of the collection: 105 patients, and a split made for all of them.",
+        fix="Run 'hcc-tace download', or say in what you publish which patients you used.",
+        source="Series table (IDC index)", check=_patients,
+    ),
+    Rule(
+        code="HT106", name="no-foreign-series", severity="warning", scope="series", depth="index",
+        summary="Each series is one of the series table (of the collection, or of what was added to it later).",
+        why="A series of another origin is neither curated nor covered by the collection's licence and figures.",
+        fix="Move it out of the folder.",
+        source="Series table (IDC index)", check=_foreign,
     ),
 )  # fmt: skip

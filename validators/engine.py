@@ -6,25 +6,36 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import UsageError
+from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.executors import open_mapper
 from hcc_tace_data.validators.phi_table import write_phi_table
 from hcc_tace_data.validators.redaction import redact
-from hcc_tace_data.validators.registry import RULES
-from hcc_tace_data.validators.rule import DEPTHS, Depth, Finding, Rule, Skip
+from hcc_tace_data.validators.registry import ENGINE, RULES
+from hcc_tace_data.validators.reviewed import Review, read_reviews
+from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
 
 __all__ = ["Report", "RuleStatus", "validate"]
 
 logger = logging.getLogger(__name__)
 
+#: Files from which worker processes pay for their start.
+_PARALLEL_HEADERS, _PARALLEL_PIXELS = 6000, 1500
+_NO_FILES = "needs DICOM files; only tables were given"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleStatus:
-    """What became of one rule: ``passed``, ``failed`` or ``skipped`` with the reason."""
+    """What became of one rule: ``passed``, ``failed`` or ``skipped``, and why, or what it left unchecked."""
 
     code: str
     status: str
@@ -33,11 +44,23 @@ class RuleStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All findings, and which rules were checked."""
+    """All findings, and which rules were checked.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        By rule, then as the rule found them; the same whichever engine ran.
+    rules : tuple of RuleStatus
+    collection : dict
+        Root, depth, and counts of patients, series and instances.
+    unused_reviews : tuple of Review
+        Entries of the baseline file that match nothing any more.
+    """
 
     findings: tuple[Finding, ...]
     rules: tuple[RuleStatus, ...]
     collection: dict[str, Any]
+    unused_reviews: tuple[Review, ...] = field(default=())
 
     @property
     def counts(self) -> dict[str, int]:
@@ -58,6 +81,7 @@ class Report:
             "findings": [finding.as_dict() for finding in self.findings],
             "rules": [{"code": r.code, "status": r.status, "reason": r.reason} for r in self.rules],
             "collection": self.collection,
+            "unused_reviews": [review.as_dict() for review in self.unused_reviews],
         }
 
 
@@ -66,8 +90,14 @@ def validate(
     *,
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
+    severity: Severity = "info",
     depth: Depth = "headers",
     workers: int | None = None,
+    dask: str | None = None,
+    clinical: str | os.PathLike[str] | None = None,
+    table: pd.DataFrame | None = None,
+    from_table: bool = False,
+    baseline: str | os.PathLike[str] | None = None,
     phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
     progress: Callable[[int, int], None] | None = None,
@@ -80,10 +110,22 @@ def validate(
         The folder; default ``$HCC_TACE_HOME``, else the user's data folder.
     select, ignore : sequence of str, optional
         Codes or their beginnings (``HT3``, ``HT401``).
+    severity : {"info", "warning", "error"}
+        Findings lighter than this are left out of the report.
     depth : {"headers", "index", "pixels"}
         How deep to look; rules that look deeper are skipped.
     workers : int, optional
-        Processes that index the folder.
+        Processes that read files; default one a core, two at most. One means this process.
+    dask : str, optional
+        Address of a Dask scheduler whose workers do the reading instead.
+    clinical : path-like, optional
+        The clinical sheet; default the folder's.
+    table : pandas.DataFrame, optional
+        Series table to compare with; default the folder's ``series.csv``, else the collection's own.
+    from_table : bool
+        Check tables alone: the clinical sheet against the series table. No folder is opened.
+    baseline : path-like, optional
+        File of reviewed findings (:mod:`hcc_tace_data.validators.reviewed`), which count as known.
     phi_table : path-like, optional
         File for the table of every distinct header value (:mod:`hcc_tace_data.validators.phi_table`).
     rules : sequence of Rule
@@ -94,41 +136,107 @@ def validate(
     Raises
     ------
     CollectionNotFoundError
-        There is nothing at `root`.
+        There is no DICOM file at `root`.
     UsageError
-        Unknown depth, or a selection that matches no rule.
+        Unknown depth or severity, a selection that matches no rule, or a wrong baseline file.
     """
+    for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
+        if value not in allowed:
+            raise UsageError(f"{name}={value!r}: choose one of {', '.join(allowed)}.")
+    chosen = _choose(rules, select or (), ignore or ())
+    reviews = read_reviews(baseline) if baseline is not None else ()
+    sheet = Path(clinical).expanduser() if clinical is not None else None
+    if sheet is not None and not sheet.exists():
+        raise CollectionNotFoundError(f"No clinical sheet at {sheet}.")
+    collection = _no_files(root) if from_table else _open(root, workers, progress)
+    if from_table and table is None:
+        table = _own_table(collection.root if root is not None else None)
+    few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)
+    with open_mapper(1 if workers is None and few else workers, dask) as mapper:
+        context = Context(collection, mapper=mapper, table=table, clinical=sheet, depth=depth)
+        report = _report(context, chosen, depth, severity, reviews, from_table=from_table)
+        if phi_table is not None:
+            write_phi_table(context, phi_table)
+    return report
+
+
+def _open(
+    root: str | os.PathLike[str] | None, workers: int | None, progress: Callable[[int, int], None] | None
+) -> Collection:
     from hcc_tace_data.index import open_collection
 
-    if depth not in DEPTHS:
-        raise UsageError(f"depth={depth!r}: choose one of {', '.join(DEPTHS)}.")
-    chosen = _choose(rules, select or (), ignore or ())
-    context = Context(open_collection(root, workers=workers, progress=progress))
+    collection = open_collection(root, workers=workers, progress=progress)
+    if not len(collection.instances) and not len(collection.problems):
+        raise CollectionNotFoundError(
+            f"No DICOM files at {collection.root}. 'hcc-tace download' fetches the collection, "
+            "'hcc-tace phantom' writes a synthetic twin."
+        )
+    return collection
+
+
+def _no_files(root: str | os.PathLike[str] | None) -> Collection:
+    """Return a collection without files, for rules that judge tables."""
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.index import _frame
+    from hcc_tace_data.roots import default_root
+
+    folder = Path(root).expanduser() if root is not None else default_root()
+    return Collection(folder, _frame([]), pd.DataFrame(columns=["path", "reason"], dtype=object))
+
+
+def _own_table(root: Path | None) -> pd.DataFrame:
+    from hcc_tace_data.series_table import load_series_table
+
+    beside = root / "series.csv" if root is not None else None
+    return load_series_table(beside if beside is not None and beside.is_file() else None, with_bamf=True)
+
+
+def _report(
+    context: Context,
+    chosen: Sequence[Rule],
+    depth: Depth,
+    severity: Severity,
+    reviews: Sequence[Review],
+    *,
+    from_table: bool,
+) -> Report:
     findings: list[Finding] = []
     statuses: list[RuleStatus] = []
     for rule in chosen:
-        if DEPTHS.index(rule.depth) > DEPTHS.index(depth):
-            statuses.append(RuleStatus(code=rule.code, status="skipped", reason=f"needs --depth {rule.depth}"))
+        if rule.code == ENGINE.code:
             continue
-        found, status = _run(rule, context)
-        findings += found
-        statuses.append(status)
-    if phi_table is not None:
-        write_phi_table(context, phi_table)
+        if from_table and rule.needs_files:
+            statuses.append(RuleStatus(code=rule.code, status="skipped", reason=_NO_FILES))
+        elif DEPTHS.index(rule.depth) > DEPTHS.index(depth):
+            statuses.append(RuleStatus(code=rule.code, status="skipped", reason=f"needs --depth {rule.depth}"))
+        else:
+            found, status = _run(rule, context)
+            findings += found
+            statuses.append(status)
+    crashed = any(finding.code == ENGINE.code for finding in findings)
+    if crashed or any(rule.code == ENGINE.code for rule in chosen):
+        statuses.append(RuleStatus(code=ENGINE.code, status="failed" if crashed else "passed"))
     known = [_known(redact(finding, context), context) for finding in findings]
+    used: set[Review] = set()
+    judged = [_reviewed(finding, reviews, used) for finding in known]
+    kept = [one for one in judged if SEVERITIES.index(one.severity) <= SEVERITIES.index(severity)]
     table = context.instances
     summary = {
         "root": str(Path(context.root)),
+        "depth": depth,
         "patients": int(table["patient_id"].nunique()),
         "series": int(table["series_uid"].nunique()),
         "instances": len(table),
     }
-    return Report(findings=tuple(known), rules=tuple(statuses), collection=summary)
+    unused = tuple(review for review in reviews if review not in used)
+    return Report(findings=tuple(kept), rules=tuple(statuses), collection=summary, unused_reviews=unused)
 
 
 def _choose(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str]) -> list[Rule]:
     for prefix in (*select, *ignore):
-        if not prefix or not any(rule.code.startswith(prefix) for rule in rules):
+        if not prefix or not any(rule.code.startswith(prefix) for rule in (*rules, ENGINE)):
             raise UsageError(f"No rule's code begins with {prefix!r}. 'hcc-tace explain' lists all.")
     return [
         rule
@@ -138,26 +246,46 @@ def _choose(rules: Sequence[Rule], select: Sequence[str], ignore: Sequence[str])
 
 
 def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
+    found: list[Finding] = []
+    unchecked: list[str] = []
     try:
-        found = [Finding(**{"code": rule.code, "severity": rule.severity, **fields}) for fields in rule.check(context)]
+        for fields in rule.check(context):
+            if isinstance(fields, Partly):
+                unchecked.append(fields.reason)
+            else:
+                found.append(Finding(**{"code": rule.code, "severity": rule.severity, **fields}))
     except Skip as reason:
-        return [], RuleStatus(code=rule.code, status="skipped", reason=str(reason))
+        return found, RuleStatus(code=rule.code, status="failed" if found else "skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report
         logger.debug("rule %s crashed", rule.code, exc_info=True)
         crash = Finding(
-            code="HT901",
+            code=ENGINE.code,
             severity="error",
             message=f"Rule {rule.code} crashed ({type(error).__name__}); what it checks is unchecked.",
-            hint="Report it as a defect of hcc-tace-data.",
+            hint="Report it as a defect of hcc-tace-data; 'hcc-tace --debug validate ...' shows where.",
             evidence={"rule": rule.code},
         )
-        return [crash], RuleStatus(code=rule.code, status="failed", reason=f"crashed: {type(error).__name__}")
-    return found, RuleStatus(code=rule.code, status="failed" if found else "passed")
+        return [*found, crash], RuleStatus(
+            code=rule.code, status="failed", reason=f"crashed: {type(error).__name__}"
+        )  # fmt: skip
+    status = "failed" if found else "passed"
+    return found, RuleStatus(code=rule.code, status=status, reason="; ".join(dict.fromkeys(unchecked)))
 
 
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
     for issue in context.catalog.known_issues:
         if issue.code == finding.code and issue.patient_id == finding.patient_id:
-            return replace(finding, known=issue.reason)
+            place = f"{finding.evidence.get('study_date', '')} {finding.evidence.get('series_number', '')}"
+            if not issue.series or place in issue.series:
+                return replace(finding, known=issue.reason)
+    return finding
+
+
+def _reviewed(finding: Finding, reviews: Sequence[Review], used: set[Review]) -> Finding:
+    for review in reviews:
+        if review.matches(finding):
+            used.add(review)
+            if not finding.known:
+                finding = replace(finding, known=review.reason)
     return finding

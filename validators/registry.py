@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.validators import completeness, deid, files
+from hcc_tace_data.validators import (
+    clinical_findings,
+    completeness,
+    deid,
+    files,
+    geometry,
+    leakage,
+    linkage,
+    phase_findings,
+)
+from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.rule import Rule
 
-__all__ = ["RULES", "find_rule"]
+__all__ = ["ENGINE", "RULES", "find_rule"]
 
-RULES: tuple[Rule, ...] = (*completeness.RULES, *files.RULES, *deid.RULES)
+
+def _never(context: Context) -> Iterator[dict[str, Any]]:
+    """Find nothing: the engine itself reports what this rule is about."""
+    return iter(())
+
+
+ENGINE = Rule(
+    code="HT901", name="rule-ran", severity="error", scope="collection", depth="index",
+    summary="Every rule ran to its end.",
+    why="A rule that crashed has checked nothing, or not everything: silence would read as 'nothing found'.",
+    fix="Report it as a defect of hcc-tace-data; 'hcc-tace --debug validate ...' shows where it happened.",
+    source="engine of this package", check=_never, needs_files=False,
+)  # fmt: skip
+
+RULES: tuple[Rule, ...] = (
+    *completeness.RULES,
+    *files.RULES,
+    *deid.RULES,
+    *linkage.RULES,
+    *geometry.RULES,
+    *phase_findings.RULES,
+    *clinical_findings.RULES,
+    *leakage.RULES,
+    ENGINE,
+)
 
 
 def find_rule(code: str) -> Rule:

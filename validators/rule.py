@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["DEPTHS", "Check", "Depth", "Finding", "Rule", "Severity", "Skip"]
+__all__ = ["DEPTHS", "SEVERITIES", "Check", "Depth", "Finding", "Partly", "Rule", "Severity", "Skip"]
 
 Severity = Literal["error", "warning", "info"]
 Depth = Literal["index", "headers", "pixels"]
 #: From the cheapest to the dearest.
 DEPTHS: tuple[Depth, ...] = ("index", "headers", "pixels")
+#: From the gravest to the lightest.
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 class Skip(Exception):
     """A rule cannot be checked here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """Yielded among the findings by a rule that could not look at everything: what it left unchecked, and why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +52,17 @@ class Finding:
         return asdict(self)
 
 
-Check = Callable[["Context"], Iterable[dict[str, Any]]]
+Check = Callable[["Context"], Iterable["dict[str, Any] | Partly"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A coded check. `check` yields the fields of a :class:`Finding`, without code and severity."""
+    """A coded check.
+
+    `check` yields the fields of a :class:`Finding` without code; a field ``severity`` overrides the rule's. It may
+    yield :class:`Partly`, and raise :class:`Skip` where it can check nothing. Where `needs_files` is false the rule
+    can be checked from tables alone.
+    """
 
     code: str
     name: str
@@ -60,3 +74,4 @@ class Rule:
     fix: str
     source: str
     check: Check
+    needs_files: bool = True

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, note, reading_headers, say
+from hcc_tace_data.cli.console import emit_json, note, progress, reading_headers, say
+from hcc_tace_data.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.validators.engine import Report
 
 __all__ = ["app"]
 
@@ -16,11 +22,13 @@ app = typer.Typer()
 
 
 _Depth = StrEnum("_Depth", {"index": "index", "headers": "headers", "pixels": "pixels"})
+_Severity = StrEnum("_Severity", {"error": "error", "warning": "warning", "info": "info"})
 
 
 class _Format(StrEnum):
     text = "text"
     json = "json"
+    html = "html"
     sarif = "sarif"
 
 
@@ -42,8 +50,23 @@ def validate(
     root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
     select: Annotated[str | None, typer.Option(help="Codes or their beginnings: HT3,HT201.")] = None,
     ignore: Annotated[str | None, typer.Option(help="Codes or their beginnings to leave out.")] = None,
+    severity: Annotated[_Severity, typer.Option(help="Report findings at least as grave as this.")] = _Severity("info"),
     depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth("headers"),
     format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the report to this file.")] = None,
+    clinical: Annotated[Path | None, typer.Option(help="Clinical sheet; default the folder's.")] = None,
+    from_table: Annotated[
+        bool, typer.Option("--from-table", help="Check tables alone (HT7, HT8); no folder is opened.")
+    ] = False,
+    table: Annotated[Path | None, typer.Option(help="Another series table (CSV) to compare with.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
+    write_baseline: Annotated[
+        Path | None, typer.Option(help="Write the new findings to this file as reviewed; with --who and --why.")
+    ] = None,
+    who: Annotated[str, typer.Option(help="Who reviewed, for --write-baseline.")] = "",
+    why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-baseline.")] = "",
+    overlays: Annotated[Path | None, typer.Option(help="Draw the masks' contours on the CT into this folder.")] = None,
     phi_table: Annotated[
         Path | None,
         typer.Option(
@@ -51,31 +74,103 @@ def validate(
             help="Write every distinct header value (tag path, VR, value, count) to this CSV or TSV file.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes that read headers.", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
+    dask: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) whose workers read.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code, in text form.")] = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
     from hcc_tace_data.validators import validate as run
-    from hcc_tace_data.validators.reporters import to_sarif, to_text
 
-    with reading_headers(quiet=quiet or as_json or format is not _Format.text) as show:
+    form = _Format.json if as_json else format
+    if write_baseline is not None and (not who.strip() or not why.strip() or write_baseline.exists()):
+        raise UsageError("--write-baseline takes a new file, --who (who reviewed) and --why.")
+    if from_table and (overlays is not None or phi_table is not None):
+        raise UsageError("--from-table reads no files; it goes with neither --overlays nor --phi-table.")
+    with reading_headers(quiet=quiet or form is not _Format.text) as show:
         report = run(
             root,
             select=_codes(select),
             ignore=_codes(ignore),
+            severity=severity.value,
             depth=depth.value,
             workers=workers,
+            dask=dask,
+            clinical=clinical,
+            table=_table(table),
+            from_table=from_table,
+            baseline=baseline,
             phi_table=phi_table,
             progress=show,
         )
     if phi_table is not None:
         note(f"Wrote {phi_table}: values for a person to review; treat it as confidential.", quiet=quiet)
-    if as_json or format is _Format.json:
-        emit_json(report.as_dict())
-    elif format is _Format.sarif:
-        emit_json(to_sarif(report))
-    elif not quiet:
-        say(to_text(report))
+    if overlays is not None:
+        _draw(root, overlays, workers, quiet=quiet)
+    _emit(report, form, out, quiet=quiet)
+    for review in report.unused_reviews:
+        note(f"baseline: nothing matches {review.code} {review.patient_id} any more ({review.reason})", quiet=quiet)
+    if write_baseline is not None:
+        from hcc_tace_data.validators.reviewed import write_reviews
+
+        count = write_reviews(write_baseline, report.findings, who=who, why=why)
+        note(f"Wrote {count} reviewed findings to {write_baseline}; pass it as --baseline.", quiet=quiet)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _table(path: Path | None) -> pd.DataFrame | None:
+    from hcc_tace_data.series_table import load_series_table
+
+    return None if path is None else load_series_table(path, with_bamf=True)
+
+
+def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> None:
+    """Write the report to standard output, or to a file."""
+    from hcc_tace_data.validators.reporters import to_json, to_sarif, to_text
+
+    if form is _Format.json and out is None:
+        emit_json(report.as_dict())
+        return
+    if form is _Format.sarif and out is None:
+        emit_json(to_sarif(report))
+        return
+    if form is _Format.text:
+        text = to_text(report)
+        if quiet and out is None:
+            return
+    elif form is _Format.html:
+        text = _page(report.as_dict())
+    else:
+        import json
+
+        text = to_json(report) if form is _Format.json else json.dumps(to_sarif(report), indent=2)
+    if out is None:
+        say(text)
+        return
+    from hcc_tace_data.files import atomic_write_text
+
+    atomic_write_text(out, text + "\n")
+    counts = ", ".join(f"{number} {name}" for name, number in report.counts.items())
+    note(f"Wrote {out}: {counts}.", quiet=quiet)
+
+
+def _page(document: dict[str, Any]) -> str:
+    """Return the findings as one HTML page."""
+    from hcc_tace_data import report
+
+    return str(report.findings_page(document))
+
+
+def _draw(root: Path | None, folder: Path, workers: int | None, *, quiet: bool) -> None:
+    from hcc_tace_data.index import open_collection
+    from hcc_tace_data.validators.overlays import draw_overlays
+
+    collection = open_collection(root, workers=workers)
+    total = int((collection.instances["modality"] == "SEG").sum())
+    with progress("drawing contours", total, quiet=quiet) as advance:
+        drawn = draw_overlays(collection, folder, workers=workers, progress=lambda: advance(1))
+    for one in drawn:
+        if one.reason:
+            note(f"no picture of {one.patient_id}: {one.reason}", quiet=quiet)
+    slices = sum(one.slices for one in drawn)
+    note(f"Drew {slices} slices of {sum(not one.reason for one in drawn)} segmentations into {folder}.", quiet=quiet)

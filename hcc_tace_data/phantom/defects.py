@@ -119,4 +119,8 @@ def _missing_seg(root: Path, rng: np.random.Generator) -> str:
     return f"removed {folder.relative_to(root)}"
 
 
-import hcc_tace_data.phantom.defects_deid  # noqa: E402, F401 - registers its defects
+# each registers its defects
+import hcc_tace_data.phantom.defects_deid  # noqa: E402
+import hcc_tace_data.phantom.defects_files  # noqa: E402
+import hcc_tace_data.phantom.defects_links  # noqa: E402
+import hcc_tace_data.phantom.defects_tables  # noqa: E402, F401

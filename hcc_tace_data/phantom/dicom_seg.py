@@ -16,7 +16,7 @@ from hcc_tace_data.phantom.dicom_ct import IMPLEMENTATION_UID, deidentified
 from hcc_tace_data.phantom.plan import PatientPlan
 from hcc_tace_data.phantom.seeding import twin_uid
 
-__all__ = ["write_segmentation"]
+__all__ = ["flip_frames", "refer_elsewhere", "write_segmentation"]
 
 #: Segment label, category (code, meaning), type (code, meaning), colour as dcmqi recommends (R, G, B).
 _SEGMENTS: dict[int, tuple[str, tuple[str, str], tuple[str, str]]] = {
@@ -92,7 +92,7 @@ def write_segmentation(
         del result.SourceImageSequence
     _freeze(result, plan, sources[0])
     if flip:
-        _flip(result, sources)
+        flip_frames(result, sources)
     if pid == "HCC_021":
         for k, item in enumerate(result.PerFrameFunctionalGroupsSequence):
             x, y, z = item.PlanePositionSequence[0].ImagePositionPatient
@@ -100,7 +100,7 @@ def write_segmentation(
     if pid in _EMPTY_OFF_GRID:
         _add_empty_frames(result, labels.shape, sources)
     if elsewhere:
-        _refer_elsewhere(result, elsewhere)
+        refer_elsewhere(result, elsewhere)
     if pid == "HCC_048":
         del result.ReferencedSeriesSequence
     result.save_as(path)
@@ -129,7 +129,7 @@ def _freeze(result: Dataset, plan: PatientPlan, source: Dataset) -> None:
     result.file_meta.ImplementationVersionName = "HCC_TACE_TWIN"
 
 
-def _flip(result: Dataset, sources: Sequence[Dataset]) -> None:
+def flip_frames(result: Dataset, sources: Sequence[Dataset]) -> None:
     """Rows and columns run the other way: the first pixel is the CT's last."""
     spacing = float(sources[0].PixelSpacing[0])
     extent = spacing * (int(sources[0].Rows) - 1)
@@ -164,7 +164,7 @@ def _add_empty_frames(result: Dataset, shape: tuple[int, ...], sources: Sequence
     result.NumberOfFrames = int(result.NumberOfFrames) + count
 
 
-def _refer_elsewhere(result: Dataset, others: Sequence[Dataset]) -> None:
+def refer_elsewhere(result: Dataset, others: Sequence[Dataset]) -> None:
     """Point every reference at `others`, slice by slice, though they lie somewhere else."""
     series = result.ReferencedSeriesSequence[0]
     series.SeriesInstanceUID = others[0].SeriesInstanceUID

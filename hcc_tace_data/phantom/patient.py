@@ -31,6 +31,8 @@ _DELAY = {"pre_contrast": 0, "arterial": 150, "portal_venous": 193, "delayed": 4
 #: Noise (HU) and blur (weight of a neighbour) by number of pixels: coarse pixels average noise and hide the blur.
 _QUALITY = {64: (5.0, 0.02), 128: (7.0, 0.06), 512: (9.0, 0.25)}
 _CHUNK = 8  # slices held at a time
+#: Thickest slice in mm that the collection's paper knows; a small twin has fewer slices, not thicker ones.
+_THICKEST = 5.0
 _EXPORTS = ("CT C/A/P LIVER", "CT ABD/PEL LIVER", "CT ABD (LIVER)", "ABD/PELVIS", "LIVER PROTOCOL")
 
 
@@ -146,7 +148,8 @@ def _header(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, grid: _Gr
         study_description=export, series_description=series.description, series_number=series.number,
         acquisition_number=None if real and series.visit == 0 else number,
         contrast_agent="OMNIPAQUE" if agent and first != "pre_contrast" else "",
-        pixels=grid.pixels, pixel_spacing=grid.spacing, origin=grid.origin, thickness=volume.spacing, kvp=kvp,
+        pixels=grid.pixels, pixel_spacing=grid.spacing, origin=grid.origin, kvp=kvp,
+        thickness=min(volume.spacing, _THICKEST),
         signed=not (real and series.visit == 0), named=plan.patient_id == "HCC_017",
     )  # fmt: skip
 

@@ -186,6 +186,8 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
         ttp += float(g.exponential(6.0 if rank < _EARLY else 26.0))
     survival = ttp + 1.0 + float(g.exponential(80.0))
     age = int(np.clip(g.normal(67.5, 11.3), 31, 93))
+    if patient_id == "HCC_017":  # the one whose header tells
+        age = 79
     size = course.tumour_mm / 10
     afp = round(max(1.4, float(np.exp(g.normal(4.0, 2.8)))), 1)
     invaded, spread, nodes = yes(0.22), yes(0.07), yes(0.13)

@@ -1,0 +1,189 @@
+"""Measures of the masks of one SEG on the CT they were drawn on: volumes and places. Reads pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import HccTaceError
+
+__all__ = ["MaskFacts", "MaskJob", "measure", "segment_key"]
+
+Mask = npt.NDArray[np.bool_]
+
+#: Above this many HU there is something; lungs, which lie lower, are filled from around.
+_SOMETHING = -300
+#: Pixels of a slice that are enough to tell a body from air.
+_ENOUGH = 128
+#: Parts of a mask smaller than this (ml) are specks of fusing, no findings.
+_SPECK_ML = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MaskJob:
+    """A SEG, the files of the CT volume it was drawn on, and why they are none if they are."""
+
+    seg: str
+    ct: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """Measures by segment key ("liver", "tumour" ...).
+
+    Attributes
+    ----------
+    error : str
+        Why nothing was measured.
+    volume_ml : mapping
+        Of every described segment; 0 where its mask is empty.
+    outside_body : mapping
+        Share of the mask's voxels outside the patient.
+    from_liver_mm : mapping
+        Gap between the liver and the farthest part (of 1 ml or more) of the tumour, or the nearest of the portal vein;
+        0 for neighbouring voxels; missing where there is no liver.
+    off_midline_mm, depth_share : mapping
+        Where the mask's centre lies: mm to the patient's left of the body's middle, and from the front of the body (0)
+        to its back (1).
+    """
+
+    error: str = ""
+    volume_ml: Mapping[str, float] = field(default_factory=dict)
+    outside_body: Mapping[str, float] = field(default_factory=dict)
+    from_liver_mm: Mapping[str, float] = field(default_factory=dict)
+    off_midline_mm: Mapping[str, float] = field(default_factory=dict)
+    depth_share: Mapping[str, float] = field(default_factory=dict)
+
+
+def segment_key(label: str, type_code: str) -> str:
+    """Return the catalogue's key of a segment by its label, else by its coded type; empty if it is none of them.
+
+    Examples
+    --------
+    >>> segment_key("mass", ""), segment_key("Segment 1", "SCT:10200004"), segment_key("Spleen", "SCT:78961009")
+    ('tumour', 'liver', '')
+    """
+    from hcc_tace_data.catalog import load_catalog
+
+    segments = load_catalog().segments
+    wanted = label.strip().lower()
+    for segment in segments:
+        if wanted in {name.lower() for name in (segment.name, segment.key, *segment.aliases)}:
+            return segment.key
+    return next((one.key for one in segments if type_code == f"{one.type.scheme}:{one.type.value}"), "")
+
+
+def measure(job: MaskJob) -> MaskFacts:
+    """Measure the masks of one SEG."""
+    from hcc_tace_data.loaders.ct import read_ct
+    from hcc_tace_data.loaders.seg import read_seg
+
+    if not job.ct:
+        return MaskFacts(error=f"its CT volume cannot be told: {job.reason}")
+    try:
+        volume = read_ct(list(job.ct), on_gap="fill", on_tilt="keep")
+        seg = read_seg(job.seg, volume, on_off_grid="drop")
+    except (HccTaceError, OSError) as error:
+        return MaskFacts(error=str(error).replace(job.seg, "the SEG"))
+    masks: dict[str, Mask] = {}
+    for info, mask in zip(seg.segments, seg.array, strict=True):
+        key = segment_key(info.label, ":".join((info.type[1], info.type[0]))) or f"segment {info.number}"
+        masks[key] = masks[key] | (mask >= 0.5) if key in masks else mask >= 0.5
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    body = _body(np.asarray(volume.array))
+    centres = {key: _centre(mask, body, affine) for key, mask in masks.items() if mask.any()}
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    return MaskFacts(
+        volume_ml={key: float(np.count_nonzero(mask)) * voxel_ml for key, mask in masks.items()},
+        outside_body={key: _outside(mask, body) for key, mask in masks.items() if mask.any()},
+        from_liver_mm=_from_liver(masks, affine, voxel_ml),
+        off_midline_mm={key: place[0] for key, place in centres.items()},
+        depth_share={key: place[1] for key, place in centres.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The patient, on every `step`-th pixel of the slices."""
+
+    mask: Mask
+    step: int
+
+
+def _body(hu: npt.NDArray[Any]) -> _Body:
+    from scipy import ndimage
+
+    step = max(1, hu.shape[1] // _ENOUGH)
+    coarse = hu[:, ::step, ::step]
+    result = np.zeros(coarse.shape, dtype=np.bool_)
+    for filled, plane in zip(result, coarse, strict=True):
+        parts, count = ndimage.label(plane > _SOMETHING)
+        if count:
+            largest = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
+            filled[...] = ndimage.binary_dilation(ndimage.binary_fill_holes(largest))
+    return _Body(result, step)
+
+
+def _outside(mask: Mask, body: _Body) -> float:
+    coarse = mask[:, :: body.step, :: body.step]
+    total = int(np.count_nonzero(coarse))
+    return float(np.count_nonzero(coarse & ~body.mask)) / total if total else 0.0
+
+
+def _centre(mask: Mask, body: _Body, affine: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return how far left of the body's middle the mask lies (mm), and how deep (0 front, 1 back)."""
+    index = np.argwhere(mask).mean(axis=0)
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    places = np.argwhere(body.mask[slices])
+    if not len(places):
+        return float("nan"), float("nan")
+    places = places * (1, body.step, body.step)
+    places[:, 0] = slices[places[:, 0]]
+    corners = places @ affine[:3, :3].T + affine[:3, 3]
+    x, y = (affine[:3, :3] @ index + affine[:3, 3])[:2]
+    # the scanner's table may count as body: middles and quantiles, not extremes
+    low, high = np.quantile(corners[:, 0], (0.01, 0.99))
+    front, back = np.quantile(corners[:, 1], (0.01, 0.99))
+    return float(x - (low + high) / 2), float((y - front) / max(back - front, 1.0))
+
+
+def _from_liver(masks: Mapping[str, Mask], affine: npt.NDArray[np.float64], voxel_ml: float) -> dict[str, float]:
+    """Return the distance of the tumour's farthest part and of the portal vein from the liver, mm."""
+    from scipy import ndimage
+    from scipy.spatial import cKDTree
+
+    liver = masks.get("liver")
+    if liver is None or not liver.any():
+        return {}
+    tree = cKDTree(_points(liver, affine))
+    neighbours = float(np.linalg.norm(np.linalg.norm(affine[:3, :3], axis=0)))  # centres of voxels that touch
+    found: dict[str, float] = {}
+    # necrosis lies within the tumour: together they touch the liver
+    lesions = [masks[key] for key in ("tumour", "necrosis") if key in masks]
+    lesion = np.logical_or.reduce(lesions) if lesions else None
+    for key, mask in (("tumour", lesion), ("portal_vein", masks.get("portal_vein"))):
+        if mask is None or not mask.any():
+            continue
+        parts, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(parts.ravel())[1:]
+        nearest = [
+            float(tree.query(_points(parts == number + 1, affine))[0].min())
+            for number in range(count)
+            if sizes[number] * voxel_ml >= _SPECK_ML or sizes[number] == sizes.max()
+        ]
+        gap = min(nearest) if key == "portal_vein" else max(nearest)
+        found[key] = max(0.0, gap - neighbours)
+    return found
+
+
+def _points(mask: Mask, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the border voxels of a mask in LPS mm."""
+    from scipy import ndimage
+
+    border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    return np.asarray(border @ affine[:3, :3].T + affine[:3, 3])

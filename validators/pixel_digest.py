@@ -1,0 +1,50 @@
+"""Digests of stored pixels: two slices of equal digest hold the same image, whatever their headers say."""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["digest_files"]
+
+Item = tuple[str, int, int]
+
+
+def digest_files(items: list[Item]) -> list[str]:
+    """Return a digest of each file's pixel data.
+
+    Parameters
+    ----------
+    items : list of (str, int, int)
+        Path, offset and length of native pixel data; -1 where they have to be asked of pydicom.
+
+    Returns
+    -------
+    list of str
+        Hexadecimal digests; empty for a file without pixels, that cannot be read, or whose pixels are all equal
+        (empty slices are alike without being copies).
+    """
+    return [_digest(*item) for item in items]
+
+
+def _digest(path: str, offset: int, length: int) -> str:
+    data = _stored(path, offset, length)
+    if not data or data == data[:2] * (len(data) // 2):
+        return ""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _stored(path: str, offset: int, length: int) -> bytes:
+    if offset >= 0:
+        try:
+            with open(path, "rb") as stream:
+                stream.seek(offset)
+                return stream.read(length)
+        except OSError:
+            return b""
+    import pydicom
+
+    try:
+        data = pydicom.dcmread(path)
+        return data.pixel_array.tobytes() if data.file_meta.TransferSyntaxUID.is_encapsulated else bytes(data.PixelData)
+    except Exception:  # a decoder may raise anything; unreadable files have a rule of their own
+        return b""
