@@ -18,8 +18,7 @@ from hcc_tace_data.masking import mask
 __all__ = ["BadFiles", "Checked", "Expected", "WrongContent", "check_series", "digest_matches"]
 
 _MIB = 1 << 20
-#: Part sizes, in MiB, with which tools upload large objects.
-_PARTS = (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128)
+_MB = 10**6
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
 
@@ -58,7 +57,7 @@ def digest_matches(path: Path, size: int, md5: str, etag: str) -> bool | None:
     """Return whether a file has the digest of an ETag; None where the ETag cannot tell.
 
     The ETag of an object that was stored in one part is its MD5. Of one stored in n parts it is the MD5 of the parts'
-    MD5s with ``-n`` behind it; the size of the parts is not told, so the usual ones are tried.
+    MD5s with ``-n`` behind it; the size of the parts is not told, so all whole MiB and MB that give n parts are tried.
     """
     etag = etag.strip('"').lower()
     if re.fullmatch(r"[0-9a-f]{32}", etag):
@@ -67,11 +66,11 @@ def digest_matches(path: Path, size: int, md5: str, etag: str) -> bool | None:
     if not parts:
         return None
     count = int(parts[2])
-    for part in _PARTS:
-        if -(-size // (part * _MIB)) == count and _of_parts(path, part * _MIB) == parts[1]:
-            return True
-    # one part's digest is known to be the file's own; several parts of a size not tried say nothing
-    return None if count > 1 else hashlib.md5(bytes.fromhex(md5), usedforsecurity=False).hexdigest() == parts[1]
+    if count <= 1:
+        return count == 1 and hashlib.md5(bytes.fromhex(md5), usedforsecurity=False).hexdigest() == parts[1]
+    least, most = -(-size // count), (size - 1) // (count - 1)
+    sizes = {unit * k for unit in (_MIB, _MB) for k in range(-(-least // unit), most // unit + 1)}
+    return any(_of_parts(path, part) == parts[1] for part in sorted(sizes))
 
 
 def _of_parts(path: Path, part: int) -> str:

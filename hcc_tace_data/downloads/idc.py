@@ -184,7 +184,7 @@ class IdcSource:
         window = 4 * self._workers
         patience = max(8, self._workers)
         last, size_then = time.monotonic(), -1
-        pool = ThreadPoolExecutor(2, thread_name_prefix="check")
+        pool = ThreadPoolExecutor(4, thread_name_prefix="check")
         tool: S5cmd | None = None
         try:
             while True:
