@@ -21,6 +21,7 @@ __all__ = ["Planes", "heights", "read_planes"]
 _PIXEL_MM = 2.0
 # direction cosines that still count as axial
 _AXIAL = 0.97
+_IMAGE = ("rows", "columns", "bits_allocated", "bits_stored", "pixel_representation")
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,6 +79,8 @@ def read_planes(rows: pd.DataFrame, root: Path, places: Sequence[int]) -> Planes
     from hcc_tace_data.loaders.pixels import read_slices
 
     chosen = rows.iloc[list(places)]
+    if chosen[list(_IMAGE)].isna().any(axis=None):
+        raise NotAVolumeError("some of its files have no image")
     # column by column: rows of a mixed table are slow to take
     columns = {str(name): chosen[name].tolist() for name in chosen.columns}
     columns["path"] = [str(root / path) for path in columns["path"]]

@@ -202,6 +202,12 @@ def test_one_measurement_never_decides_alone(organ: str, value: float, masks: bo
     assert np.allclose(both, parts - parts.max())
 
 
+def test_files_without_an_image_are_a_reason(twin: Path) -> None:
+    series = open_collection(twin)[PLAIN].studies[0].series[0]
+    rows = series.instances.assign(bits_stored=pd.array([pd.NA] * len(series.instances), dtype="Int64"))
+    assert "no image" in measure_volume(rows, series.root).reason
+
+
 def test_nothing_measured_says_nothing() -> None:
     assert not enhancement_evidence(Enhancement()).any()
 
