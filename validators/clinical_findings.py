@@ -135,7 +135,7 @@ def _demographics(context: Context) -> Found:
             wrong.append(f"age is {apart[0]:.0f} in the headers and {age:.0f} at diagnosis in the sheet")
         if wrong:
             yield {
-                "message": f"Row {place + 2}: {patient}: {'; '.join(wrong)}.",
+                "message": f"Row {place + 2}: {patient!s}: {'; '.join(wrong)}.",
                 "hint": "One of the two is another person's: compare dates and tumour size before using either.",
                 "patient_id": str(patient),
                 "tag": "00100040" if others else "00101010",

@@ -44,6 +44,7 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
     table = _table(context)
     held: dict[Any, int] = context.instances.groupby("series_uid")["sop_uid"].nunique().to_dict()
     unreadable = _unreadable_by_series(context)
+    row: Any
     for row in table.itertuples(index=False):
         have = held.get(row.series_uid, 0)
         if not have or have + unreadable[str(row.series_uid)] == row.instances:
@@ -88,6 +89,7 @@ def _one_seg(context: Context) -> Iterator[dict[str, Any]]:
 def _ct_series(context: Context) -> Iterator[dict[str, Any]]:
     table = _table(context)
     here, studies = set(context.instances["series_uid"]), set(context.instances["study_uid"])
+    row: Any
     for row in table[table["modality"] != "SEG"].itertuples(index=False):
         if row.series_uid not in here and row.study_uid in studies:
             yield {

@@ -99,7 +99,8 @@ def _dask(address: str) -> Iterator[Mapper]:
     for one in noisy:
         one.setLevel(logging.CRITICAL)
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        connect: Any = Client  # not typed
+        client = connect(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             f"No Dask scheduler answers at {address!r} ({type(error).__name__}); give its address, as tcp://host:8786."

@@ -29,6 +29,7 @@ def _disagree(context: Context) -> Found:
     if silent:
         depth = "; pixels are asked at --depth pixels" if "pixels" in silent and context.depth != "pixels" else ""
         yield Partly(f"{', '.join(silent)} told no phase{depth}")
+    row: Any
     for row in table.itertuples(index=False):
         told = {name: getattr(row, name) for name in columns if getattr(row, name) not in ("unknown", "", None)}
         if len(set(told.values())) > 1:
@@ -52,7 +53,7 @@ def _complete(context: Context) -> Found:
             continue
         counts = rows["phase"].value_counts()
         missing = [phase for phase in _EXPECTED if not counts.get(phase)]
-        doubled = [phase for phase, count in counts.items() if count > 1 and phase != "unknown"]
+        doubled = [str(phase) for phase, count in counts.items() if count > 1 and phase != "unknown"]
         unknown = int(counts.get("unknown", 0))
         told = [f"no {', '.join(missing)}"] if missing else []
         told += [f"{', '.join(doubled)} more than once"] if doubled else []
@@ -75,6 +76,7 @@ def _studies_with_missing_series(context: Context) -> set[str]:
 
 
 def _annotated(context: Context) -> Found:
+    row: Any
     for row in context.phases.itertuples(index=False):
         if row.annotated is True and row.phase not in ("portal_venous", "unknown"):
             yield {
@@ -87,6 +89,7 @@ def _annotated(context: Context) -> Found:
 
 def _stacked(context: Context) -> Found:
     counts = context.phases.groupby("series_uid", sort=False)["volume"].transform("size")
+    row: Any
     for row in context.phases[(counts > 1) & (context.phases["volume"] == 0)].itertuples(index=False):
         volumes = context.phases[context.phases["series_uid"] == row.series_uid]
         names = ", ".join(volumes["phase"].str.replace("_", " "))

@@ -304,6 +304,7 @@ def _masks_in_air(twin: Twin) -> str:
     liver = volume.masks[_LIVER]
     slices = np.flatnonzero(liver.any(axis=(1, 2)))
     middle = slices[len(slices) // 4 : -(len(slices) // 4) or None]
-    liver[middle, 1 : 1 + liver.shape[1] // 16, 20 * liver.shape[2] // 64 : 30 * liver.shape[2] // 64] = True
+    _, rows, columns = volume.hu.shape
+    liver[middle, 1 : 1 + rows // 16, 20 * columns // 64 : 30 * columns // 64] = True
     volume.save()
     return "drew liver in the air before the patient"
