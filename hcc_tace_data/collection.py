@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.annotations import Annotation
 
-__all__ = ["ANNOTATIONS", "Collection", "Patient", "Series", "Study"]
-
-#: Folder in the collection's root for annotations of a user's own.
-ANNOTATIONS = "annotations"
+__all__ = ["Collection", "Patient", "Series", "Study"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +67,8 @@ class Series:
         return tuple(self.root / path for path in self.instances["path"])
 
     @property
-    def origin(self) -> Literal["collection", "bamf", "reader"]:
-        """Whose files they are: the collection's, BAMF's additions to it in IDC, or a user's in ``annotations/``."""
-        if str(self._first("path")).startswith(ANNOTATIONS + "/"):
-            return "reader"
+    def origin(self) -> Literal["collection", "bamf"]:
+        """Whose files they are: the collection's, or BAMF's additions to it in Imaging Data Commons."""
         # so described are all 343 that BAMF added (10.5281/zenodo.8345959), and none of the collection's
         return "bamf" if self.modality == "SEG" and self.description.startswith("AIMI ") else "collection"
 

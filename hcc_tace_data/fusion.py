@@ -27,9 +27,7 @@ _PART = 1 << 18
 _COMPARED_CODES = 16
 
 #: Probability, sensitivity, specificity, iterations, prior, and the box outside which all voxels are alike.
-_Found = tuple[
-    npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None
-]
+_Found = tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +152,9 @@ def fuse_masks(
         who = [number for number, reader in enumerate(arrays) if label in reader]
         if not who:
             raise FusionError(f"no reader drew label {label}.")
-        found = _fuse_label([arrays[number][label].view(np.uint8) for number in who], 1, weight, np.dtype(dtype), region)
+        found = _fuse_label(
+            [arrays[number][label].view(np.uint8) for number in who], 1, weight, np.dtype(dtype), region
+        )
         _add(fused, label, found, who, len(arrays), threshold)
     return fused
 
@@ -223,9 +223,7 @@ def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
     return sorted(label for label in found if label > 0)
 
 
-def _fuse_label(
-    arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str
-) -> _Found:
+def _fuse_label(arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str) -> _Found:
     shape = arrays[0].shape
     box = _box(arrays, label)
     undefined = np.full(len(arrays), np.nan)

@@ -43,9 +43,7 @@ class Alignment:
         return ranges
 
 
-def align(
-    affine: Affine, shape: tuple[int, int, int], onto: Affine, target: tuple[int, int, int]
-) -> Alignment | None:
+def align(affine: Affine, shape: tuple[int, int, int], onto: Affine, target: tuple[int, int, int]) -> Alignment | None:
     """Return how a grid lies on another whose voxel centres it shares, however its axes run; None if they differ.
 
     Parameters

@@ -186,8 +186,9 @@ def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
 
 def _nrrd_reader(file: Path) -> Any:
     """Return ITK's reader of a NRRD file whose header was looked at: all in one file, of a bearable size."""
-    import SimpleITK as sitk
+    import SimpleITK
 
+    sitk: Any = SimpleITK  # untyped
     with file.open("rb") as handle:
         head = handle.read(_MAX_HEADER).split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0].decode("latin-1")
     if not head.startswith("NRRD000"):
@@ -217,8 +218,9 @@ def _itk_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
 
 
 def _read_nrrd(file: Path) -> LabelFile:
-    import SimpleITK as sitk
+    import SimpleITK
 
+    sitk: Any = SimpleITK  # untyped
     reader = _nrrd_reader(file)
     try:
         image = reader.Execute()
@@ -302,7 +304,8 @@ def _whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if values.dtype.kind == "f":
         rounded = np.rint(values)
         if np.array_equal(rounded, values) and (not values.size or np.abs(values).max() < 2**31):
-            return rounded.astype(np.int32)
+            whole: npt.NDArray[Any] = rounded.astype(np.int32)
+            return whole
     raise SegmentationError(f"{file} holds values of type {values.dtype} that are no label numbers (probabilities?).")
 
 

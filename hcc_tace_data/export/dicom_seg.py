@@ -74,14 +74,15 @@ def write_seg(
     labels : ndarray of integer, shape (D, H, W); or mapping of str to ndarray, shape (D, H, W)
         A label map, or segment key of ``catalog.yaml`` -> mask (bool or integer, non-zero is inside; masks may overlap)
         or probabilities (float, 0 to 1; the file is then FRACTIONAL, in steps of 1/255). On the grid that
-        :func:`~hcc_tace_data.loaders.ct.read_ct` gives of the sources: slices along +normal, with or without filled ones.
+        :func:`~hcc_tace_data.loaders.ct.read_ct` gives of the sources: slices along +normal, with or without filled
+        ones.
     source_paths : iterable of path-like
         Every file of the CT volume, in any order. Each is referenced, those with a frame also from the frame.
     algorithm : Algorithm
     segments : mapping of int to str, or str, optional
         What the numbers of a label map mean: number -> segment key, or the name of a label set of ``catalog.yaml`` such
-        as "standard". Default: the numbers that the catalogue's segments have. All are described in the file, also those
-        that do not occur; by default not those beyond the standard ones (necrosis).
+        as "standard". Default: the numbers that the catalogue's segments have. All are described in the file, also
+        those that do not occur; by default not those beyond the standard ones (necrosis).
     series_description : str
     series_number : int
     series_uid : str, optional
@@ -101,9 +102,10 @@ def write_seg(
 
     Notes
     -----
-    DICOM numbers segments 1, 2, 3 ... without gaps, so segments are numbered anew in ascending order of their labels; what
-    they are is told by label and SNOMED CT codes. All described segments are written, also empty ones; frames without any
-    voxel are left out, unless there is no other.
+    DICOM numbers segments 1, 2, 3 ... without gaps, so segments are numbered anew in ascending order of their labels;
+    what
+    they are is told by label and SNOMED CT codes. All described segments are written, also empty ones; frames without
+    any voxel are left out, unless there is no other.
     """
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
@@ -249,7 +251,7 @@ def _sources(paths: list[Path]) -> tuple[list[Dataset], npt.NDArray[np.float64]]
         step = float(np.diff(along).min())
         count = int(np.floor((along[-1] - along[0]) / step + 0.02)) + 1
         position = position[0] + np.outer(step * np.arange(count), normal)
-    headers = []
+    headers: list[Dataset] = []
     for index in order:
         try:
             header = pydicom.dcmread(paths[index], stop_before_pixels=True)
@@ -261,4 +263,5 @@ def _sources(paths: list[Path]) -> tuple[list[Dataset], npt.NDArray[np.float64]]
         if not header.get("SpecificCharacterSet"):  # there, and empty: highdicom takes it for a character set
             header.SpecificCharacterSet = "ISO_IR 100"
         headers.append(header)
-    return headers, position
+    grid: npt.NDArray[np.float64] = position
+    return headers, grid
