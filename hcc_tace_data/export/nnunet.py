@@ -1,7 +1,8 @@
-"""nnU-Net v2's raw data set: ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json``, ``splits_final.json``.
+"""nnU-Net v2's raw data set: images and labels to train and to test on, ``dataset.json`` and ``splits_final.json``.
 
-The format is described in nnU-Net's documentation (dataset_format.md). The folder is to be called ``DatasetNNN_Name`` and to
-lie in ``$nnUNet_raw``; ``splits_final.json`` is to be copied to ``$nnUNet_preprocessed/DatasetNNN_Name`` before training.
+The format is described in nnU-Net's documentation (dataset_format.md). The folder is to be called ``DatasetNNN_Name``
+and to lie in ``$nnUNet_raw``; ``splits_final.json`` is to be copied to ``$nnUNet_preprocessed/DatasetNNN_Name`` before
+training.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ configs:
 # {catalog.identity.name}
 
 {catalog.identity.title} (https://doi.org/{catalog.identity.doi}).
-{len(records)} patients, one annotated CT volume each: {counts}. The test set and the five folds (column `fold`, empty for the
-test set) are fixed, by patient.
+{len(records)} patients, one annotated CT volume each: {counts}. The test set and the five folds (column `fold`,
+empty for the test set) are fixed, by patient.
 
 | column | what |
 |---|---|

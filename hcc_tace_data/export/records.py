@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -110,21 +109,6 @@ def licence_text() -> str:
     )
 
 
-def _bibtex() -> str:
-    from hcc_tace_data.catalog import load_catalog
-
-    entries = []
-    for citation in load_catalog().citations:
-        authors, rest = citation.text.split(" (", 1)
-        title = re.split(r"\. |\? ", rest.split("). ", 1)[1], maxsplit=1)[0]
-        kind = "misc" if citation.key == "data" else "article"
-        entries.append(
-            f"@{kind}{{hcc_tace_{citation.key},\n  author = {{{authors}}},\n  title = {{{title}}},\n"
-            f"  year = {{{citation.year}}},\n  doi = {{{citation.doi}}},\n  note = {{{citation.text}}}\n}}\n"
-        )
-    return "\n".join(entries)
-
-
 def write_companions(out: Path, parameters: Mapping[str, Any], records: Mapping[str, Record]) -> None:
     """Write LICENSE.txt, CITATION.bib and provenance.json."""
     from importlib.metadata import version
@@ -134,7 +118,7 @@ def write_companions(out: Path, parameters: Mapping[str, Any], records: Mapping[
 
     catalog = load_catalog()
     atomic_write_text(out / "LICENSE.txt", licence_text())
-    atomic_write_text(out / "CITATION.bib", _bibtex())
+    atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")
     provenance = {
         "collection": {"name": catalog.identity.name, "doi": catalog.identity.doi, "licence": catalog.identity.licence},
         "generated_by": {

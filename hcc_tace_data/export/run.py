@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hcc_tace_data.errors import HccTaceError, PatientNotFoundError, UsageError
 from hcc_tace_data.export.records import Record, read_records, write_companions, write_record
-from hcc_tace_data.parallel import process_pool
+from hcc_tace_data.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
     from hcc_tace_data.collection import Collection
@@ -145,7 +144,7 @@ def _writer(format: str) -> _Writer:
 def _run(
     cases: Sequence[Case], out: Path, format: str, classes: Classes, records: dict[str, Record], workers: int | None
 ) -> Iterator[tuple[str, Record | str]]:
-    """Yield PatientID and record (or why there is none) as they come; at most two cases a worker wait in memory."""
+    """Yield PatientID and record, or why there is none."""
     from hcc_tace_data.loaders.store import case_digest
 
     todo = []
@@ -155,27 +154,11 @@ def _run(
             yield case.patient_id, record
         else:
             todo.append(case)
-    count = min(workers or os.cpu_count() or 1, len(todo))
-    if count <= 1:
-        for case in todo:
-            yield case.patient_id, _export_one(case, out, format, classes)
-        return
-    with process_pool(count) as pool:
-        running: dict[Future[Record | str], str] = {}
-        try:
-            for case in todo:
-                running[pool.submit(_export_one, case, out, format, classes)] = case.patient_id
-                while len(running) >= 2 * count:
-                    yield from _finished(running)
-            while running:
-                yield from _finished(running)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _finished(running: dict[Future[Record | str], str]) -> Iterator[tuple[str, Record | str]]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        yield running.pop(future), future.result()
+    names = [case.patient_id for case in todo]
+    size = sum(path.stat().st_size for case in todo for path in case.paths)
+    calls = [(case, out, format, classes) for case in todo]
+    results = in_parallel(_export_one, calls, workers_for(size, workers))
+    yield from zip(names, results, strict=True)
 
 
 def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record | str:
