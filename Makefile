@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench demo test lint format index splits clean rules
+.PHONY: nnunet bench demo test lint format index splits clean rules
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -35,6 +35,14 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/index_scan.py --root build/full
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/deid.py
+
+# nnU-Net's own integrity check of an export, in an environment of its own that borrows this one's libraries
+nnunet: $(VENV)/.ready
+	$(PYTHON) -m venv build/nnunet
+	build/nnunet/bin/python -m pip install --quiet --no-deps -r scripts/nnunet.txt
+	$(BIN)/python -c "import sys; print(*(p for p in sys.path if p.endswith('-packages')), sep='\n')" \
+	  > $$(build/nnunet/bin/python -c "import site; print(site.getsitepackages()[0])")/project.pth
+	$(BIN)/python -m pytest -n 0 tests/export/test_nnunet.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

@@ -35,8 +35,8 @@ def export(
 ) -> None:
     """Write annotated CT and labels in another format; exit code 1 if something had to be left out.
 
-    nifti: every segmentation as it is, BIDS-like names. nnunet: raw data set of nnU-Net v2. monai: decathlon-style datalist.
-    hf: Parquet with a dataset card. seg: labels as DICOM-SEG. croissant: metadata, for which no DICOM file is needed.
+    nifti: every segmentation as it is, BIDS-like names. nnunet: raw data set of nnU-Net v2. monai: decathlon-style
+    datalist. hf: Parquet with a dataset card. seg: labels as DICOM-SEG. croissant: metadata, which needs no DICOM file.
     """
     if format not in _FORMATS:
         raise UsageError(f"format is {format!r}; use {', '.join(_FORMATS)}.")
