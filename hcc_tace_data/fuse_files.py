@@ -70,16 +70,17 @@ def fuse_files(
     ----------
     readers : sequence of path-like
         One file a reader: NIfTI, NRRD or DICOM-SEG; see :func:`hcc_tace_data.label_files.read_label_file`. Labels are
-        matched by name (SNOMED CT code of a SEG) where files name them, else by number. A file that names its labels
-        has no say in one it does not name; a bare label map says no to those it does not show.
+        matched by name (or the SNOMED CT code of a SEG) where files name them, else by number: 1 to 5 are then the
+        catalogue's segments, other numbers stand for themselves. A file that names its labels has no say in one it
+        does not name; a bare label map says no to those it does not show.
     out : path-like
         Folder to write into: ``labels.nii.gz`` with ``labels.json``, ``probability_<label>.nii.gz`` (STAPLE),
         ``fusion.json``, and with `ct` ``labels_seg.dcm``.
     ct : path-like, optional
         Folder of the CT the labels are for. Without it the first reader's grid is used.
     phases : sequence of path-like
-        Folders of other CT phases of the patient. They are registered and resampled onto `ct` (``phase_<n>.nii.gz``), and
-        masks drawn on one of them are brought over through its registration.
+        Folders of other CT phases of the patient. They are registered and resampled onto `ct`
+        (``phase_<n>.nii.gz``), and masks drawn on one of them are brought over through its registration.
     method : {"staple", "majority", "union", "intersection"}
     region, weight, threshold
         As of :func:`hcc_tace_data.fuse_staple`.
@@ -104,14 +105,12 @@ def fuse_files(
     folder = Path(out)
     grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
     written, others = _bring_phases(grid, phases, folder)
-    named = any(any(file.names.values()) for file in files)
-    drawn = [{key: _onto(mask, file, grid, others) for key, mask in _by_label(file, named).items()} for file in files]
+    drawn = [{key: _onto(mask, file, grid, others) for key, mask in _by_label(file).items()} for file in files]
     numbers = _numbers([key for reader in drawn for key in reader])
     if not numbers:
         raise FusionError("no reader drew any label; there is nothing to fuse.")
     masks = _say_no(drawn, files, numbers)
-    names = [_name(path) for path in paths]
-    names = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    names = _names(paths)
     fused = fuse_masks(masks, weight=weight, threshold=threshold, region=region, dtype="float32")
     label_map = fused.label_map if method == "staple" else _voted(masks, numbers, method)
     write_nifti(folder / "labels.nii.gz", label_map, grid.affine)
@@ -173,11 +172,12 @@ def _onto(mask: _Mask, file: LabelFile, grid: _Grid, others: list[tuple[_Grid, n
         if align(file.affine, file.shape, other.affine, other.shape) is not None:
             return through(mask, file.affine, grid.affine, grid.shape, matrix)
     raise FusionError(
-        f"{file.path} lies on another grid than the CT or the first reader. Give the CT phase it was drawn on (--phase)."
+        f"{file.path} lies on another grid than the CT or the first reader. Give the CT phase it was drawn on "
+        "(--phase)."
     )
 
 
-def _by_label(file: LabelFile, named: bool) -> dict[str, _Mask]:
+def _by_label(file: LabelFile) -> dict[str, _Mask]:
     """Return label -> mask; labels are keys of ``catalog.yaml``, other names as they are, or numbers."""
     from hcc_tace_data.catalog import load_catalog
 
@@ -191,7 +191,7 @@ def _by_label(file: LabelFile, named: bool) -> dict[str, _Mask]:
             text = name.strip().casefold()
             key = by_name.get(text) or by_code.get(file.codes.get(number, "")) or text
         else:
-            key = by_number.get(number, str(number)) if named else str(number)
+            key = by_number.get(number, str(number))
         mask = file.mask(number)
         found[key] = mask if key not in found else found[key] | mask
     return found
@@ -250,8 +250,8 @@ def _write_seg(
     foreign = sorted(set(numbers) - known)
     if foreign:
         raise FusionError(
-            f"labels {', '.join(foreign)} have no code in the catalogue, which a DICOM-SEG needs; leave --ct out, or name "
-            f"labels {', '.join(sorted(known))}."
+            f"labels {', '.join(foreign)} have no code in the catalogue, which a DICOM-SEG needs; leave --ct out, or "
+            f"name labels {', '.join(sorted(known))}."
         )
     rows = open_collection(ct, cache=False).instances
     used = [ct / name for name in rows.loc[rows["modality"] == "CT", "path"]]
@@ -303,8 +303,12 @@ def _report(
     }
 
 
-def _name(path: Path) -> str:
-    return path.name.split(".")[0]
+def _names(paths: list[Path]) -> list[str]:
+    """Return a short name for each reader: the file's, else its folder's, else the whole path."""
+    for names in ([path.name.split(".")[0] for path in paths], [path.resolve().parent.name for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def _plain(text: str) -> str:

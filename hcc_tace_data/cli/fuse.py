@@ -33,7 +33,7 @@ def fuse(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
 ) -> None:
-    """Fuse readers' masks: label map, probabilities, each reader's sensitivity and specificity, agreement, DICOM-SEG."""
+    """Fuse readers' masks: label map, probabilities, sensitivity, specificity and agreement of readers, DICOM-SEG."""
     from hcc_tace_data.fuse_files import fuse_files
 
     if method not in _METHODS or region not in _REGIONS:
