@@ -125,8 +125,22 @@ def fuse_files(
     report = _report(fused, masks, numbers, names, grid, method, threshold, weight)
     report["readers"] = {name: str(path) for name, path in zip(names, paths, strict=True)}
     report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
+    files_now = (*written, folder / "labels.json", folder / "fusion.json")
+    report["written"] = [path.name for path in files_now]
+    _forget(folder, report["written"])
     atomic_write_text(folder / "fusion.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    return FusedFiles(files=(*written, folder / "labels.json", folder / "fusion.json"), report=report)
+    return FusedFiles(files=files_now, report=report)
+
+
+def _forget(folder: Path, written: list[str]) -> None:
+    """Remove what an earlier fusion wrote here and this one did not: it would tell of other readers or options."""
+    try:
+        earlier = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))["written"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in set(map(str, earlier)) - set(written):
+        if Path(name).name == name and (folder / name).is_file():
+            (folder / name).unlink()
 
 
 def _ct_grid(ct: str | os.PathLike[str]) -> _Grid:
