@@ -34,6 +34,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/seg_read.py --root build/full
 	$(BIN)/python benchmarks/index_scan.py --root build/full
 	$(BIN)/python benchmarks/staple.py
+	$(BIN)/python benchmarks/registration.py --root build/full
 	$(BIN)/python benchmarks/deid.py
 
 # nnU-Net's own integrity check of an export, in an environment of its own that borrows this one's libraries
