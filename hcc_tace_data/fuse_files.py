@@ -80,7 +80,7 @@ def fuse_files(
         Folder of the CT the labels are for. Without it the first reader's grid is used.
     phases : sequence of path-like
         Folders of other CT phases of the patient. They are registered and resampled onto `ct`
-        (``phase_<n>.nii.gz``), and masks drawn on one of them are brought over through its registration.
+        (``phase_<n>.nii.gz``, its transform ``phase_<n>.tfm``), and masks drawn on one of them are brought over through its registration.
     method : {"staple", "majority", "union", "intersection"}
     region, weight, threshold
         As of :func:`hcc_tace_data.fuse_staple`.
@@ -168,6 +168,9 @@ def _bring_phases(
         resampled, _ = registration.resample(moving.volume, like=grid.volume, registration=found)
         written.append(folder / f"phase_{number}.nii.gz")
         write_nifti(written[-1], resampled, grid.affine)
+        transform = folder / f"phase_{number}.tfm"
+        found.save(transform)
+        written += [transform, transform.with_name(f"{transform.name}.json")]
         others.append((moving, np.asarray(found.matrix, np.float64)))
     return written, others
 
