@@ -80,7 +80,8 @@ def fuse_files(
         Folder of the CT the labels are for. Without it the first reader's grid is used.
     phases : sequence of path-like
         Folders of other CT phases of the patient. They are registered and resampled onto `ct`
-        (``phase_<n>.nii.gz``, its transform ``phase_<n>.tfm``), and masks drawn on one of them are brought over through its registration.
+        (``phase_<n>.nii.gz``, its transform ``phase_<n>.tfm``), and masks drawn on one of them are brought over
+        through its registration.
     method : {"staple", "majority", "union", "intersection"}
     region, weight, threshold
         As of :func:`hcc_tace_data.fuse_staple`.
