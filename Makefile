@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo faults format index lint phases rules splits test
+.PHONY: bench big-report clean demo faults format index lint nnunet phases rules splits test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py
@@ -44,6 +44,14 @@ faults: $(VENV)/.ready
 	mkdir -p build
 	HCC_TACE_KILLS=25 HCC_TACE_FAULT_TABLE=build/faults.md $(BIN)/python -m pytest tests/downloads/test_faults.py -n 0 -q
 	cat build/faults.md
+
+# nnU-Net's own integrity check of an export, in an environment of its own that borrows this one's libraries
+nnunet: $(VENV)/.ready
+	$(PYTHON) -m venv build/nnunet
+	build/nnunet/bin/python -m pip install --quiet --no-deps -r scripts/nnunet.txt
+	$(BIN)/python -c "import sys; print(*(p for p in sys.path if p.endswith('-packages')), sep='\n')" \
+	  > $$(build/nnunet/bin/python -c "import site; print(site.getsitepackages()[0])")/project.pth
+	$(BIN)/python -m pytest -n 0 tests/export/test_nnunet.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

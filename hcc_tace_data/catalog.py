@@ -50,6 +50,17 @@ class Citation(_Record):
     doi: str
     year: int
 
+    def bibtex(self) -> str:
+        """Return an entry; names stay in one field, as the text gives them."""
+        authors, _, rest = self.text.partition(f" ({self.year}). ")
+        title, _, where = rest.partition(". ")
+        kind = "misc" if self.key == "data" else "article"
+        place = "howpublished" if kind == "misc" else "journal"
+        return (
+            f"@{kind}{{hcc_tace_{self.key},\n  author = {{{{{authors}}}}},\n  title = {{{title}}},\n"
+            f"  {place} = {{{where.rstrip('.')}}},\n  year = {{{self.year}}},\n  doi = {{{self.doi}}}\n}}"
+        )
+
 
 class PaperCounts(_Record):
     """Counts of the data descriptor, which counts phase volumes."""

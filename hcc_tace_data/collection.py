@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.errors import NotAVolumeError, PatientNotFoundError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hcc_tace_data.annotations import Annotation
 
 __all__ = ["Collection", "Patient", "Series", "Study"]
 
@@ -64,6 +66,12 @@ class Series:
         """Absolute paths of the files."""
         return tuple(self.root / path for path in self.instances["path"])
 
+    @property
+    def origin(self) -> Literal["collection", "bamf"]:
+        """Whose files they are: the collection's, or BAMF's additions to it in Imaging Data Commons."""
+        # so described are all 343 that BAMF added (10.5281/zenodo.8345959), and none of the collection's
+        return "bamf" if self.modality == "SEG" and self.description.startswith("AIMI ") else "collection"
+
     def read(self, **options: Any) -> Any:
         """Read a CT series (see :func:`~hcc_tace_data.loaders.ct.read_ct`) or a SEG.
 
@@ -85,10 +93,11 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study."""
+    """One study. `is_baseline` tells whether it is its patient's baseline."""
 
     root: Path
     instances: pd.DataFrame
+    is_baseline: bool = True
 
     @property
     def patient_id(self) -> str:
@@ -113,8 +122,18 @@ class Study:
 
     @property
     def segmentation(self) -> Series | None:
-        """The first SEG series, or None."""
-        return next((series for series in self.series if series.modality == "SEG"), None)
+        """The collection's SEG series (the first one if there are several), or None.
+
+        What BAMF added in Imaging Data Commons and what users drew is in :attr:`annotations`.
+        """
+        return next((s for s in self.series if s.modality == "SEG" and s.origin == "collection"), None)
+
+    @cached_property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """Every annotation that exists for the study; see :func:`hcc_tace_data.annotations.find_annotations`."""
+        from hcc_tace_data.annotations import find_annotations
+
+        return find_annotations(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +151,17 @@ class Patient:
     @cached_property
     def studies(self) -> tuple[Study, ...]:
         """The studies, by date and UID; studies without a date come last."""
-        groups = [Study(self.root, rows) for _, rows in self.instances.groupby("study_uid", sort=True)]
-        return tuple(sorted(groups, key=lambda s: (not s.date, s.date, s.study_uid)))
+        groups = [Study(self.root, rows, False) for _, rows in self.instances.groupby("study_uid", sort=True)]
+        groups.sort(key=lambda s: (not s.date, s.date, s.study_uid))
+        first = next((place for place, study in enumerate(groups) if study.segmentation is not None), 0)
+        if groups:
+            groups[first] = Study(self.root, groups[first].instances)
+        return tuple(groups)
 
     @property
     def baseline(self) -> Study | None:
         """The first study that has a segmentation, else the first study."""
-        annotated = (study for study in self.studies if study.segmentation is not None)
-        return next(annotated, self.studies[0] if self.studies else None)
+        return next((study for study in self.studies if study.is_baseline), None)
 
     @property
     def follow_up(self) -> Study | None:

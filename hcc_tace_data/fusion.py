@@ -7,7 +7,7 @@ but how often each of the ``2 ** readers`` patterns of votes occurs, so they run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import FusionError, UsageError
 
-__all__ = ["Fusion", "fuse_staple"]
+__all__ = ["Fusion", "fuse_masks", "fuse_staple"]
 
 # The squared change of every reader's p and q below which ITK stops.
 _CONVERGED = 1e-14
@@ -25,6 +25,9 @@ _MAX_ITERATIONS = 200_000
 _CODED_READERS = 16
 _PART = 1 << 18
 _COMPARED_CODES = 16
+
+#: Probability, sensitivity, specificity, iterations, prior, and the box outside which all voxels are alike.
+_Found = tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,22 +112,68 @@ def fuse_staple(
     wanted = [int(label) for label in labels] if labels is not None else _labels_in(arrays)
     if len(set(wanted)) != len(wanted) or any(label <= 0 for label in wanted):
         raise UsageError(f"labels is {wanted}; name each label once, and not 0, which is the background.")
-    kind = np.dtype(dtype)
-    fused = Fusion(
-        probability={},
-        label_map=np.zeros(arrays[0].shape, dtype=np.uint8 if max(wanted, default=0) < 256 else np.int32),
-        sensitivity={},
-        specificity={},
-        iterations={},
-        prior={},
-        region=region,
-    )
+    fused = _nothing_yet(arrays[0].shape, wanted, region)
     for label in wanted:
-        found = _fuse_label(arrays, label, weight, kind, region)
-        fused.probability[label], fused.sensitivity[label], fused.specificity[label] = found[:3]
-        fused.iterations[label], fused.prior[label] = found[3:5]
-        _claim(fused, label, threshold, found[5])
+        found = _fuse_label(arrays, label, weight, np.dtype(dtype), region)
+        _add(fused, label, found, slice(None), len(arrays), threshold)
     return fused
+
+
+def fuse_masks(
+    readers: Sequence[Mapping[int, npt.ArrayLike]],
+    *,
+    labels: Sequence[int] | None = None,
+    weight: float = 1.0,
+    dtype: Literal["float64", "float32"] = "float64",
+    threshold: float = 0.5,
+    region: Literal["image", "union"] = "image",
+) -> Fusion:
+    """Fuse readers' masks by STAPLE where readers drew different labels, or labels that overlap.
+
+    Parameters
+    ----------
+    readers : sequence of mapping of int to array-like
+        Label -> mask of each reader (non-zero is inside). A reader without a label has no say in it: not one who saw
+        nothing, which an empty mask tells.
+    labels, weight, dtype, threshold, region
+        As of :func:`fuse_staple`.
+
+    Returns
+    -------
+    Fusion
+        Sensitivity and specificity are NaN for readers who had no say.
+    """
+    arrays = [{int(k): np.asarray(m) != 0 for k, m in reader.items()} for reader in readers]
+    every = [mask for reader in arrays for mask in reader.values()]
+    _check(every, weight, dtype, threshold, region)
+    wanted = [int(v) for v in labels] if labels is not None else sorted({k for reader in arrays for k in reader})
+    fused = _nothing_yet(every[0].shape, wanted, region)
+    for label in wanted:
+        who = [number for number, reader in enumerate(arrays) if label in reader]
+        if not who:
+            raise FusionError(f"no reader drew label {label}.")
+        found = _fuse_label(
+            [arrays[number][label].view(np.uint8) for number in who], 1, weight, np.dtype(dtype), region
+        )
+        _add(fused, label, found, who, len(arrays), threshold)
+    return fused
+
+
+def _nothing_yet(shape: tuple[int, ...], labels: Sequence[int], region: str) -> Fusion:
+    kind = np.uint8 if max(labels, default=0) < 256 else np.int32
+    return Fusion(
+        probability={}, label_map=np.zeros(shape, dtype=kind), sensitivity={}, specificity={}, iterations={}, prior={},
+        region=region,
+    )  # fmt: skip
+
+
+def _add(fused: Fusion, label: int, found: _Found, who: list[int] | slice, readers: int, threshold: float) -> None:
+    """Enter what was found for a label; `who` of all the readers had a say."""
+    for kept, values in ((fused.sensitivity, found[1]), (fused.specificity, found[2])):
+        kept[label] = np.full(readers, np.nan)
+        kept[label][who] = values
+    fused.probability[label], fused.iterations[label], fused.prior[label] = found[0], found[3], found[4]
+    _claim(fused, label, threshold, found[5])
 
 
 def _claim(fused: Fusion, label: int, threshold: float, box: tuple[slice, ...] | None) -> None:
@@ -174,9 +223,7 @@ def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
     return sorted(label for label in found if label > 0)
 
 
-def _fuse_label(
-    arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]:
+def _fuse_label(arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str) -> _Found:
     shape = arrays[0].shape
     box = _box(arrays, label)
     undefined = np.full(len(arrays), np.nan)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["process_pool"]
+__all__ = ["in_parallel", "process_pool", "workers_for"]
 
 _hiding = Lock()
+_Result = TypeVar("_Result")
+_WORTH_A_POOL = 128_000_000
 
 
 class _Pool(ProcessPoolExecutor):
@@ -57,3 +61,51 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     120
     """
     return _Pool(workers, mp_context=get_context("spawn"))
+
+
+def workers_for(size: int, workers: int | None = None) -> int:
+    """Return how many processes to use for files of `size` bytes: what was asked for, else one a core, or one for few.
+
+    A process takes seconds to start: for small data that costs more than it saves.
+    """
+    if workers is not None:
+        return workers
+    return (os.cpu_count() or 1) if size > _WORTH_A_POOL else 1
+
+
+def in_parallel(
+    function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]], workers: int | None = None
+) -> Iterator[_Result]:
+    """Yield the results of a function of this package for many arguments, in their order, from several processes.
+
+    At most two results a worker wait to be taken. A consumer that stops, or Ctrl-C, cancels what has not begun.
+
+    Parameters
+    ----------
+    function : callable
+    calls : sequence of tuple
+        Arguments of each call.
+    workers : int, optional
+        Processes; default one a core. One, or a single call: this process.
+
+    Examples
+    --------
+    >>> list(in_parallel(pow, [(2, 3), (3, 2)], workers=1))
+    [8, 9]
+    """
+    count = min(workers or os.cpu_count() or 1, len(calls))
+    if count <= 1:
+        for arguments in calls:
+            yield function(*arguments)
+        return
+    with process_pool(count) as pool:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for arguments in calls:
+                waiting.append(pool.submit(function, *arguments))
+                if len(waiting) >= 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

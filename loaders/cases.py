@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from hcc_tace_data.annotations import Annotation
     from hcc_tace_data.collection import Collection
 
 __all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
@@ -34,9 +35,11 @@ class Case:
     paths : tuple of pathlib.Path
         Its files.
     segmentation : pathlib.Path
-        The SEG drawn on it.
+        File of the first annotation.
     readers : int
-        How many readers stand behind the annotation.
+        How many readers stand behind the labels.
+    annotations : tuple of Annotation
+        What the labels are made of; several are fused by STAPLE. Empty: `segmentation` alone.
     clinical : dict
         The patient's row of the clinical table as plain Python values; empty without a sheet.
     """
@@ -49,6 +52,12 @@ class Case:
     segmentation: Path
     readers: int = 3
     clinical: Mapping[str, Any] = field(default_factory=dict)
+    annotations: tuple[Annotation, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """Files that the labels are made of."""
+        return tuple(dict.fromkeys([self.segmentation, *(one.path for one in self.annotations)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +85,9 @@ class CaseArrays:
     valid: npt.NDArray[np.uint8] | None = None
 
 
-def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Case], dict[str, str]]:
+def find_cases(
+    collection: Collection, patients: Iterable[str], annotations: str | Sequence[str] = "collection"
+) -> tuple[list[Case], dict[str, str]]:
     """Find the annotated CT volume of each patient's baseline study.
 
     Parameters
@@ -85,6 +96,8 @@ def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Ca
         From :func:`hcc_tace_data.open_collection`.
     patients : iterable of str
         PatientIDs to look at; those the collection does not hold are left out.
+    annotations : str or sequence of str
+        Whose labels; see :func:`hcc_tace_data.annotations.choose_annotations`.
 
     Returns
     -------
@@ -92,35 +105,49 @@ def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Ca
         In the order of `patients`.
     left_out : dict of str to str
         PatientID -> why there is no case.
+
+    Raises
+    ------
+    UsageError
+        No patient at all has an annotation so called.
     """
-    from hcc_tace_data.annotated import find_annotated
+    from hcc_tace_data.annotations import choose_annotations
 
     rows = clinical_rows(collection.root)
     cases: list[Case] = []
     left_out: dict[str, str] = {}
+    readers: set[str] = {"collection", "bamf", "staple"}
     for patient_id in patients:
         if patient_id not in collection:
             left_out[patient_id] = "not in this folder"
             continue
         study = collection[patient_id].baseline
-        if study is None or study.segmentation is None:
+        if study is None or (annotations == "collection" and study.segmentation is None):
             left_out[patient_id] = "no segmentation in the baseline study"
             continue
-        found = find_annotated(study)
-        if found.volume is None:
-            left_out[patient_id] = f"cannot tell which CT was annotated: {found.reason}"
+        available = study.annotations
+        readers |= {one.reader for one in available}
+        chosen, paths, reason = choose_annotations(available, annotations)
+        if not chosen:
+            left_out[patient_id] = reason
             continue
-        volume = found.volume
         cases.append(
             Case(
                 patient_id=patient_id,
-                study_uid=volume.study_uid,
-                series_uid=volume.series_uid,
-                phases=(volume.phase if volume.phase != "unknown" else "portal_venous",),
-                paths=found.paths,
-                segmentation=study.segmentation.paths[0],
+                study_uid=study.study_uid,
+                series_uid=chosen[0].series_uid,
+                phases=("portal_venous",),
+                paths=paths,
+                segmentation=chosen[0].path,
+                readers=sum(one.readers for one in chosen),
                 clinical=rows.get(patient_id, rows.get("", {})),
+                annotations=chosen,
             )
+        )
+    unknown = sorted(({annotations} if isinstance(annotations, str) else set(annotations)) - readers)
+    if unknown:
+        raise UsageError(
+            f"annotations names {', '.join(map(repr, unknown))}; here are {', '.join(map(repr, sorted(readers)))}."
         )
     return cases, left_out
 

@@ -30,7 +30,7 @@ def load_hcc_tace(
     unit: Literal["volume", "slice"] = "volume",
     phases: Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
-    annotations: str = "collection",
+    annotations: str | Sequence[str] = "collection",
     missing: Literal["skip", "nan", "raise"] = "skip",
     spacing: Sequence[float] | None = None,
     format: Literal["torch"] = "torch",
@@ -56,8 +56,10 @@ def load_hcc_tace(
     labels : str or mapping
         "standard" (1 liver, 2 tumour, 3 portal vein, 4 aorta), "lesion" (1 whole liver, 2 tumour), "liver" (1), or
         a mapping of segment key to class number.
-    annotations : str
-        Whose labels. Today "collection".
+    annotations : str or sequence of str
+        Whose labels: "collection"; "bamf"; the name of a reader in ``ROOT/annotations/<reader>/``; a list of these,
+        fused by STAPLE; or "staple", all readers on the annotated CT. See
+        :func:`hcc_tace_data.annotations.choose_annotations`. Each sample says in ``readers`` how many stand behind it.
     missing : {"skip", "nan", "raise"}
         What to do with a patient who has no annotated CT here: leave out with a warning, or raise.
     spacing : sequence of float, optional
@@ -95,8 +97,6 @@ def load_hcc_tace(
             raise UsageError(f"{name} is {value!r}; use {', '.join(map(repr, _CHOICES[name]))}.")
     if isinstance(phases, str) or tuple(phases) != ("portal_venous",):
         raise UsageError(f"phases is {phases!r}; this version serves the annotated phase alone: ('portal_venous',).")
-    if annotations != "collection":
-        raise UsageError(f"annotations is {annotations!r}; this version serves 'collection'.")
     if spacing is not None:
         raise UsageError("spacing: this version serves volumes on their own grid; leave it out.")
 
@@ -119,7 +119,7 @@ def load_hcc_tace(
     from hcc_tace_data.loaders.cases import find_cases
 
     present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
-    cases, left_out = find_cases(collection, present)
+    cases, left_out = find_cases(collection, present, annotations)
     if left_out:
         reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
         if missing == "raise":

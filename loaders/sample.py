@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +12,8 @@ from hcc_tace_data.errors import SegmentationError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
-from hcc_tace_data.loaders.seg import read_seg
 
 __all__ = ["liver_range", "read_case"]
-
-logger = logging.getLogger(__name__)
-
-# One CT file is missing for HCC_001, whose slice the SEG has: a few frames may lie off the CT, no more.
-_LOST = 0.1
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
@@ -77,20 +70,13 @@ def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> None:
 
 def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
     """Return segment key -> mask on the CT's grid, for the segments that catalog.yaml knows."""
-    from hcc_tace_data.catalog import load_catalog
+    from hcc_tace_data.annotations import Annotation, read_annotations
 
-    found = read_seg(case.segmentation, like=volume, on_off_grid="drop")
-    if len(found.lost) > _LOST * max(1, len(volume.array)):
-        raise SegmentationError(
-            f"{case.segmentation} of {case.patient_id}: {len(found.lost)} frames lie off the CT of series "
-            f"{case.series_uid}; 'hcc-tace validate' tells more."
-        )
-    names = {alias.casefold(): s.key for s in load_catalog().segments for alias in (s.name, s.key, *s.aliases)}
-    masks: dict[str, npt.NDArray[Any]] = {}
-    for segment, mask in zip(found.segments, found.array, strict=True):
-        key = names.get(segment.label.strip().casefold())
-        if key is None:
-            logger.warning("%s: segment %r is not in the vocabulary; left out", case.patient_id, segment.label)
-            continue
-        masks[key] = mask if key not in masks else np.maximum(masks[key], mask)
-    return masks
+    annotations = case.annotations or (
+        Annotation(
+            patient_id=case.patient_id, study_uid=case.study_uid, reader="collection", kind="fusion",
+            path=case.segmentation, readers=case.readers, series_uid=case.series_uid, volume=0, paths=case.paths,
+            reason="",
+        ),
+    )  # fmt: skip
+    return read_annotations(annotations, volume, case.paths).masks

@@ -209,7 +209,7 @@ def _paint(seg: SegFile, affine: Affine, shape: tuple[int, int, int], on_off_gri
         for row, shown in _by_segment(seg, int(seg.frames.segments[number]), pixels, row_of):
             paintings.append(_Painting(row, place.axes, place.slice, rectangle, shown))
     if lost:
-        logger.warning("%s: %d frames with voxels set lie off the grid and were left out", seg.path, len(lost))
+        logger.info("%s: %d frames with voxels set lie off the grid and were left out", seg.path, len(lost))
     return SegmentationOnGrid(
         segments=seg.segments,
         shape=shape,

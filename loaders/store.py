@@ -204,7 +204,7 @@ def case_digest(case: Case) -> str:
     protects; ``hcc-tace verify --deep`` finds files whose bytes changed under the same size and time.
     """
     files = []
-    for path in sorted((*case.paths, case.segmentation)):
+    for path in sorted((*case.paths, *case.label_files)):
         stat = path.stat()
         files.append([path.name, stat.st_size, stat.st_mtime_ns])
     return _digest([case.series_uid, case.phases, case.readers, files, sorted(case.clinical.items(), key=str)])
@@ -231,7 +231,7 @@ def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StorePar
             "format": FORMAT,
             "package": __version__,
             "parameters": parameters.plain(),
-            "sources": [path.name for path in (*case.paths, case.segmentation)],
+            "sources": [path.name for path in (*case.paths, *case.label_files)],
             "patient_id": case.patient_id,
             "study_uid": case.study_uid,
             "series_uid": case.series_uid,

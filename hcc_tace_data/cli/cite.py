@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
-
-if TYPE_CHECKING:
-    from hcc_tace_data.catalog import Citation
 
 app = typer.Typer(add_completion=False)
 
@@ -36,19 +33,7 @@ def cite(
         emit_json({"citations": [citation.model_dump() for citation in catalog.citations]})
         return
     for citation in catalog.citations:
-        say(_bibtex(citation) if format is Format.bibtex else f"{citation.text} https://doi.org/{citation.doi}")
+        say(citation.bibtex() if format is Format.bibtex else f"{citation.text} https://doi.org/{citation.doi}")
         say()
     if format is Format.text:
         say(f"The data are under {catalog.identity.licence} ({catalog.identity.licence_url}).")
-
-
-def _bibtex(citation: Citation) -> str:
-    """Return an entry; names stay in one field, as the text gives them."""
-    authors, _, rest = citation.text.partition(f" ({citation.year}). ")
-    title, _, where = rest.partition(". ")
-    kind = "misc" if citation.key == "data" else "article"
-    place = "howpublished" if kind == "misc" else "journal"
-    return (
-        f"@{kind}{{hcc_tace_{citation.key},\n  author = {{{{{authors}}}}},\n  title = {{{title}}},\n"
-        f"  {place} = {{{where.rstrip('.')}}},\n  year = {{{citation.year}}},\n  doi = {{{citation.doi}}}\n}}"
-    )

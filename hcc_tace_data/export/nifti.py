@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import PatientNotFoundError
+from hcc_tace_data.export.records import write_companions
 from hcc_tace_data.files import atomic_path, atomic_write_text
+from hcc_tace_data.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
     from hcc_tace_data.collection import Collection, Series, Study
@@ -39,12 +41,15 @@ class ExportedStudy:
         NIfTI files written, or found whole from an earlier run.
     skipped : tuple of str
         What was left out, and why.
+    known : tuple of str
+        The same, where ``catalog.yaml`` lists it as an issue of the collection.
     """
 
     patient_id: str
     study_uid: str
     files: tuple[Path, ...]
     skipped: tuple[str, ...]
+    known: tuple[str, ...] = ()
 
 
 def write_nifti(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
@@ -77,9 +82,10 @@ def export_nifti(
     *,
     patients: Iterable[str] | None = None,
     all_volumes: bool = False,
+    workers: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Iterator[ExportedStudy]:
-    """Write every segmentation and the CT volume it was drawn on, one study after the other.
+    """Write every segmentation and the CT volume it was drawn on, study by study on all cores.
 
     A study becomes ``sub-<patient>/ses-<date>/``: ``..._ct.nii.gz`` int16 HU; for each SEG ``..._dseg.nii.gz``, the
     segment numbers as the SEG has them (where segments overlap the highest wins), and, if any overlap, one
@@ -94,6 +100,8 @@ def export_nifti(
         PatientIDs; default all.
     all_volumes : bool
         Also the CT volumes on which nothing was drawn.
+    workers : int, optional
+        Processes; default one a core.
     progress : callable, optional
         Called after each study.
 
@@ -112,11 +120,14 @@ def export_nifti(
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {collection.root}, which holds {len(collection)}.")
     folder = Path(out)
     _write_description(folder)
-    for patient in wanted:
-        for study in collection[patient].studies:
-            yield _export_study(study, folder, all_volumes)
-            if progress is not None:
-                progress()
+    studies = [study for patient in wanted for study in collection[patient].studies]
+    size = sum(int(study.instances["size"].sum()) for study in studies)
+    calls = [(study, folder, all_volumes) for study in studies]
+    for done in in_parallel(_export_study, calls, workers_for(size, workers)):
+        yield done
+        if progress is not None:
+            progress()
+    write_companions(folder, {"format": "nifti", "all_volumes": all_volumes}, {})
 
 
 def _write_description(folder: Path) -> None:
@@ -143,11 +154,12 @@ def _export_study(study: Study, folder: Path, all_volumes: bool) -> ExportedStud
     stem = folder / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
     files: list[Path] = []
     skipped: list[str] = []
+    known: list[str] = []
     written: set[tuple[str, int]] = set()
     for series in study.series:
         if series.modality == "SEG":
             for number in range(len(series.instances)):
-                _export_seg(study, series, number, stem, files, skipped, written)
+                _export_seg(study, series, number, stem, files, skipped, known, written)
     for series in study.series if all_volumes else ():
         if series.modality != "CT":
             continue
@@ -156,8 +168,9 @@ def _export_study(study: Study, folder: Path, all_volumes: bool) -> ExportedStud
                 paths = [series.root / path for path in rows["path"]]
                 _export_ct(stem, series, volume, paths, files, skipped)
     return ExportedStudy(
-        patient_id=study.patient_id, study_uid=study.study_uid, files=tuple(files), skipped=tuple(skipped)
-    )
+        patient_id=study.patient_id, study_uid=study.study_uid, files=tuple(files), skipped=tuple(skipped),
+        known=tuple(known),
+    )  # fmt: skip
 
 
 def _export_seg(
@@ -167,10 +180,12 @@ def _export_seg(
     stem: Path,
     files: list[Path],
     skipped: list[str],
+    known: list[str],
     written: set[tuple[str, int]],
 ) -> None:
     """Write one SEG file and, once, the CT it was drawn on."""
     from hcc_tace_data.annotated import find_annotated
+    from hcc_tace_data.annotations import is_known_loss
     from hcc_tace_data.collection import Series
     from hcc_tace_data.errors import HccTaceError
     from hcc_tace_data.loaders.seg import read_seg
@@ -194,7 +209,9 @@ def _export_seg(
         skipped.append(f"{named}: {error}")
         return
     if seg.lost:
-        skipped.append(f"{named}: {len(seg.lost)} frames with voxels set lie off the CT")
+        # of a missing CT file every segment has a frame, no more
+        expected = is_known_loss(study.patient_id) and len(seg.lost) <= len(seg.segments)
+        (known if expected else skipped).append(f"{named}: {len(seg.lost)} frames with voxels set lie off the CT")
     _write_segments(Path(f"{base}_dseg.nii.gz"), base, seg, one, files)
 
 

@@ -1,0 +1,65 @@
+"""`hcc-tace fuse READER...`: readers' masks of one patient into one label map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.errors import UsageError
+
+app = typer.Typer(add_completion=False)
+
+_METHODS = ("staple", "majority", "union", "intersection")
+_REGIONS = ("image", "union")
+
+
+@app.command()
+def fuse(
+    readers: Annotated[list[Path], typer.Argument(help="One file a reader: NIfTI, NRRD or DICOM-SEG.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
+    ct: Annotated[
+        Path | None, typer.Option(help="Folder of the CT the labels are for; a DICOM-SEG is written.")
+    ] = None,
+    phase: Annotated[
+        list[Path] | None, typer.Option(help="Another CT phase, to be registered; may be repeated.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="staple, majority, union or intersection.")] = "staple",
+    region: Annotated[str, typer.Option(help="Prior over the whole image, or over the readers' union.")] = "image",
+    weight: Annotated[float, typer.Option(help="Factor of the prior.")] = 1.0,
+    threshold: Annotated[float, typer.Option(help="Probability from which a voxel gets a label.")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
+) -> None:
+    """Fuse readers' masks: label map, probabilities, sensitivity, specificity and agreement of readers, DICOM-SEG."""
+    from hcc_tace_data.fuse_files import fuse_files
+
+    if method not in _METHODS or region not in _REGIONS:
+        raise UsageError(f"--method is one of {', '.join(_METHODS)}, --region one of {', '.join(_REGIONS)}.")
+    chosen: dict[str, Any] = {"method": method, "region": region}
+    fused = fuse_files(readers, out, ct=ct, phases=phase or (), weight=weight, threshold=threshold, **chosen)
+    if as_json:
+        emit_json({"files": [str(path) for path in fused.files], **fused.report})
+    elif not quiet:
+        _print(fused.report)
+        say(f"{len(fused.files)} files in {out}")
+
+
+def _print(report: dict[str, Any]) -> None:
+    width = max(len(name) for name in report["readers"])
+    for label, found in report["staple"].items():
+        kappa = report["agreement"].get(label, {}).get("fleiss_kappa")
+        said = "" if kappa is None else f", Fleiss' kappa {kappa:.3f} within the union"
+        say(f"{label}: {report['voxels'][label]} voxels, {found['iterations']} iterations{said}")
+        for name in report["readers"]:
+            p, q = found["sensitivity"][name], found["specificity"][name]
+            told = "had no say" if p is None and q is None else f"sensitivity {_share(p)}  specificity {_share(q)}"
+            say(f"  {name:<{width}}  {told}")
+        for pair, dice in report["agreement"].get(label, {}).get("dice", {}).items():
+            say(f"  {pair}: Dice {dice:.3f}, HD95 {report['agreement'][label]['hd95_mm'][pair]:.1f} mm")
+
+
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.5f}"

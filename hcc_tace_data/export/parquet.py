@@ -1,0 +1,129 @@
+"""Parquet with NIfTI columns and a dataset card: ``datasets.load_dataset(folder)`` reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.export.records import licence_text
+from hcc_tace_data.files import atomic_path, atomic_write_text
+
+if TYPE_CHECKING:
+    from hcc_tace_data.export.records import Record
+    from hcc_tace_data.export.run import Classes
+    from hcc_tace_data.loaders.cases import Case, CaseArrays
+
+__all__ = ["features", "finish", "write_case"]
+
+
+def features() -> Any:
+    """Return the typed columns of the table."""
+    from datasets import Features, List, Nifti, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "image": Nifti(), "label": Nifti(), "patient_id": text, "study_uid": text, "series_uid": text,
+            "annotations": List(text), "readers": Value("int32"), "fold": Value("int32"),
+            "spacing_mm": List(Value("float64")), "clinical": text,
+        }
+    )  # fmt: skip
+
+
+def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: Classes) -> list[Path]:
+    """Write one row into a file of its own, so that a run can go on where it was stopped."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from hcc_tace_data.splits import split_table
+
+    def volume(kind: str, array: Any) -> dict[str, Any]:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{case.patient_id}_{kind}.nii.gz"
+            write_nifti(path, array, arrays.affine)
+            return {"bytes": path.read_bytes(), "path": path.name}
+
+    row = {
+        "image": volume("image", arrays.image),
+        "label": volume("label", arrays.label),
+        "patient_id": case.patient_id,
+        "study_uid": case.study_uid,
+        "series_uid": case.series_uid,
+        "annotations": [one.reader for one in case.annotations],
+        "readers": case.readers,
+        "fold": split_table().get(case.patient_id),
+        "spacing_mm": [float(step) for step in arrays.spacing],
+        "clinical": json.dumps({k: None if v != v else v for k, v in case.clinical.items()}, ensure_ascii=False),
+    }
+    path = out / "data" / f"{split}-{case.patient_id}.parquet"
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([row], schema=features().arrow_schema), temporary, compression="none")
+    return [path]
+
+
+def finish(out: Path, records: dict[str, Record], classes: Classes, names: dict[int, str]) -> None:
+    """Write the dataset card."""
+    from hcc_tace_data.catalog import load_catalog
+
+    catalog = load_catalog()
+    splits = [s for s in ("train", "test") if any(record.split == s for record in records.values())]
+    files = "\n".join(f"      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)
+    rows = "\n".join(f"| {number} | {names[number]} |" for number in sorted(names))
+    counts = ", ".join(f"{sum(r.split == s for r in records.values())} to {_USE[s]}" for s in splits)
+    cited = "\n".join(f"- {citation.text} https://doi.org/{citation.doi}" for citation in catalog.citations)
+    card = f"""---
+license: cc-by-4.0
+pretty_name: {catalog.identity.name}
+task_categories:
+  - image-segmentation
+tags:
+  - medical
+  - computed-tomography
+  - liver
+size_categories:
+  - n<1K
+configs:
+  - config_name: default
+    data_files:
+{files}
+---
+
+# {catalog.identity.name}
+
+{catalog.identity.title} (https://doi.org/{catalog.identity.doi}).
+{len(records)} patients, one annotated CT volume each: {counts}. The test set and the five folds (column `fold`,
+empty for the test set) are fixed, by patient.
+
+| column | what |
+|---|---|
+| `image` | CT in HU, NIfTI |
+| `label` | class numbers on the same grid, NIfTI |
+| `annotations`, `readers` | whose labels, and how many readers stand behind them |
+| `spacing_mm` | slices, rows, columns |
+| `clinical` | the patient's row of the clinical sheet, JSON |
+
+| number | class |
+|---|---|
+| 0 | background |
+{rows}
+
+```python
+from datasets import load_dataset
+ds = load_dataset("this folder", split="train")
+ds[0]["image"].get_fdata()
+```
+
+## Licence
+
+{licence_text()}
+## Cite
+
+{cited}
+"""
+    atomic_write_text(out / "README.md", card)
+
+
+_USE = {"train": "train on", "test": "test on"}

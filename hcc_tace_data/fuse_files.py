@@ -1,0 +1,333 @@
+"""The paper's chain for a cohort of one's own: CT phases registered, readers' files fused, labels written.
+
+Moawad et al. 2023 drew on registered phases and fused three readers by STAPLE (Convert3D), each label on its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import FusionError, RegistrationError, UsageError
+from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.fusion import Fusion, fuse_masks
+from hcc_tace_data.grids import align, move_mask, through
+from hcc_tace_data.label_files import LabelFile, read_label_file
+from hcc_tace_data.mask_agreement import agreement, summary, vote
+
+__all__ = ["FusedFiles", "fuse_files"]
+
+Method = Literal["staple", "majority", "union", "intersection"]
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedFiles:
+    """What was written.
+
+    Attributes
+    ----------
+    files : tuple of pathlib.Path
+    report : dict
+        What ``fusion.json`` holds.
+    """
+
+    files: tuple[Path, ...]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    affine: npt.NDArray[np.float64]
+    shape: tuple[int, int, int]
+    volume: Any = None
+
+
+def fuse_files(
+    readers: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    ct: str | os.PathLike[str] | None = None,
+    phases: Sequence[str | os.PathLike[str]] = (),
+    method: Method = "staple",
+    region: Literal["image", "union"] = "image",
+    weight: float = 1.0,
+    threshold: float = 0.5,
+) -> FusedFiles:
+    """Fuse readers' label files of one patient, and write label map, probabilities and DICOM-SEG.
+
+    Parameters
+    ----------
+    readers : sequence of path-like
+        One file a reader: NIfTI, NRRD or DICOM-SEG; see :func:`hcc_tace_data.label_files.read_label_file`. Labels are
+        matched by name (or the SNOMED CT code of a SEG) where files name them, else by number: 1 to 5 are then the
+        catalogue's segments, other numbers stand for themselves. A file that names its labels has no say in one it
+        does not name; a bare label map says no to those it does not show.
+    out : path-like
+        Folder to write into: ``labels.nii.gz`` with ``labels.json``, ``probability_<label>.nii.gz`` (STAPLE),
+        ``fusion.json``, and with `ct` ``labels_seg.dcm``.
+    ct : path-like, optional
+        Folder of the CT the labels are for. Without it the first reader's grid is used.
+    phases : sequence of path-like
+        Folders of other CT phases of the patient. They are registered and resampled onto `ct`
+        (``phase_<n>.nii.gz``, its transform ``phase_<n>.tfm``), and masks drawn on one of them are brought over
+        through its registration.
+    method : {"staple", "majority", "union", "intersection"}
+    region, weight, threshold
+        As of :func:`hcc_tace_data.fuse_staple`.
+
+    Raises
+    ------
+    SegmentationError, UsageError
+        A file that cannot be read.
+    FusionError
+        A reader whose grid is neither that of the CT nor of a phase, or who drew no label at all.
+    RegistrationError
+        Phases were given and cannot be registered.
+    """
+    paths = [Path(reader) for reader in readers]
+    if not paths:
+        raise UsageError("no readers' files; give at least one.")
+    if len({path.resolve() for path in paths}) != len(paths):
+        raise UsageError("a reader's file is given twice; it would be fused with itself.")
+    if phases and ct is None:
+        raise UsageError("phases are registered onto the CT that the labels are for; name it (--ct).")
+    files = [read_label_file(path) for path in paths]
+    folder = Path(out)
+    grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
+    written, others = _bring_phases(grid, phases, folder)
+    drawn = [{key: _onto(mask, file, grid, others) for key, mask in _by_label(file).items()} for file in files]
+    numbers = _numbers([key for reader in drawn for key in reader])
+    if not numbers:
+        raise FusionError("no reader drew any label; there is nothing to fuse.")
+    masks = _say_no(drawn, files, numbers)
+    names = _names(paths)
+    fused = fuse_masks(masks, weight=weight, threshold=threshold, region=region, dtype="float32")
+    label_map = fused.label_map if method == "staple" else _voted(masks, numbers, method)
+    write_nifti(folder / "labels.nii.gz", label_map, grid.affine)
+    written.append(folder / "labels.nii.gz")
+    labels = {str(number): key for key, number in numbers.items()}
+    atomic_write_text(folder / "labels.json", json.dumps({"labels": labels}, indent=2) + "\n")
+    for key, number in numbers.items() if method == "staple" else ():
+        written.append(folder / f"probability_{_plain(key)}.nii.gz")
+        write_nifti(written[-1], fused.probability[number], grid.affine)
+    if ct is not None:
+        written += _write_seg(folder / "labels_seg.dcm", label_map, numbers, Path(ct), method, names)
+    report = _report(fused, masks, numbers, names, grid, method, threshold, weight)
+    report["readers"] = {name: str(path) for name, path in zip(names, paths, strict=True)}
+    report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
+    files_now = (*written, folder / "labels.json", folder / "fusion.json")
+    report["written"] = [path.name for path in files_now]
+    _forget(folder, report["written"])
+    atomic_write_text(folder / "fusion.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return FusedFiles(files=files_now, report=report)
+
+
+def _forget(folder: Path, written: list[str]) -> None:
+    """Remove what an earlier fusion wrote here and this one did not: it would tell of other readers or options."""
+    try:
+        earlier = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))["written"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in set(map(str, earlier)) - set(written):
+        if Path(name).name == name and (folder / name).is_file():
+            (folder / name).unlink()
+
+
+def _ct_grid(ct: str | os.PathLike[str]) -> _Grid:
+    from hcc_tace_data.loaders.ct import read_ct
+
+    volume = read_ct(ct, on_gap="fill")
+    depth, height, width = (int(n) for n in volume.spatial_shape)
+    return _Grid(affine=np.asarray(volume.affine, np.float64), shape=(depth, height, width), volume=volume)
+
+
+def _bring_phases(
+    grid: _Grid, phases: Sequence[str | os.PathLike[str]], folder: Path
+) -> tuple[list[Path], list[tuple[_Grid, npt.NDArray[np.float64]]]]:
+    """Register each phase onto the CT, write it resampled, and return its grid and the transform onto it."""
+    written: list[Path] = []
+    others = []
+    if phases and find_spec("hcc_tace_data.registration") is None:
+        raise RegistrationError("this version cannot register CT phases; fuse masks that were drawn on one CT.")
+    for number, phase in enumerate(phases, start=1):
+        registration: Any = import_module("hcc_tace_data.registration")
+        moving = _ct_grid(phase)
+        found = registration.register(grid.volume, moving.volume)
+        if not found.plausible:
+            raise RegistrationError(f"{phase}: its registration onto the CT is implausible: {found.reason}.")
+        resampled, _ = registration.resample(moving.volume, like=grid.volume, registration=found)
+        written.append(folder / f"phase_{number}.nii.gz")
+        write_nifti(written[-1], resampled, grid.affine)
+        transform = folder / f"phase_{number}.tfm"
+        found.save(transform)
+        written += [transform, transform.with_name(f"{transform.name}.json")]
+        others.append((moving, np.asarray(found.matrix, np.float64)))
+    return written, others
+
+
+def _onto(mask: _Mask, file: LabelFile, grid: _Grid, others: list[tuple[_Grid, npt.NDArray[np.float64]]]) -> _Mask:
+    """Return a reader's mask on the grid: voxel by voxel where it was drawn on it, else through a registration."""
+    how = align(file.affine, file.shape, grid.affine, grid.shape)
+    if how is not None and how.overlap() > 0:
+        moved, lost = move_mask(mask, how)
+        if lost:
+            raise FusionError(
+                f"{file.path}: {lost} of its slices with labels lie outside the grid; which CT was it on?"
+            )
+        return moved
+    for other, matrix in others:
+        if align(file.affine, file.shape, other.affine, other.shape) is not None:
+            return through(mask, file.affine, grid.affine, grid.shape, matrix)
+    raise FusionError(
+        f"{file.path} lies on another grid than the CT or the first reader. Give the CT phase it was drawn on "
+        "(--phase)."
+    )
+
+
+def _by_label(file: LabelFile) -> dict[str, _Mask]:
+    """Return label -> mask; labels are keys of ``catalog.yaml``, other names as they are, or numbers."""
+    from hcc_tace_data.catalog import load_catalog
+
+    segments = load_catalog().segments
+    by_name = {text.casefold(): s.key for s in segments for text in (s.name, s.key, *s.aliases)}
+    by_code = {segment.type.value: segment.key for segment in segments}
+    by_number = {segment.number: segment.key for segment in segments}
+    found: dict[str, _Mask] = {}
+    for number, name in file.names.items():
+        if name:
+            text = name.strip().casefold()
+            key = by_name.get(text) or by_code.get(file.codes.get(number, "")) or text
+        else:
+            key = by_number.get(number, str(number))
+        mask = file.mask(number)
+        found[key] = mask if key not in found else found[key] | mask
+    return found
+
+
+def _numbers(keys: Sequence[str]) -> dict[str, int]:
+    """Return label -> its number in the result: the catalogue's, the number itself, or the next one free."""
+    from hcc_tace_data.catalog import load_catalog
+
+    known = {segment.key: segment.number for segment in load_catalog().segments}
+    numbers = {key: known.get(key, int(key) if key.isdigit() else 0) for key in dict.fromkeys(keys)}
+    free = max([*numbers.values(), *known.values()]) + 1
+    for key in sorted(key for key, number in numbers.items() if not number):
+        numbers[key], free = free, free + 1
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))
+
+
+def _say_no(
+    drawn: list[dict[str, _Mask]], files: list[LabelFile], numbers: dict[str, int]
+) -> list[dict[int, npt.ArrayLike]]:
+    """Return number -> mask of each reader; bare label maps say no to labels that only others show."""
+    shape = next(mask.shape for reader in drawn for mask in reader.values())
+    result: list[dict[int, npt.ArrayLike]] = []
+    for reader, file in zip(drawn, files, strict=True):
+        masks: dict[int, npt.ArrayLike] = {numbers[key]: mask for key, mask in reader.items()}
+        if not file.says_all:
+            for number in numbers.values():
+                masks.setdefault(number, np.zeros(shape, bool))
+        result.append(masks)
+    return result
+
+
+def _voted(masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], method: str) -> npt.NDArray[Any]:
+    """Return the label map of a vote; where labels overlap, as :func:`vote` says, by the number of votes."""
+    if any(set(reader) != set(numbers.values()) for reader in masks):
+        raise FusionError(f"{method} counts votes, but some readers did not look for every label; use staple.")
+    maps = []
+    for reader in masks:
+        label_map = np.zeros(np.shape(next(iter(reader.values()))), np.int32)
+        for number in sorted(reader, reverse=True):  # of overlapping labels of one reader the first one counts
+            label_map[np.asarray(reader[number], bool)] = number
+        maps.append(label_map)
+    voted: npt.NDArray[Any] = vote(maps, method=method, labels=list(numbers.values()))  # type: ignore[arg-type]
+    return voted
+
+
+def _write_seg(
+    path: Path, label_map: npt.NDArray[Any], numbers: dict[str, int], ct: Path, method: str, readers: list[str]
+) -> list[Path]:
+    from hcc_tace_data import __version__
+    from hcc_tace_data.catalog import load_catalog
+    from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
+    from hcc_tace_data.index import open_collection
+
+    known = {segment.key for segment in load_catalog().segments}
+    foreign = sorted(set(numbers) - known)
+    if foreign:
+        raise FusionError(
+            f"labels {', '.join(foreign)} have no code in the catalogue, which a DICOM-SEG needs; leave --ct out, or "
+            f"name labels {', '.join(sorted(known))}."
+        )
+    rows = open_collection(ct, cache=False).instances
+    used = [ct / name for name in rows.loc[rows["modality"] == "CT", "path"]]
+    name = "STAPLE" if method == "staple" else f"Voting ({method})"
+    algorithm = Algorithm(
+        name=name,
+        version=__version__,
+        kind="SEMIAUTOMATIC",
+        parameters={"readers": str(len(readers)), "method": method},
+    )
+    segments = {number: key for key, number in numbers.items()}
+    masks = {key: label_map == number for number, key in segments.items()}
+    return [write_seg(path, masks, used, algorithm=algorithm, series_description=f"{name} of {len(readers)} readers")]
+
+
+def _report(
+    fused: Fusion, masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], names: list[str], grid: _Grid,
+    method: str, threshold: float, weight: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what is to be known about the fusion, as plain values."""
+    spacing = [float(n) for n in np.linalg.norm(grid.affine[:3, :3], axis=0)]
+    agreed = {}
+    for key, number in numbers.items():
+        who = [place for place, reader in enumerate(masks) if number in reader]
+        if len(who) > 1 and len(who) == len(names):
+            agreed[key] = agreement([np.asarray(reader[number], bool) for reader in masks], spacing, label=True)
+
+    def plain(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
+        return {name: None if v != v else float(v) for name, v in zip(names, values, strict=True)}
+
+    staple = {
+        key: {
+            "iterations": fused.iterations[number],
+            "prior": fused.prior[number],
+            "sensitivity": plain(fused.sensitivity[number]),
+            "specificity": plain(fused.specificity[number]),
+        }
+        for key, number in numbers.items()
+    }
+    return {
+        "method": method,
+        "region": fused.region,
+        "weight": weight,
+        "threshold": threshold,
+        "ties": list(numbers),
+        "labels": numbers,
+        "staple": staple,
+        "agreement": summary(agreed, names),
+    }
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """Return a short name for each reader: the file's, else its folder's, else the whole path."""
+    for names in ([path.name.split(".")[0] for path in paths], [path.resolve().parent.name for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in text)

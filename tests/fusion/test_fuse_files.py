@@ -1,0 +1,116 @@
+"""`hcc-tace fuse` on files as readers hand them in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from hcc_tace_data import fuse_staple, open_collection
+from hcc_tace_data.cli.main import main
+from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
+from hcc_tace_data.loaders.ct import read_ct
+from hcc_tace_data.loaders.seg import read_seg
+
+PATIENT = "HCC_012"
+NAMES = ["reader_1", "reader_2", "reader_3"]
+
+
+@pytest.fixture
+def files(twin: Path) -> list[str]:
+    return [str(twin / "annotations" / name / f"{PATIENT}.nii.gz") for name in NAMES]
+
+
+@pytest.fixture
+def ct(twin: Path, tmp_path: Path) -> Path:
+    """Return a folder with the annotated CT alone."""
+    study = open_collection(twin)[PATIENT].baseline
+    assert study is not None
+    for path in study.annotations[0].paths:
+        (tmp_path / "ct").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "ct")
+    return tmp_path / "ct"
+
+
+def _voxels(path: Path | str) -> np.ndarray:
+    return np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+
+
+def test_label_map_probabilities_report_and_seg(
+    files: list[str], ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["fuse", *files, "--out", str(out), "--ct", str(ct), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    expected = fuse_staple([_voxels(path) for path in files])
+    np.testing.assert_array_equal(_voxels(out / "labels.nii.gz"), expected.label_map)
+    for key, number in report["labels"].items():
+        np.testing.assert_allclose(_voxels(out / f"probability_{key}.nii.gz"), expected.probability[number], atol=1e-6)
+        told = report["staple"][key]
+        assert told["iterations"] == expected.iterations[number]
+        np.testing.assert_allclose([told["sensitivity"][name] for name in NAMES], expected.sensitivity[number])
+        assert report["agreement"][key]["dice"]["reader_1/reader_2"] > 0.8
+    assert (report["region"], report["threshold"], report["ties"][:2]) == ("image", 0.5, ["liver", "tumour"])
+    seg = read_seg(out / "labels_seg.dcm", like=read_ct(ct))
+    np.testing.assert_array_equal(seg.label_map(), expected.label_map)
+    assert json.loads((out / "labels.json").read_text())["labels"]["1"] == "liver"
+    assert {Path(name).name for name in report["files"]} == {path.name for path in out.iterdir()}
+    assert main(["fuse", *files, "--out", str(out), "--region", "union"]) == 0
+    assert "sensitivity" in capsys.readouterr().out
+
+
+def test_labels_are_matched_by_name_across_formats_and_orientations(
+    files: list[str], ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = fuse_staple([_voxels(path) for path in files]).label_map
+    image = nibabel.load(files[0])
+    turned = image.as_reoriented(
+        nibabel.orientations.ornt_transform(
+            nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(("A", "S", "R"))
+        )
+    )
+    swapped = np.choose(np.asarray(turned.dataobj), [0, 3, 1, 2, 4]).astype(np.uint8)
+    one = tmp_path / "one.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(swapped, turned.affine), one)
+    names = {"labels": {"3": "Liver", "1": "Tumor", "2": "portal vein", "4": "AORTA"}}
+    (tmp_path / "one.json").write_text(json.dumps(names))
+    two = tmp_path / "two.dcm"
+    write_seg(two, _voxels(files[1]), [*ct.iterdir()], algorithm=Algorithm(name="hand", version="1", kind="MANUAL"))
+    out = tmp_path / "out"
+    assert main(["fuse", str(one), str(two), files[2], "-o", str(out), "--ct", str(ct), "-q"]) == 0
+    np.testing.assert_array_equal(_voxels(out / "labels.nii.gz"), expected)
+    drawn = [_voxels(path) for path in files]
+    assert main(["fuse", *files, "-o", str(out), "--method", "union", "-q"]) == 0
+    np.testing.assert_array_equal(_voxels(out / "labels.nii.gz") > 0, np.any(drawn, axis=0))
+    assert main(["fuse", *files, "-o", str(out), "--method", "intersection", "-q"]) == 0
+    alike = (drawn[0] == drawn[1]) & (drawn[1] == drawn[2])
+    np.testing.assert_array_equal(_voxels(out / "labels.nii.gz"), np.where(alike, drawn[0], 0))
+    # what the first run wrote and this one did not make is gone: it told of another fusion
+    assert {path.name for path in out.iterdir()} == {"labels.nii.gz", "labels.json", "fusion.json"}
+    capsys.readouterr()
+
+
+def test_wrong_use(files: list[str], ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    image = nibabel.load(files[0])
+    moved = image.affine.copy()
+    moved[0, 3] += 2.2
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved), tmp_path / "moved.nii.gz")
+    empty = tmp_path / "empty.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    for words, message in (
+        ([files[0], files[0]], "given twice"),
+        ([files[0], str(tmp_path / "moved.nii.gz")], "another grid"),
+        ([files[0], str(tmp_path / "none.nii.gz")], "no file"),
+        ([str(empty)], "no reader drew"),
+        ([*files, "--method", "mean"], "--method"),
+        ([*files, "--threshold", "0"], "threshold"),
+        ([*files, "--phase", str(ct)], "--ct"),
+    ):
+        assert main(["fuse", *words, "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()
