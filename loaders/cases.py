@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
+from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.registration import Registration
 
 __all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
 
@@ -33,6 +35,9 @@ class Case:
         Contrast phase of each channel of the image.
     paths : tuple of pathlib.Path
         Its files.
+    sources : tuple of tuple of pathlib.Path
+        The files of each channel: `paths` itself, another volume, or none where the phase was not acquired. Empty
+        where the annotated volume is the only channel.
     segmentation : pathlib.Path
         The SEG drawn on it.
     readers : int
@@ -49,6 +54,17 @@ class Case:
     segmentation: Path
     readers: int = 3
     clinical: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[tuple[Path, ...], ...] = ()
+
+    @property
+    def channels(self) -> tuple[tuple[Path, ...], ...]:
+        """The files of each channel, in the order of `phases`."""
+        return self.sources or (self.paths,)
+
+    @property
+    def native(self) -> bool:
+        """Whether all channels are the annotated volume, so that nothing has to be registered."""
+        return all(files == self.paths for files in self.channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,7 @@ class CaseArrays:
 
     Attributes
     ----------
-    image : ndarray of int16, shape (D, H, W)
+    image : ndarray of int16, shape (D, H, W) or (C, D, H, W)
         HU.
     label : ndarray of uint8, shape (D, H, W)
         Class numbers.
@@ -67,6 +83,12 @@ class CaseArrays:
         Index (d, h, w) -> LPS mm.
     valid : ndarray of uint8, shape (C, D, H, W), or None
         0 where a registered phase had no data; None where all voxels have.
+    liver, tumour : tuple of (int, int), or None
+        Bounds (first, one after the last) along (D, H, W) of the liver with all that lies in it, and of the tumour.
+    registrations : mapping of str to Registration
+        Phase -> how it was brought onto this grid; only the plausible ones shaped `image`.
+    missing : mapping of str to str
+        Phase -> why its channel holds no data.
     """
 
     image: npt.NDArray[np.int16]
@@ -74,9 +96,19 @@ class CaseArrays:
     spacing: npt.NDArray[np.float64]
     affine: npt.NDArray[np.float64]
     valid: npt.NDArray[np.uint8] | None = None
+    liver: tuple[tuple[int, int], ...] | None = None
+    tumour: tuple[tuple[int, int], ...] | None = None
+    registrations: Mapping[str, Registration] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Case], dict[str, str]]:
+def find_cases(
+    collection: Collection,
+    patients: Iterable[str],
+    *,
+    phases: Sequence[str] = (ANNOTATED,),
+    keep_incomplete: bool = False,
+) -> tuple[list[Case], dict[str, str]]:
     """Find the annotated CT volume of each patient's baseline study.
 
     Parameters
@@ -85,6 +117,10 @@ def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Ca
         From :func:`hcc_tace_data.open_collection`.
     patients : iterable of str
         PatientIDs to look at; those the collection does not hold are left out.
+    phases : sequence of str
+        Channels, from :func:`hcc_tace_data.loaders.channels.resolve_phases`.
+    keep_incomplete : bool
+        Keep a patient who lacks a phase: that channel then has no files.
 
     Returns
     -------
@@ -95,7 +131,9 @@ def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Ca
     """
     from hcc_tace_data.annotated import find_annotated
 
+    patients = list(patients)
     rows = clinical_rows(collection.root)
+    labelled = find_phases(collection, patients)
     cases: list[Case] = []
     left_out: dict[str, str] = {}
     for patient_id in patients:
@@ -111,18 +149,44 @@ def find_cases(collection: Collection, patients: Iterable[str]) -> tuple[list[Ca
             left_out[patient_id] = f"cannot tell which CT was annotated: {found.reason}"
             continue
         volume = found.volume
+        volumes = labelled.get(patient_id, [])
+        own = next((v for v in volumes if (v.series_uid, v.volume) == (volume.series_uid, volume.volume)), None)
+        drawn_on = "unknown" if own is None else own.phase
+        follow_up = collection[patient_id].follow_up
+        files = [
+            found.paths
+            if phase in (ANNOTATED, drawn_on)
+            else _files_of(phase, volumes, _day(study), None if follow_up is None else _day(follow_up))
+            for phase in phases
+        ]
+        lacking = [phase for phase, paths in zip(phases, files, strict=True) if not paths]
+        if lacking and not keep_incomplete:
+            left_out[patient_id] = f"no {', '.join(lacking)} volume (annotated: {drawn_on})"
+            continue
         cases.append(
             Case(
                 patient_id=patient_id,
                 study_uid=volume.study_uid,
                 series_uid=volume.series_uid,
-                phases=(volume.phase if volume.phase != "unknown" else "portal_venous",),
+                phases=tuple(drawn_on if phase == ANNOTATED else phase for phase in phases),
                 paths=found.paths,
+                sources=tuple(files),
                 segmentation=study.segmentation.paths[0],
                 clinical=rows.get(patient_id, rows.get("", {})),
             )
         )
     return cases, left_out
+
+
+def _day(study: Study) -> str:
+    return study.date or study.study_uid
+
+
+def _files_of(phase: str, volumes: Sequence[PhaseFiles], date: str, follow_up: str | None) -> tuple[Path, ...]:
+    """Return the files of the surest volume of a phase of the visit; none where it was not acquired."""
+    day = follow_up if phase.startswith(FOLLOW_UP) else date
+    name = phase.removeprefix(FOLLOW_UP)
+    return next((v.paths for v in volumes if v.phase == name and v.study_date == day), ())
 
 
 def clinical_rows(root: Path) -> dict[str, dict[str, Any]]:
