@@ -42,6 +42,8 @@ __all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "s
 
 #: Raised whenever the meaning of the stored arrays changes.
 FORMAT = 2
+_TUMOUR = frozenset({"tumour", "necrosis"})
+_LIVER = frozenset({"liver", *_TUMOUR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,8 +268,8 @@ def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StorePar
             "shape": list(image.shape),
             "spacing": arrays.spacing.tolist(),
             "affine": arrays.affine.tolist(),
-            "liver": arrays.liver,
-            "tumour": arrays.tumour,
+            "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
+            "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
             "masked": masked,
             "missing": dict(arrays.missing),
             "registrations": {
@@ -304,6 +306,14 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(handle, np.ascontiguousarray(array), allow_pickle=False)
         handle.flush()
         os.fsync(handle.fileno())
+
+
+def _bounds_of(label: npt.NDArray[np.uint8], parameters: StoreParameters, keys: frozenset[str]) -> Any:
+    """Return the bounds of the classes that show one of `keys`."""
+    from hcc_tace_data.loaders.sample import bounds
+
+    numbers = [number for number, shown in parameters.classes.items() if keys.intersection(shown)]
+    return bounds(np.isin(label, numbers)) if numbers else None
 
 
 def read_record(place: Path) -> StoredCase:

@@ -77,7 +77,7 @@ def test_a_resumed_iterator_continues_exactly(stored: list[StoredCase], taken: i
 
 def test_a_foreign_state_is_refused(stored: list[StoredCase]) -> None:
     state = BatchIterator(stored, _ranges(stored), batch_size=3).state_dict()
-    with pytest.raises(StoreError, match="repeat some and miss others"):
+    with pytest.raises(StoreError, match="repeat some samples and miss others"):
         BatchIterator(stored[:2], _ranges(stored)[:2], batch_size=3).load_state_dict(state)
 
 
