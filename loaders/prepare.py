@@ -91,7 +91,7 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
             except HccTaceError as error:
                 missing[phase] = f"cannot be brought onto the annotated grid: {error}"
         if phase in missing:
-            logger.warning("%s: %s: %s", case.patient_id, phase, missing[phase])
+            logger.info("%s: %s: %s", case.patient_id, phase, missing[phase])
     return CaseArrays(
         image=image,
         label=_nearest(label, grid),

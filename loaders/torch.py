@@ -25,7 +25,7 @@ from hcc_tace_data.loaders.store import Store, StoredCase
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.device import DeviceSlices
 
-__all__ = ["CaseDataset", "PatchDataset", "SliceDataset", "VolumeDataset"]
+__all__ = ["CaseDataset", "PatchDataset", "SliceDataset", "VolumeDataset", "What"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Transform = Callable[[Sample], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _What:
+class What:
     """What the samples of a data set have in common.
 
     Attributes
@@ -61,7 +61,7 @@ class CaseDataset(ABC, Dataset[Any]):
 
     unit = ""
 
-    def __init__(self, sources: Sequence[Source], what: _What) -> None:
+    def __init__(self, sources: Sequence[Source], what: What) -> None:
         self.sources = tuple(sources)
         self.what = what
         #: Whether samples carry `valid`: some voxel of some channel holds no data.
@@ -248,7 +248,7 @@ class SliceDataset(CaseDataset):
     def __init__(
         self,
         sources: Sequence[Source],
-        what: _What,
+        what: What,
         ranges: Sequence[tuple[int, int]],
         size: tuple[int, int] | None = None,
     ) -> None:
@@ -359,7 +359,7 @@ class PatchDataset(CaseDataset):
 
     unit = "patch"
 
-    def __init__(self, sources: Sequence[Source], what: _What, plan: PatchPlan) -> None:
+    def __init__(self, sources: Sequence[Source], what: What, plan: PatchPlan) -> None:
         super().__init__(sources, what)
         self.plan, self.epoch = plan, 0
         self.masked = self.masked or any(
