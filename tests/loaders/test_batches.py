@@ -105,3 +105,18 @@ def test_nonsense_is_refused(stored: list[StoredCase]) -> None:
         BatchIterator(stored, _ranges(stored), batch_size=1, dtype=torch.float64)
     with pytest.raises(UsageError, match="rank"):
         epoch_order(5, seed=0, epoch=0, shuffle=True, rank=2, world_size=2)
+
+
+@given(taken=st.integers(1, 4), threads=st.integers(0, 2))
+@QUICK
+def test_after_a_broken_off_epoch_the_next_one_begins(stored: list[StoredCase], taken: int, threads: int) -> None:
+    def make() -> BatchIterator:
+        return BatchIterator(stored, _ranges(stored), batch_size=3, seed=8, threads=threads)
+
+    whole = make()
+    _, second = _pairs(whole), _pairs(whole)
+    broken = make()
+    for number, _ in enumerate(broken, start=1):
+        if number == taken:
+            break
+    assert _pairs(broken) == second

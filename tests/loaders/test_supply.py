@@ -89,7 +89,7 @@ def at(volume: Any, points: Any, order: int = 1) -> Any:
     unit=st.sampled_from(["volume", "slice", "patch"]),
     spacing=st.sampled_from([None, (7.0, 9.0, 8.0)]),
     margin=st.sampled_from([None, 12.0]),
-    phases=st.sampled_from([("annotated",), ("portal_venous", "arterial"), ("arterial", "pre_contrast")]),
+    phases=st.sampled_from([("annotated",), ("portal_venous", "arterial", "pre_contrast")]),
     data=st.data(),
 )
 @LOOK
@@ -110,8 +110,10 @@ def test_every_voxel_is_what_the_readers_give_at_its_place(
     where = np.stack([rng.integers(0, n, 300) for n in label.shape], axis=1)
     index = where + [sample.get("slice", 0), 0, 0]
     points = (sample["affine"].numpy() @ np.c_[index, np.ones(300)].T)[:3].T
-    inside = ~np.isnan(at(read(case.paths), points))
-    assert inside.sum() > 50
+    # a patch or a padded slice may reach beyond what the (cropped) case holds
+    source = dataset.sources[number]
+    inside = ~np.isnan(at((np.zeros(source.shape[1:]), source.affine), points))
+    assert inside.any()
     got = label[tuple(where.T)]
     fixed = read(case.paths)
     want = at((drawn(dataset, number), fixed.affine), points, order=0)
