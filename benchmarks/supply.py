@@ -2,8 +2,8 @@
 
 python benchmarks/supply.py [--root build/supply] [--seconds 1.5] [--repeats 3] [--json FILE]
 
-Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 16; patches are 96^3, in batches
-of 2. Peers run without worker processes and with two; the better rate counts. Each takes turns with the others; what is
+Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 16; patches are 96^3, in
+batches of 2. Peers run without worker processes and with two; the better rate counts. Each takes turns with the others; what is
 printed is the median of the repeats. Peers that cache in memory hold all volumes, peers that map files map ours.
 """
 
@@ -91,7 +91,9 @@ def loaders(dataset: Any, batch: int, workers: Iterable[int] = (0, 2), **more: A
     }
 
 
-def check(name: str, batches: Iterable[dict[str, Any]], truth: Callable[..., tuple[Any, Any]], most: int = 10**9) -> None:
+def check(
+    name: str, batches: Iterable[dict[str, Any]], truth: Callable[..., tuple[Any, Any]], most: int = 10**9
+) -> None:
     """Stop if a sample of one epoch is not what the readers give."""
     seen = 0
     for batch in batches:
@@ -166,15 +168,23 @@ def slices(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str,
         return volumes[n].array[None, d].astype(np.float32), labels[n][d]
 
     memmap = Memmap(folders)
-    load = Compose([Lambda(lambda item: dict(zip(("image", "label"), memmap.plane(*item["key"]), strict=True)) | {
-        "key": torch.tensor(item["key"])})])
+    load = Compose(
+        [
+            Lambda(
+                lambda item: (
+                    dict(zip(("image", "label"), memmap.plane(*item["key"]), strict=True))
+                    | {"key": torch.tensor(item["key"])}
+                )
+            )
+        ]
+    )
     items = [{"key": key} for key in keys]
     cached = monai.data.CacheDataset(items, load, progress=False)
     kept = monai.data.PersistentDataset(items, load, cache_dir=scratch / "persistent")
     arrow = load_hcc_tace(root, unit="slice", phases="annotated", format="hf", split=None)
     import datasets
 
-    rows = datasets.concatenate_datasets([part for part in arrow.values()])
+    rows = datasets.concatenate_datasets(list(arrow.values()))
     place = {patient: n for n, patient in enumerate(ready.patient_ids)}
     rows_key = [(place[p], d) for p, d in zip(rows["patient_id"], rows["slice"], strict=True)]
     arrays = rows.select_columns(["image", "label"]).with_format("numpy")
@@ -234,8 +244,15 @@ def slices(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str,
 def augmented(ready: Any, cached: Any, seconds: float, repeats: int) -> dict[str, Any]:
     """Slices with flip, affine, intensity and noise; both draw, so values differ."""
     import monai.data
-    from monai.transforms import Compose, RandAffined, RandFlipd, RandGaussianNoised, RandScaleIntensityd
-    from monai.transforms import RandShiftIntensityd, ScaleIntensityRanged
+    from monai.transforms import (
+        Compose,
+        RandAffined,
+        RandFlipd,
+        RandGaussianNoised,
+        RandScaleIntensityd,
+        RandShiftIntensityd,
+        ScaleIntensityRanged,
+    )
 
     resident = ready.to_device("cpu")
     ours = resident.batches(BATCH, window=WINDOW, augment=Augment(flip=0.5))
@@ -260,7 +277,10 @@ def augmented(ready: Any, cached: Any, seconds: float, repeats: int) -> dict[str
         def __getitem__(self, i: int) -> Any:
             item = cached[i]
             done = change({"image": item["image"], "label": item["label"][None]})
-            return {name: done[name] if isinstance(done[name], torch.Tensor) else torch.as_tensor(done[name]) for name in done}
+            return {
+                name: done[name] if isinstance(done[name], torch.Tensor) else torch.as_tensor(done[name])
+                for name in done
+            }
 
     tasks: dict[str, Callable[[], Iterable[Any]]] = {"hcc-tace-data, device slices on the CPU": lambda: ours}
     for workers, loader in loaders(Changed(), BATCH, collate_fn=monai.data.list_data_collate).items():
@@ -280,7 +300,10 @@ def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str
     folders = [source.stored.folder for source in ds.sources]
     volumes = [read_ct(list(case.paths)) for case in ds.cases]
     labels = [read_labels(c, ds.classes, v)[0] for c, v in zip(ds.cases, volumes, strict=True)]
-    keys = [(i // PER_VOLUME, *patch_corner(ds.sources[i // PER_VOLUME], ds.plan, sample=i, epoch=0)) for i in range(len(ds))]
+    keys = [
+        (i // PER_VOLUME, *patch_corner(ds.sources[i // PER_VOLUME], ds.plan, sample=i, epoch=0))
+        for i in range(len(ds))
+    ]
 
     def truth(n: int, *corner: int) -> tuple[Any, Any]:
         where = tuple(slice(c, c + PATCH) for c in corner)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.buffers import BufferPool
@@ -102,9 +101,7 @@ class Batches(ABC):
 
     def __repr__(self) -> str:
         share = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
-        return (
-            f"<{type(self).__name__}: {self.count} {self.unit}s, batches of {self.batch_size}, epoch {self.epoch}{share}>"
-        )
+        return f"<{type(self).__name__}: {self.count} {self.unit}s, batches of {self.batch_size}, epoch {self.epoch}{share}>"
 
     def __len__(self) -> int:
         """Batches in an epoch of this rank; with `drop_last` the same for every rank."""
@@ -183,7 +180,13 @@ class _StoredBatches(Batches):
     """Batches of equally large pieces of stored cases."""
 
     def __init__(
-        self, cases: Sequence[StoredCase], count: int, size: tuple[int, ...], pin_memory: bool, dtype: torch.dtype, **how: Any
+        self,
+        cases: Sequence[StoredCase],
+        count: int,
+        size: tuple[int, ...],
+        pin_memory: bool,
+        dtype: torch.dtype,
+        **how: Any,
     ) -> None:
         super().__init__(count, **how)
         if dtype not in (torch.float32, torch.int16):
@@ -264,7 +267,7 @@ class BatchIterator(_StoredBatches):
     prefetch : int
         Batches gathered ahead.
     drop_last : bool
-        Leave out what does not fill a batch; every rank then has the same number of batches, as gradient exchange needs.
+        Leave out what does not fill a batch; every rank then has as many batches, as gradient exchange needs.
     rank, world_size : int
         Share of a distributed training.
     pin_memory : bool
@@ -296,7 +299,9 @@ class BatchIterator(_StoredBatches):
     ) -> None:
         sizes = {case.shape[2:] for case in cases}
         if len(sizes) > 1 and size is None:
-            raise StoreError(f"cases of different sizes {sorted(sizes)} do not make batches; give size=(rows, columns).")
+            raise StoreError(
+                f"cases of different sizes {sorted(sizes)} do not make batches; give size=(rows, columns)."
+            )
         self._case = np.repeat(np.arange(len(cases)), [last - first for first, last in ranges]).astype(np.int64)
         self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0, dtype=np.int64)]).astype(
             np.int64

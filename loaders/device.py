@@ -115,7 +115,8 @@ class DeviceSlices:
 
     def __repr__(self) -> str:
         held = self.image.nbytes + self.label.nbytes + (0 if self.valid is None else self.valid.nbytes)
-        return f"<DeviceSlices: {len(self)} slices of {len(self.patient_ids)} patients on {self.device}, {held / 1e6:.0f} MB>"
+        what = f"{len(self)} slices of {len(self.patient_ids)} patients"
+        return f"<DeviceSlices: {what} on {self.device}, {held / 1e6:.0f} MB>"
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Batch:
         """Return the slices at `index` as a batch, ``image`` int16 in HU; a single number gives a batch of one."""
@@ -123,8 +124,10 @@ class DeviceSlices:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"slice {index} of {len(self)}")
             index = [index % len(self)]
-        where = torch.arange(len(self), device=self.device)[index] if isinstance(index, slice) else torch.as_tensor(
-            index, dtype=torch.int64, device=self.device
+        where = (
+            torch.arange(len(self), device=self.device)[index]
+            if isinstance(index, slice)
+            else torch.as_tensor(index, dtype=torch.int64, device=self.device)
         )
         batch: Batch = {
             "image": self.image[where],

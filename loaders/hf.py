@@ -3,11 +3,11 @@
 Three configurations, one a unit of :func:`hcc_tace_data.load_hcc_tace`:
 
 ``volumes``
-    ``image`` and ``label`` (and ``valid``, where voxels hold no data) as NIfTI, in NIfTI's own orientation (RAS); several
-    phases lie along the image's fourth axis.
+    ``image`` and ``label`` (and ``valid``, where voxels hold no data) as NIfTI, in NIfTI's own orientation (RAS);
+    several phases lie along the image's fourth axis.
 ``slices``
-    ``image`` int16 in HU, (H, W), of several phases (C, H, W); ``label`` uint8 (H, W); ``slice``; ``affine`` (4, 4), index
-    (d, h, w) -> LPS mm.
+    ``image`` int16 in HU, (H, W), of several phases (C, H, W); ``label`` uint8 (H, W); ``slice``; ``affine`` (4, 4),
+    index (d, h, w) -> LPS mm.
 ``clinical``
     A row a patient.
 
@@ -129,7 +129,7 @@ def clinical_dataset(
 
 
 def volume_tensors(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Turn the NIfTI columns of volumes into tensors (C, D, H, W) of int16 and (D, H, W) of uint8; for ``with_transform``.
+    """Turn the NIfTI columns of volumes into tensors, (C, D, H, W) int16 and (D, H, W) uint8; for ``with_transform``.
 
     ``with_format("torch")`` leaves NIfTI images alone or fails on them, depending on the version of datasets.
 

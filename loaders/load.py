@@ -102,16 +102,16 @@ def load_hcc_tace(
         Rows and columns to cut or pad slices to, about their middle; needed for batches where `spacing` or `margin`
         make them differ.
     patch_size, per_volume, foreground, seed
-        For ``unit="patch"``: voxels (D, H, W), patches of each volume in an epoch, share of them on the tumour (the liver,
-        where there is none), and seed.
+        For ``unit="patch"``: voxels (D, H, W), patches of each volume in an epoch, share of them on the tumour (the
+        liver, where there is none), and seed.
     streaming : bool
         With ``format="hf"``: an ``IterableDataset``, which writes nothing.
 
     Returns
     -------
     torch.utils.data.Dataset, datasets.Dataset, DatasetDict or IterableDataset
-        Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W), ``spacing``
-        (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``, ``phases``,
+        Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
+        ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``, ``phases``,
         ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered phase's field of
         view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W), ``slice``; patches:
         ``corner``. See :mod:`hcc_tace_data.loaders.torch` and :mod:`hcc_tace_data.loaders.hf`.
@@ -133,9 +133,7 @@ def load_hcc_tace(
         raise UsageError("transform goes with format='torch'; a Hugging Face data set has .map and .set_transform.")
     if streaming and format != "hf":
         raise UsageError("streaming goes with format='hf'.")
-    parameters = make_parameters(
-        phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin
-    )
+    parameters = make_parameters(phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin)
     plane = _pair(size)
     folder, collection = open_root(root, download=download, workers=workers)
 
@@ -152,9 +150,7 @@ def load_hcc_tace(
     from hcc_tace_data.loaders.store import Store
 
     store = Store(store_folder(folder, cache), parameters)
-    cases, left_out = find_cases(
-        collection, present, phases=parameters.phases, keep_incomplete=missing == "nan"
-    )
+    cases, left_out = find_cases(collection, present, phases=parameters.phases, keep_incomplete=missing == "nan")
     eager = format == "hf" or spacing is not None or margin is not None or any(not case.native for case in cases)
     sources, failed = _sources(store, cases, missing=missing, eager=eager, workers=workers)
     left_out |= failed

@@ -13,6 +13,7 @@ from hcc_tace_data.errors import UsageError
 
 __all__ = ["OUTSIDE_HU", "PatchPlan", "cut", "middle_corner", "patch_corner", "place_box"]
 
+
 class Bounded(Protocol):
     """What has a shape (C, D, H, W) and the bounds of tumour and liver."""
 

@@ -29,6 +29,8 @@ __all__ = ["build_arrays", "estimate_bytes", "prepare_cases"]
 
 logger = logging.getLogger(__name__)
 
+_SCHEDULER_SECONDS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
@@ -185,14 +187,14 @@ def _runner(workers: int, dask: str | None, count: int) -> Iterator[Callable[[Se
         except ImportError:
             raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from None
         try:
-            client = Client(dask, timeout="10s", set_as_default=False)
+            client = Client(dask, timeout=_SCHEDULER_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise StoreError(f"no Dask scheduler answers at {dask}: {error}. Start one, or use --workers.") from error
         with client:
 
             def on_dask(jobs: Sequence[Job]) -> Iterator[Outcome]:
                 futures = {future: place for place, future in enumerate(client.map(_prepare_one, jobs, pure=False))}
-                for future in completed(list(futures)):
+                for future in completed(list(futures), loop=client.loop):
                     yield futures[future], future.result()
 
             yield on_dask

@@ -230,8 +230,10 @@ class DicomSource:
 
     def _labels(self) -> _Cropped:
         kept = self.labels.get(self.case)
-        return kept if kept is not None else self.labels.put(
-            self.case, read_labels(self.case, self.classes, self._rows[1])[0]
+        return (
+            kept
+            if kept is not None
+            else self.labels.put(self.case, read_labels(self.case, self.classes, self._rows[1])[0])
         )
 
     def box(self, corner: Sequence[int], size: Sequence[int]) -> Piece:
@@ -250,7 +252,9 @@ class DicomSource:
 
 
 def _box(whole: Piece, corner: Sequence[int], size: Sequence[int]) -> Piece:
-    inside = all(0 <= start and start + n <= full for start, n, full in zip(corner, size, whole.label.shape, strict=True))
+    inside = all(
+        start >= 0 and start + n <= full for start, n, full in zip(corner, size, whole.label.shape, strict=True)
+    )
     if inside:
         where = tuple(slice(start, start + n) for start, n in zip(corner, size, strict=True))
         valid = None if whole.valid is None else whole.valid[(slice(None), *where)]

@@ -124,7 +124,9 @@ def plot(dataset: CaseDataset, index: int = 0, *, path: str | os.PathLike[str] |
             if (label == number).any():
                 axis.contour(label == number, levels=[0.5], colors=colour, linewidths=1.1)
                 if channel == 0:
-                    outlines.append(Line2D([], [], color=colour, label=" + ".join(dataset.classes[number]).replace("_", " ")))
+                    outlines.append(
+                        Line2D([], [], color=colour, label=" + ".join(dataset.classes[number]).replace("_", " "))
+                    )
     figure.suptitle(f"{sample['patient_id']}, slice {d}", fontsize=11)
     if outlines:
         figure.legend(handles=outlines, loc="outside lower center", ncols=len(outlines), frameon=False, fontsize=9)

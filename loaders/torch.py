@@ -55,8 +55,8 @@ class What:
 class CaseDataset(ABC, Dataset[Any]):
     """What the data sets have in common; made by :func:`hcc_tace_data.load_hcc_tace`.
 
-    ``ds[i]`` is a dict; the same index gives the same sample. A data set can be pickled and used by the worker processes
-    of a ``DataLoader``, forked or spawned: arrays are mapped again there, nothing is copied.
+    ``ds[i]`` is a dict; the same index gives the same sample. A data set can be pickled and used by the worker
+    processes of a ``DataLoader``, forked or spawned: arrays are mapped again there, nothing is copied.
     """
 
     unit = ""
@@ -132,7 +132,9 @@ class CaseDataset(ABC, Dataset[Any]):
             "clinical": dict(case.clinical),
         }
         if self.masked:
-            valid = np.ones(piece.image.shape, dtype=np.uint8) if piece.valid is None else np.array(piece.valid, order="C")
+            valid = (
+                np.ones(piece.image.shape, dtype=np.uint8) if piece.valid is None else np.array(piece.valid, order="C")
+            )
             sample["valid"] = torch.from_numpy(valid)
         for phase in {} if source.stored is None else source.stored.missing:
             image[case.phases.index(phase)] = torch.nan
@@ -346,8 +348,8 @@ class SliceDataset(CaseDataset):
 class PatchDataset(CaseDataset):
     """Random patches of the annotated volumes, a share of them on the tumour or the liver.
 
-    ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and an
-    ``affine`` of the patch itself. Patches are drawn anew for every epoch: call :meth:`set_epoch` before each.
+    ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
+    an ``affine`` of the patch itself. Patches are drawn anew for every epoch: call :meth:`set_epoch` before each.
 
     Parameters
     ----------
@@ -363,9 +365,7 @@ class PatchDataset(CaseDataset):
         super().__init__(sources, what)
         self.plan, self.epoch = plan, 0
         self.masked = self.masked or any(
-            full < part
-            for source in self.sources
-            for full, part in zip(source.shape[1:], plan.size, strict=True)
+            full < part for source in self.sources for full, part in zip(source.shape[1:], plan.size, strict=True)
         )
 
     def set_epoch(self, epoch: int) -> None:

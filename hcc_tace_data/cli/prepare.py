@@ -57,12 +57,16 @@ def prepare(
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=silent)
     if not len(collection):
-        raise CollectionNotFoundError(f"No DICOM files at {folder}. 'hcc-tace phantom {folder}' writes a synthetic twin.")
+        raise CollectionNotFoundError(
+            f"No DICOM files at {folder}. 'hcc-tace phantom {folder}' writes a synthetic twin."
+        )
     unknown = sorted(set(patient or ()) - set(collection))
     if unknown:
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
     # a phase that was not acquired is marked in the store, for missing="nan"
-    cases, left_out = find_cases(collection, patient or list(collection), phases=parameters.phases, keep_incomplete=True)
+    cases, left_out = find_cases(
+        collection, patient or list(collection), phases=parameters.phases, keep_incomplete=True
+    )
     store = Store(store_folder(folder, cache), parameters)
     todo = [case for case in cases if store.find(case) is None]
     need = sum(estimate_bytes(case, parameters) for case in todo)

@@ -96,13 +96,13 @@ def test_volumes_lie_where_they_should(root: Path) -> None:
 
 
 def test_streaming_writes_nothing(root: Path, slices: Any) -> None:
-    before = {path for path in root.rglob("*")}
+    before = set(root.rglob("*"))
     stream = load_hcc_tace(root, unit="slice", phases="annotated", format="hf", split="train", streaming=True)
     assert isinstance(stream, datasets.IterableDataset)
     for row, want in zip(stream, slices["train"], strict=True):
         np.testing.assert_array_equal(row["image"], want["image"])
         assert row["slice"] == want["slice"]
-    assert {path for path in root.rglob("*")} == before
+    assert set(root.rglob("*")) == before
 
 
 def test_clinical_rows(root: Path) -> None:

@@ -15,11 +15,12 @@ import pytest
 
 from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.errors import StoreError
-from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.errors import SegmentationError, StoreError
+from hcc_tace_data.loaders import prepare
+from hcc_tace_data.loaders.cases import Case, find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
-from hcc_tace_data.loaders.sample import read_case
 from hcc_tace_data.loaders.prepare import estimate_bytes, prepare_cases
+from hcc_tace_data.loaders.sample import read_case
 from hcc_tace_data.loaders.store import Store
 
 
@@ -105,18 +106,25 @@ def test_a_real_registration_is_stored(root: Path, capsys: pytest.CaptureFixture
     assert ("arterial" in case["missing"]) == (not found["plausible"])
 
 
-def test_a_damaged_study_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    collection = open_collection(root)
-    cases, _ = find_cases(collection, ["HCC_017"])
-    victim = cases[0].paths[3]
-    content = victim.read_bytes()
-    victim.unlink()
-    victim.write_bytes(content[:-700])
+def test_a_damaged_study_does_not_stop_the_others(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seg = next((root / "HCC_003").glob("*/SEG_*/*.dcm"))
+    content = seg.read_bytes()
+    seg.unlink()
+    seg.write_bytes(content[:-900])
     code, done = run(capsys, str(root), "--phases", "annotated")
     assert code == 1
-    assert [case["patient_id"] for case in done["cases"]] == ["HCC_003"]
-    assert "HCC_017" in (done["failed"] | done["left_out"])
-    assert not list(Path(done["store"]).glob("HCC_017*"))
+    assert [case["patient_id"] for case in done["cases"]] == ["HCC_017"]
+    assert list(done["left_out"]) == ["HCC_003"]
+
+    def fails(case: Case, parameters: object) -> None:
+        raise SegmentationError(f"{case.patient_id} shows nothing")
+
+    monkeypatch.setattr(prepare, "build_arrays", fails)
+    code, done = run(capsys, str(root), "--phases", "annotated", "--margin", "3")
+    assert (code, done["failed"]) == (1, {"HCC_017": "HCC_017 shows nothing"})
+    assert not list(Path(done["store"]).glob("*"))
 
 
 def test_wrong_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,10 +142,12 @@ def test_wrong_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     capsys.readouterr()
 
 
-def test_too_little_space_is_said_before(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_space_is_said_before(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1000})())
     assert main(["prepare", str(root)]) == 2
-    assert "1 MB" not in capsys.readouterr().out
+    assert "free" in capsys.readouterr().err
     assert not (root / ".hcc-tace" / "store").exists()
 
 
@@ -168,7 +178,7 @@ def test_dask_prepares(root: Path, tmp_path: Path) -> None:
     parameters = make_parameters(phases="annotated", margin=5)
     cases, _ = find_cases(open_collection(root), ["HCC_003", "HCC_017"], phases=("annotated",))
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1"
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
     ) as cluster:
         logging.getLogger("distributed").setLevel(logging.ERROR)
         stored, failed = prepare_cases(Store(tmp_path, parameters), cases, dask=cluster.scheduler_address)
@@ -176,7 +186,8 @@ def test_dask_prepares(root: Path, tmp_path: Path) -> None:
     assert all(item is not None and item.folder.is_dir() for item in stored)
 
 
-def test_no_scheduler_is_said(root: Path, tmp_path: Path) -> None:
+def test_no_scheduler_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_SCHEDULER_SECONDS", 1)
     pytest.importorskip("distributed", reason="distributed is not installed: pip install '.[dask]'")
     cases, _ = find_cases(open_collection(root), ["HCC_003"], phases=("annotated",))
     with pytest.raises(StoreError, match="no Dask scheduler"):

@@ -81,7 +81,7 @@ def at(volume: Any, points: Any, order: int = 1) -> Any:
     index = np.linalg.inv(affine) @ np.c_[points, np.ones(len(points))].T
     values = map_coordinates(array.astype(np.float64), index[:3], order=order, mode="nearest")
     # a rounding error beyond the edge is no outside
-    inside = ((index[:3].T > -1e-3) & (index[:3].T < np.array(array.shape) - 1 + 1e-3)).all(axis=1)
+    inside = ((index[:3].T > -1e-3) & (np.array(array.shape) - 1 + 1e-3 > index[:3].T)).all(axis=1)
     return np.where(inside, values, np.nan)
 
 
@@ -108,7 +108,7 @@ def test_every_voxel_is_what_the_readers_give_at_its_place(
         image, label = image[:, None], label[None]
     rng = np.random.default_rng(data.draw(st.integers(0, 99), label="voxels"))
     where = np.stack([rng.integers(0, n, 300) for n in label.shape], axis=1)
-    index = where + [sample.get("slice", 0), 0, 0]
+    index = where + np.array([sample.get("slice", 0), 0, 0])
     points = (sample["affine"].numpy() @ np.c_[index, np.ones(300)].T)[:3].T
     # a patch or a padded slice may reach beyond what the (cropped) case holds
     source = dataset.sources[number]
@@ -174,9 +174,8 @@ def test_batches_are_the_samples(load: Load, unit: str) -> None:
     dataset = load(unit=unit, phases=("portal_venous", "arterial"), **more)
     samples = list(dataset)
     at_place = "slice" if unit == "slice" else "corner"
-    kept = []
-    for batch in dataset.batches(4, seed=3, threads=2, prefetch=2):
-        kept.append(batch)  # memory of a batch that is held must not be used again
+    # all are held: memory of a batch that is held must not be used again
+    kept = list(dataset.batches(4, seed=3, threads=2, prefetch=2))
     assert sum(len(batch["image"]) for batch in kept) == len(dataset)
     for batch in kept:
         for row, patient in enumerate(batch["patient_id"]):
@@ -303,7 +302,9 @@ def test_helpers(load: Load, tmp_path: Path) -> None:
     counts = torch.bincount(labels.flatten().long(), minlength=5)
     present = counts > 0
     assert weights[present].mean() == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(weights[present] * counts[present], (weights * counts)[0].expand(int(present.sum())), rtol=1e-4)
+    assert torch.allclose(
+        weights[present] * counts[present], (weights * counts)[0].expand(int(present.sum())), rtol=1e-4
+    )
     assert "slices of 2 patients" in repr(dataset)
     assert dataset.subset(["HCC_012"]).patient_ids == ("HCC_012",)
     dataset.plot(3, path=tmp_path / "slice.png")
