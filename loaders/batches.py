@@ -101,7 +101,8 @@ class Batches(ABC):
 
     def __repr__(self) -> str:
         share = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
-        return f"<{type(self).__name__}: {self.count} {self.unit}s, batches of {self.batch_size}, epoch {self.epoch}{share}>"
+        what = f"{self.count} samples ({self.unit}), batches of {self.batch_size}"
+        return f"<{type(self).__name__}: {what}, epoch {self.epoch}{share}>"
 
     def __len__(self) -> int:
         """Batches in an epoch of this rank; with `drop_last` the same for every rank."""

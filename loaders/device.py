@@ -95,7 +95,7 @@ class DeviceSlices:
                 valid[here] = _fitted(np.ones(images.shape, np.uint8) if mask is None else mask, size, 0)
             place += last - first
         numbers = np.repeat(np.arange(len(dataset.ranges)), [last - first for first, last in dataset.ranges])
-        places = np.concatenate([np.arange(*pair) for pair in dataset.ranges] or [np.zeros(0)])
+        places = np.concatenate([np.arange(*pair) for pair in dataset.ranges] or [np.zeros(0, dtype=np.int64)])
         return cls(
             image,
             label,

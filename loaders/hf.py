@@ -332,8 +332,9 @@ def _same_rows(jobs: Sequence[Row]) -> Iterator[Row]:
 
 def _nifti(array: npt.NDArray[Any], case: StoredCase, name: str) -> dict[str, Any]:
     """Return (C, D, H, W) as the bytes of a NIfTI file: axes (W, H, D[, C]), RAS."""
-    import nibabel as nib
+    import nibabel
 
+    nib: Any = nibabel  # it has types, some of its functions do not
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(case.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
     turned = array.transpose(3, 2, 1, 0)
     image = nib.Nifti1Image(turned[..., 0] if turned.shape[3] == 1 else turned, affine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -107,26 +107,26 @@ def middle_corner(extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]
     return tuple((full - part) // 2 for full, part in zip(extent, size, strict=True))
 
 
-def place_box(
-    array: npt.NDArray[np.generic], corner: Sequence[int], out: npt.NDArray[np.generic], outside: int
-) -> None:
+def place_box(array: npt.NDArray[Any], corner: Sequence[int], out: npt.NDArray[Any], outside: int) -> None:
     """Copy the box that begins at `corner`, as large as `out`, out of the last axes of `array` into `out`.
 
     Leading axes, which `corner` does not name, are taken whole. Voxels outside `array` get the value `outside`. It
     converts as it copies.
     """
     axes = len(corner)
-    inside, into, whole = [], [], True
+    inside: list[Any] = []
+    into: list[Any] = []
+    whole = True
     for start, length, extent in zip(corner, out.shape[-axes:], array.shape[-axes:], strict=True):
         first, last = max(start, 0), min(start + length, extent)
         inside.append(slice(first, max(first, last)))
         into.append(slice(first - start, max(first, last) - start))
         whole = whole and last - first == length
     if whole:
-        np.copyto(out, array[(..., *inside)])
+        np.copyto(out, array[(Ellipsis, *inside)])
         return
     out[...] = outside
-    out[(..., *into)] = array[(..., *inside)]
+    out[(Ellipsis, *into)] = array[(Ellipsis, *inside)]
 
 
 def cut(

@@ -182,19 +182,19 @@ def _prepare_one(job: Job) -> StoredCase | str:
 def _runner(workers: int, dask: str | None, count: int) -> Iterator[Callable[[Sequence[Job]], Iterator[Outcome]]]:
     if dask is not None:
         try:
-            from distributed import Client
-            from distributed import as_completed as completed
+            import distributed
         except ImportError:
             raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from None
         try:
-            client = Client(dask, timeout=_SCHEDULER_SECONDS, set_as_default=False)
+            cluster: Any = distributed  # it has no types
+            client = cluster.Client(dask, timeout=_SCHEDULER_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise StoreError(f"no Dask scheduler answers at {dask}: {error}. Start one, or use --workers.") from error
         with client:
 
             def on_dask(jobs: Sequence[Job]) -> Iterator[Outcome]:
                 futures = {future: place for place, future in enumerate(client.map(_prepare_one, jobs, pure=False))}
-                for future in completed(list(futures), loop=client.loop):
+                for future in cluster.as_completed(list(futures), loop=client.loop):
                     yield futures[future], future.result()
 
             yield on_dask
@@ -240,7 +240,8 @@ def _own(fixed: CTVolume, grid: _Grid) -> npt.NDArray[np.int16]:
         return fixed.array[grid.cut]
     from hcc_tace_data.registration import resample
 
-    return resample(fixed, like=_like(grid, fixed))[0]
+    array: npt.NDArray[np.int16] = resample(fixed, like=_like(grid, fixed))[0]
+    return array
 
 
 def _register(fixed: CTVolume, paths: Sequence[Any]) -> Any:
