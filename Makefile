@@ -34,6 +34,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/seg_read.py --root build/full
 	$(BIN)/python benchmarks/index_scan.py --root build/full
 	$(BIN)/python benchmarks/staple.py
+	$(BIN)/python benchmarks/registration.py --root build/full
 	$(BIN)/python benchmarks/deid.py
 
 format: $(VENV)/.ready

@@ -1,0 +1,228 @@
+"""How alike two CT volumes are: coarse images, mutual information, and a rough placing of one over the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import highdicom
+
+__all__ = [
+    "AIR_HU",
+    "body_mask",
+    "coarse_image",
+    "crop_to",
+    "moved_by",
+    "mutual_information",
+    "place_roughly",
+    "to_image",
+]
+
+#: What fills voxels without data.
+AIR_HU = -1024
+# Soft tissue and its surroundings; bone and metal weigh no more than the brightest vessel.
+_LOWEST_HU, _HIGHEST_HU = -250.0, 450.0
+_BINS = 48
+# Above this lies tissue, fat included; the table's foam and the lungs lie below.
+_TISSUE_HU = -150.0
+# The rough search looks at voxels of this size, and at offsets along the body this far apart.
+_ROUGH_MM = 8.0
+_ROUGH_STEP_MM = 8.0
+_LEAST_OVERLAP = 0.3
+
+Matrix = npt.NDArray[np.float64]
+
+
+def to_image(array: npt.NDArray[Any], affine: Matrix) -> Any:
+    """Return a SimpleITK image of an array (D, H, W) with its affine index (d, h, w) -> LPS mm."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(array)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing[::-1].tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing)[:, ::-1].ravel().tolist())
+    return image
+
+
+def coarse_image(volume: highdicom.Volume, size_mm: float) -> Any:
+    """Return a float32 SimpleITK image of about `size_mm` voxels, by averaging whole blocks of voxels.
+
+    Axes whose spacing is above half of `size_mm` stay as they are. HU are cut to soft tissue (-250 to 450).
+    """
+    array, affine = volume.array, np.array(volume.affine, dtype=float)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    blocks = [
+        max(1, min(round(size_mm / length), count // 2)) for length, count in zip(spacing, array.shape, strict=True)
+    ]
+    clipped = np.clip(array, _LOWEST_HU, _HIGHEST_HU)
+    if clipped.dtype != np.float32:
+        clipped = clipped.astype(np.float32)
+    for axis, block in enumerate(blocks):
+        if block == 1:
+            continue
+        count = clipped.shape[axis] // block
+        kept = clipped[(slice(None),) * axis + (slice(0, count * block),)]
+        split = kept.reshape(*kept.shape[:axis], count, block, *kept.shape[axis + 1 :])
+        clipped = split.mean(axis=axis + 1, dtype=np.float32)
+    coarse = affine.copy()
+    coarse[:3, :3] = affine[:3, :3] * blocks
+    coarse[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((np.array(blocks) - 1) / 2)
+    return to_image(np.ascontiguousarray(clipped), coarse)
+
+
+def body_mask(image: Any) -> Any:
+    """Return the body in an image of :func:`coarse_image` as a float32 mask, without the table, lungs filled in."""
+    import SimpleITK as sitk
+    from scipy import ndimage
+
+    tissue = sitk.GetArrayFromImage(image) > _TISSUE_HU
+    opened = ndimage.binary_opening(tissue, np.ones((1, 3, 3)), iterations=2)  # cuts the table off the back
+    parts, count = ndimage.label(opened)
+    body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else np.ones_like(tissue)
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    mask = sitk.GetImageFromArray(filled.astype(np.float32))
+    mask.CopyInformation(image)
+    return mask
+
+
+def crop_to(image: Any, mask: Any, margin: int = 3) -> Any:
+    """Return `image` within the bounds of `mask`, which lies on the same grid, and `margin` voxels more."""
+    import SimpleITK as sitk
+
+    where = np.argwhere(sitk.GetArrayFromImage(mask) > 0)
+    size = np.array(mask.GetSize())[::-1]
+    first = np.maximum(where.min(axis=0) - margin, 0)[::-1].tolist()
+    last = np.minimum(where.max(axis=0) + margin + 1, size)[::-1].tolist()
+    return image[tuple(slice(low, high) for low, high in zip(first, last, strict=True))]
+
+
+def moved_by(image: Any, matrix: Matrix) -> Any:
+    """Return the image lying where its voxels show what `matrix`, a rigid motion, looks up: exact, no interpolation."""
+    import SimpleITK as sitk
+
+    back = np.linalg.inv(matrix)
+    turned = sitk.Image(image)
+    turned.SetOrigin((back[:3, :3] @ np.array(image.GetOrigin()) + back[:3, 3]).tolist())
+    turned.SetDirection((back[:3, :3] @ np.reshape(image.GetDirection(), (3, 3))).ravel().tolist())
+    return turned
+
+
+def mutual_information(fixed: Any, moving: Any, matrix: Matrix) -> float:
+    """Return the normalised mutual information (1 to 2) of two SimpleITK images where they overlap.
+
+    Parameters
+    ----------
+    fixed, moving : SimpleITK.Image
+        From :func:`coarse_image`.
+    matrix : ndarray of float64, shape (4, 4)
+        From a point of `fixed` (LPS, mm) to one of `moving`.
+
+    Returns
+    -------
+    float
+        (H(fixed) + H(moving)) / H(both) of 48 x 48 bins; 1.0 where they do not overlap. It does not depend on which
+        tissue is brighter, so it compares phases.
+    """
+    import SimpleITK as sitk
+
+    outside = 1e4
+    fixed, moving = _smooth(fixed), _smooth(moving)
+    moved = sitk.GetArrayFromImage(
+        sitk.Resample(moving, fixed, _transform(matrix), sitk.sitkLinear, outside, sitk.sitkFloat32)
+    )
+    inside = moved < outside / 2
+    if np.count_nonzero(inside) < 1000:
+        return 1.0
+    joint = _joint_histogram(sitk.GetArrayFromImage(fixed)[inside], moved[inside])
+    share = joint / joint.sum()
+    return float((_entropy(share.sum(0)) + _entropy(share.sum(1))) / max(_entropy(share), 1e-12))
+
+
+def place_roughly(fixed: Any, moving: Any) -> npt.NDArray[np.float64]:
+    """Return the shift (3,) in mm, from `fixed` to `moving`, that lays one body over another without a common frame.
+
+    The bodies' centroids give the shift across; along the axis of the slices the shift with the highest correlation
+    of 8 mm voxels wins, among those where the shorter volume overlaps by 30 % at least.
+    """
+    import SimpleITK as sitk
+
+    small = [_shrink(image) for image in (fixed, moving)]
+    across = [_centroid(image) for image in small]
+    shift = np.array(across[1]) - np.array(across[0])
+    ends = [(_corner(image, 0)[2], _corner(image, 1)[2]) for image in small]
+    (low, high), (m_low, m_high) = (sorted(pair) for pair in ends)
+    shortest = min(high - low, m_high - m_low)
+    best, chosen = -np.inf, float(shift[2])
+    still = sitk.GetArrayFromImage(small[0])
+    for along in np.arange(m_low - high + _LEAST_OVERLAP * shortest, m_high - low, _ROUGH_STEP_MM):
+        if min(high + along, m_high) - max(low + along, m_low) < _LEAST_OVERLAP * shortest:
+            continue
+        transform = sitk.TranslationTransform(3, (float(shift[0]), float(shift[1]), float(along)))
+        moved = sitk.GetArrayFromImage(sitk.Resample(small[1], small[0], transform, sitk.sitkLinear, 1e4))
+        inside = moved < 5e3
+        if np.count_nonzero(inside) < 100:
+            continue
+        score = float(np.corrcoef(still[inside], moved[inside])[0, 1])
+        # a longer overlap of equal likeness is the better one
+        score *= 1 + 0.05 * np.count_nonzero(inside) / inside.size
+        if score > best:
+            best, chosen = score, float(along)
+    return np.array([shift[0], shift[1], chosen])
+
+
+def _transform(matrix: Matrix) -> Any:
+    import SimpleITK as sitk
+
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    return transform
+
+
+def _joint_histogram(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> Matrix:
+    codes = []
+    for values in (one, two):
+        scaled = (values - _LOWEST_HU) * (_BINS / (_HIGHEST_HU - _LOWEST_HU))
+        codes.append(np.clip(scaled, 0, _BINS - 1).astype(np.int64))
+    found = np.bincount(codes[0] * _BINS + codes[1], minlength=_BINS * _BINS)
+    counts: Matrix = found.reshape(_BINS, _BINS).astype(np.float64)
+    # what is air in both says nothing of the bodies, and its share depends on the field of view alone
+    counts[0, 0] = 0
+    return counts if counts.any() else np.ones((_BINS, _BINS))
+
+
+def _smooth(image: Any) -> Any:
+    """Blur by 1.2 voxels: interpolation blurs too, and would make any transform less alike than none."""
+    import SimpleITK as sitk
+
+    return sitk.SmoothingRecursiveGaussian(image, [1.2 * float(length) for length in image.GetSpacing()])
+
+
+def _entropy(share: Matrix) -> float:
+    some = share[share > 0]
+    return float(-(some * np.log(some)).sum())
+
+
+def _shrink(image: Any) -> Any:
+    import SimpleITK as sitk
+
+    factors = [max(1, int(_ROUGH_MM / length)) for length in image.GetSpacing()]
+    return sitk.BinShrink(image, factors)
+
+
+def _centroid(image: Any) -> tuple[float, ...]:
+    import SimpleITK as sitk
+
+    body = sitk.GetArrayFromImage(image) > _LOWEST_HU + 100
+    where = np.argwhere(body)
+    middle = where.mean(axis=0)[::-1] if len(where) else (np.array(image.GetSize()) - 1) / 2
+    return tuple(image.TransformContinuousIndexToPhysicalPoint([float(x) for x in middle]))
+
+
+def _corner(image: Any, end: int) -> tuple[float, ...]:
+    size = [int(n) - 1 if end else 0 for n in image.GetSize()]
+    return tuple(image.TransformIndexToPhysicalPoint(size))
