@@ -35,6 +35,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/index_scan.py --root build/full
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/registration.py --root build/full
+	$(BIN)/python benchmarks/supply.py --root build/supply
 	$(BIN)/python benchmarks/deid.py
 
 format: $(VENV)/.ready
