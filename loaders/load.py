@@ -113,8 +113,8 @@ def load_hcc_tace(
         Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
         ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``,
         ``phases``, ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered
-        phase's field of view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W), ``slice``; patches:
-        ``corner``. See :mod:`hcc_tace_data.loaders.torch` and :mod:`hcc_tace_data.loaders.hf`.
+        phase's field of view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W),
+        ``slice``; patches: ``corner``. See :mod:`hcc_tace_data.loaders.torch` and :mod:`hcc_tace_data.loaders.hf`.
 
     Raises
     ------
