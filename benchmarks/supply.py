@@ -298,6 +298,8 @@ def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str
     ds = load_hcc_tace(
         root, unit="patch", phases="annotated", patch_size=(PATCH,) * 3, per_volume=PER_VOLUME, foreground=0.5
     ).prepared()
+    # peers do not pad: only volumes that hold a whole patch
+    ds = ds.subset([s.case.patient_id for s in ds.sources if min(s.shape[1:]) >= PATCH])
     folders = [source.stored.folder for source in ds.sources]
     volumes = [read_ct(list(case.paths)) for case in ds.cases]
     labels = [read_labels(c, ds.classes, v)[0] for c, v in zip(ds.cases, volumes, strict=True)]

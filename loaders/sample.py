@@ -67,12 +67,11 @@ def read_labels(
 
 def bounds(mask: npt.NDArray[Any]) -> Box:
     """Return (first, one after the last) along each axis of what is not 0, or None for an empty mask."""
-    by_slice: npt.NDArray[np.bool_] = mask.any(axis=(1, 2))
-    rows = np.flatnonzero(by_slice)
+    rows = np.flatnonzero(np.asarray(mask.any(axis=(1, 2))))
     if not len(rows):
         return None
     first, last = int(rows[0]), int(rows[-1]) + 1
-    flat: npt.NDArray[np.bool_] = mask[first:last].any(axis=0)
+    flat = np.asarray(mask[first:last].any(axis=0))
     down, across = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     return (first, last), (int(down[0]), int(down[-1]) + 1), (int(across[0]), int(across[-1]) + 1)
 
