@@ -1,12 +1,14 @@
 """Shuffled batches from stored cases, gathered by threads of this process.
 
-A stored slice is half a megabyte of memory-mapped int16; gathering it is one memory copy, which releases the
-interpreter lock. So threads keep up where worker processes lose their time sending arrays to each other.
+A stored slice is half a megabyte of memory-mapped int16; gathering it is one memory copy that also converts, and that
+releases the interpreter lock. So threads keep up where worker processes lose their time sending arrays to each other.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
+from hcc_tace_data.loaders.buffers import BufferPool
+from hcc_tace_data.loaders.patches import OUTSIDE_HU, PatchPlan, middle_corner, patch_corner, place_box
 from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["BatchIterator", "epoch_order"]
+__all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
+
+Batch = dict[str, Any]
+Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
 def epoch_order(
@@ -43,17 +49,214 @@ def epoch_order(
     return order[rank::world_size].astype(np.int64)
 
 
-class BatchIterator:
-    """An endless-by-epochs iterator over batches of slices.
+def world(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Return rank and size of the distributed training this process belongs to; (0, 1) for none.
 
-    ``for batch in iterator`` runs through one epoch; the next ``for`` runs through the next, in another order.
-    A batch is a dict: ``image`` float32 or int16 (B, C, H, W) in HU, ``label`` uint8 (B, H, W), ``case`` int64 (B,) and
-    ``slice`` int64 (B,).
+    What is not given is asked of ``torch.distributed``, else of the environment as ``torchrun`` sets it.
+    """
+    if (rank is None) != (world_size is None):
+        raise UsageError(f"rank is {rank} and world_size {world_size}; give both or neither.")
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return 0, 1
+
+
+class Batches(ABC):
+    """An iterator over the batches of one epoch after the other.
+
+    ``for batch in batches`` runs through one epoch; the next ``for`` runs through the next one, in another order, also
+    when the one before was broken off. Only after :meth:`load_state_dict` does it go on in the middle. One epoch at a
+    time: two iterations over the same object at once share one position.
+
+    Subclasses say how many samples there are and make a batch of some of them.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        threads: int,
+        prefetch: int,
+        drop_last: bool,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        if batch_size < 1 or threads < 0 or prefetch < 1:
+            raise UsageError(f"batch_size {batch_size}, threads {threads}, prefetch {prefetch}: use 1, 0, 1 or more.")
+        epoch_order(0, seed=0, epoch=0, shuffle=False, rank=rank, world_size=world_size)  # refuses a wrong rank
+        self.count, self.batch_size, self.threads, self.prefetch = count, batch_size, threads, prefetch
+        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.rank, self.world_size = rank, world_size
+        self.epoch, self.position = 0, 0
+        self._resuming = False
+
+    unit = "sample"
+
+    def __repr__(self) -> str:
+        share = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
+        what = f"{self.count} samples ({self.unit}), batches of {self.batch_size}"
+        return f"<{type(self).__name__}: {what}, epoch {self.epoch}{share}>"
+
+    def __len__(self) -> int:
+        """Batches in an epoch of this rank; with `drop_last` the same for every rank."""
+        if self.drop_last:
+            return self.count // self.world_size // self.batch_size
+        mine = len(range(self.rank, self.count, self.world_size))
+        return -(-mine // self.batch_size)
+
+    def _identity(self) -> dict[str, int]:
+        return {
+            "samples": self.count,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "rank": self.rank,
+            "world_size": self.world_size,
+        }
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the iterator is: the next batch is `position` of `epoch`."""
+        return {"epoch": self.epoch, "position": self.position, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue exactly where another iterator over the same samples was.
+
+        Raises
+        ------
+        StoreError
+            The state is of another set of samples, or of another seed, batch size or rank.
+        """
+        for name, own in self._identity().items():
+            if state.get(name, own) != own:
+                raise StoreError(
+                    f"the state has {name} {state[name]}, this iterator {own}; continuing would repeat some "
+                    "samples and miss others."
+                )
+        self.epoch, self.position, self._resuming = int(state["epoch"]), int(state["position"]), True
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.position and not self._resuming:
+            self.epoch, self.position = self.epoch + 1, 0
+        self._resuming = False
+        epoch = self.epoch
+        order = epoch_order(
+            self.count, seed=self.seed, epoch=epoch, shuffle=self.shuffle, rank=self.rank, world_size=self.world_size
+        )
+        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        for batch in self._made([(part, epoch) for part in parts[self.position :]]):
+            self.position += 1
+            yield batch
+        self.epoch, self.position = epoch + 1, 0
+
+    def _made(self, todo: Sequence[tuple[npt.NDArray[np.int64], int]]) -> Iterator[Batch]:
+        if not self.threads:
+            for samples, epoch in todo:
+                yield self._gather(samples, epoch)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            queue: deque[Future[Batch]] = deque()
+            try:
+                for samples, epoch in todo:
+                    queue.append(pool.submit(self._gather, samples, epoch))
+                    if len(queue) > self.prefetch:
+                        yield queue.popleft().result()
+                while queue:
+                    yield queue.popleft().result()
+            finally:
+                for future in queue:
+                    future.cancel()
+
+    @abstractmethod
+    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+        """Make the batch of `samples`."""
+
+
+class _StoredBatches(Batches):
+    """Batches of equally large pieces of stored cases."""
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        count: int,
+        size: tuple[int, ...],
+        pin_memory: bool,
+        dtype: torch.dtype,
+        **how: Any,
+    ) -> None:
+        super().__init__(count, **how)
+        if dtype not in (torch.float32, torch.int16):
+            raise UsageError(f"dtype is {dtype}; stored images come as torch.float32 or torch.int16.")
+        if dtype == torch.int16 and any(case.missing for case in cases):
+            raise UsageError("int16 cannot say that a phase is missing; use float32, or leave those patients out.")
+        channels = {case.shape[0] for case in cases}
+        if len(channels) > 1:
+            raise StoreError(f"cases of {sorted(channels)} channels do not make batches; prepare them alike.")
+        self.cases = tuple(cases)
+        self.pin_memory, self.dtype = pin_memory, dtype
+        self._channels, self._size = next(iter(channels), 1), size
+        self._masked = any(case.masked for case in cases)
+        self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
+        self._maps: dict[int, Piece] = {}
+        self._lock = threading.Lock()
+        self._pool = BufferPool()
+
+    def _fill(self, numbers: npt.NDArray[np.int64], samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+        shape = (len(samples), self._channels, *self._size)
+        image = self._pool.empty(shape, self.dtype, pin_memory=self.pin_memory)
+        label = self._pool.empty((len(samples), *self._size), torch.uint8, pin_memory=self.pin_memory)
+        images, labels = image.numpy(), label.numpy()
+        batch: Batch = {"image": image, "label": label}
+        valids = None
+        if self._masked:
+            batch["valid"] = self._pool.empty(shape, torch.uint8, pin_memory=self.pin_memory)
+            valids = batch["valid"].numpy()
+        for row, (number, sample) in enumerate(zip(numbers.tolist(), samples.tolist(), strict=True)):
+            self._copy(number, sample, epoch, images[row], labels[row], None if valids is None else valids[row])
+            for channel in self._absent[number]:
+                images[row, channel] = np.nan
+        batch["case"] = torch.from_numpy(numbers)
+        batch["patient_id"] = [self.cases[number].patient_id for number in numbers.tolist()]
+        return batch
+
+    def _copy(
+        self,
+        number: int,
+        sample: int,
+        epoch: int,
+        image: npt.NDArray[Any],
+        label: npt.NDArray[Any],
+        valid: npt.NDArray[Any] | None,
+    ) -> None:
+        """Copy one sample into its place in a batch."""
+        raise NotImplementedError
+
+    def _arrays(self, number: int) -> Piece:
+        found = self._maps.get(number)
+        if found is None:
+            with self._lock:
+                case = self.cases[number]
+                mask = case.valid
+                own = np.asarray(case.image), np.asarray(case.label), None if mask is None else np.asarray(mask)
+                found = self._maps.setdefault(number, own)
+        return found
+
+
+class BatchIterator(_StoredBatches):
+    """An endless-by-epochs iterator over batches of slices; see :class:`Batches`.
+
+    A batch is a dict: ``image`` float32 or int16 (B, C, H, W) in HU, ``label`` uint8 (B, H, W), ``case`` int64 (B,),
+    ``slice`` int64 (B,), ``patient_id`` (list), and ``valid`` uint8 (B, C, H, W) if some case has voxels without data.
 
     Parameters
     ----------
     cases : sequence of StoredCase
-        Of one image size.
+        Of one image size, or of any with `size`.
     ranges : sequence of (int, int)
         Slices of each case, (first, one after the last).
     batch_size : int
@@ -65,14 +268,18 @@ class BatchIterator:
     prefetch : int
         Batches gathered ahead.
     drop_last : bool
-        Leave out a last batch that is not full.
+        Leave out what does not fill a batch; every rank then has as many batches, as gradient exchange needs.
     rank, world_size : int
         Share of a distributed training.
     pin_memory : bool
         Gather into page-locked memory, from which a GPU copies asynchronously.
     dtype : torch.dtype
         Of the image: float32, or int16 to convert on the device.
+    size : (int, int), optional
+        Rows and columns to cut or pad every slice to, about its middle.
     """
+
+    unit = "slice"
 
     def __init__(
         self,
@@ -89,112 +296,143 @@ class BatchIterator:
         world_size: int = 1,
         pin_memory: bool = False,
         dtype: torch.dtype = torch.float32,
+        size: tuple[int, int] | None = None,
     ) -> None:
-        if batch_size < 1 or threads < 0 or prefetch < 1:
-            raise UsageError(f"batch_size {batch_size}, threads {threads}, prefetch {prefetch}: use 1, 0, 1 or more.")
-        if dtype not in (torch.float32, torch.int16):
-            raise UsageError(f"dtype is {dtype}; stored slices come as torch.float32 or torch.int16.")
-        sizes = {case.shape[:1] + case.shape[2:] for case in cases}
-        if len(sizes) > 1:
-            raise StoreError(f"cases of different sizes {sorted(sizes)} do not make batches; crop or resample them.")
-        self.cases = tuple(cases)
-        self.batch_size, self.threads, self.prefetch = batch_size, threads, prefetch
-        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
-        self.rank, self.world_size = rank, world_size
-        self.pin_memory, self.dtype = pin_memory, dtype
-        self.epoch, self.position = 0, 0
+        sizes = {case.shape[2:] for case in cases}
+        if len(sizes) > 1 and size is None:
+            raise StoreError(
+                f"cases of different sizes {sorted(sizes)} do not make batches; give size=(rows, columns)."
+            )
         self._case = np.repeat(np.arange(len(cases)), [last - first for first, last in ranges]).astype(np.int64)
         self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0, dtype=np.int64)]).astype(
             np.int64
         )
-        self._maps: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<BatchIterator: {len(self._case)} slices, batches of {self.batch_size}, epoch {self.epoch}>"
-
-    def __len__(self) -> int:
-        """Batches in an epoch of this rank."""
-        mine = len(range(self.rank, len(self._case), self.world_size))
-        return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
-
-    def state_dict(self) -> dict[str, int]:
-        """Return where the iterator is: the next batch is `position` of `epoch`."""
-        return {"epoch": self.epoch, "position": self.position, "seed": self.seed, "samples": len(self._case)}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue exactly where another iterator over the same samples was.
-
-        Raises
-        ------
-        StoreError
-            The state is of another set of samples, or of another seed.
-        """
-        if state["samples"] != len(self._case) or state["seed"] != self.seed:
-            raise StoreError(
-                f"the state is of {state['samples']} samples with seed {state['seed']}, this iterator has "
-                f"{len(self._case)} with seed {self.seed}; continuing would repeat some and miss others."
-            )
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        order = epoch_order(
+        super().__init__(
+            cases,
             len(self._case),
-            seed=self.seed,
-            epoch=self.epoch,
-            shuffle=self.shuffle,
-            rank=self.rank,
-            world_size=self.world_size,
+            size or next(iter(sizes), (0, 0)),
+            pin_memory,
+            dtype,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
         )
-        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
-        todo = parts[self.position :]
-        if not self.threads:
-            for part in todo:
-                batch = self._gather(part)
-                self.position += 1
-                yield batch
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                queue: deque[Future[dict[str, Tensor]]] = deque()
-                remaining = iter(todo)
-                try:
-                    for part in remaining:
-                        queue.append(pool.submit(self._gather, part))
-                        if len(queue) <= self.prefetch:
-                            continue
-                        batch = queue.popleft().result()
-                        self.position += 1
-                        yield batch
-                    while queue:
-                        batch = queue.popleft().result()
-                        self.position += 1
-                        yield batch
-                finally:
-                    for future in queue:
-                        future.cancel()
-        self.epoch, self.position = self.epoch + 1, 0
 
-    def _gather(self, samples: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        channels, _, height, width = self.cases[0].shape
-        image = torch.empty((len(samples), channels, height, width), dtype=self.dtype, pin_memory=self.pin_memory)
-        label = torch.empty((len(samples), height, width), dtype=torch.uint8, pin_memory=self.pin_memory)
-        image_array, label_array = image.numpy(), label.numpy()
-        for row, sample in enumerate(samples):
-            images, labels = self._arrays(int(self._case[sample]))
-            d = int(self._slice[sample])
-            np.copyto(image_array[row], images[:, d])
-            np.copyto(label_array[row], labels[d])
-        return {
-            "image": image,
-            "label": label,
-            "case": torch.from_numpy(self._case[samples]),
-            "slice": torch.from_numpy(self._slice[samples]),
-        }
+    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+        batch = self._fill(self._case[samples], samples, epoch)
+        batch["slice"] = torch.from_numpy(self._slice[samples])
+        return batch
 
-    def _arrays(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        found = self._maps.get(number)
-        if found is None:
-            with self._lock:
-                case = self.cases[number]
-                found = self._maps.setdefault(number, (np.asarray(case.image), np.asarray(case.label)))
-        return found
+    def _copy(
+        self,
+        number: int,
+        sample: int,
+        epoch: int,
+        image: npt.NDArray[Any],
+        label: npt.NDArray[Any],
+        valid: npt.NDArray[Any] | None,
+    ) -> None:
+        images, labels, valids = self._arrays(number)
+        d = int(self._slice[sample])
+        if images.shape[2:] == image.shape[1:]:
+            np.copyto(image, images[:, d])
+            np.copyto(label, labels[d])
+            if valid is not None:
+                np.copyto(valid, 1 if valids is None else valids[:, d])
+            return
+        corner = middle_corner(labels.shape[1:], label.shape)
+        place_box(images[:, d], corner, image, OUTSIDE_HU)
+        place_box(labels[d], corner, label, 0)
+        if valid is not None:
+            place_box(np.ones_like(images[:, d], dtype=np.uint8) if valids is None else valids[:, d], corner, valid, 0)
+
+
+class PatchBatchIterator(_StoredBatches):
+    """An endless-by-epochs iterator over batches of patches; see :class:`Batches`.
+
+    A batch is as of :class:`BatchIterator` with ``image`` (B, C, d, h, w), ``label`` (B, d, h, w) and ``corner`` int64
+    (B, 3), the first voxel of each patch in its volume, instead of ``slice``. Every epoch draws other patches.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+        Of any size.
+    plan : PatchPlan
+        Size, number and share of foreground.
+    batch_size, shuffle, threads, prefetch, drop_last, rank, world_size, pin_memory, dtype
+        As of :class:`BatchIterator`.
+    seed : int, optional
+        Of the order; default the plan's, which decides where patches lie.
+    """
+
+    unit = "patch"
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        plan: PatchPlan,
+        *,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int | None = None,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.plan = plan
+        super().__init__(
+            cases,
+            len(cases) * plan.per_volume,
+            plan.size,
+            pin_memory,
+            dtype,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=plan.seed if seed is None else seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._masked = self._masked or any(
+            full < part for case in cases for full, part in zip(case.shape[1:], plan.size, strict=True)
+        )
+
+    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+        numbers = samples // self.plan.per_volume
+        batch = self._fill(numbers, samples, epoch)
+        batch["corner"] = torch.tensor(
+            [
+                patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
+                for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
+            ],
+            dtype=torch.int64,
+        ).reshape(-1, 3)
+        return batch
+
+    def _copy(
+        self,
+        number: int,
+        sample: int,
+        epoch: int,
+        image: npt.NDArray[Any],
+        label: npt.NDArray[Any],
+        valid: npt.NDArray[Any] | None,
+    ) -> None:
+        images, labels, valids = self._arrays(number)
+        corner = patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
+        place_box(images, corner, image, OUTSIDE_HU)
+        place_box(labels, corner, label, 0)
+        if valid is not None:
+            one = np.broadcast_to(np.ones(1, dtype=np.uint8), images.shape)
+            place_box(one if valids is None else valids, corner, valid, 0)

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
+from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
 
 if TYPE_CHECKING:
     from hcc_tace_data.annotations import Annotation
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.registration import Registration
 
 __all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
 
@@ -34,6 +36,9 @@ class Case:
         Contrast phase of each channel of the image.
     paths : tuple of pathlib.Path
         Its files.
+    sources : tuple of tuple of pathlib.Path
+        The files of each channel: `paths` itself, another volume, or none where the phase was not acquired. Empty
+        where the annotated volume is the only channel.
     segmentation : pathlib.Path
         File of the first annotation.
     readers : int
@@ -52,12 +57,23 @@ class Case:
     segmentation: Path
     readers: int = 3
     clinical: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[tuple[Path, ...], ...] = ()
     annotations: tuple[Annotation, ...] = ()
 
     @property
     def label_files(self) -> tuple[Path, ...]:
         """Files that the labels are made of."""
         return tuple(dict.fromkeys([self.segmentation, *(one.path for one in self.annotations)]))
+
+    @property
+    def channels(self) -> tuple[tuple[Path, ...], ...]:
+        """The files of each channel, in the order of `phases`."""
+        return self.sources or (self.paths,)
+
+    @property
+    def native(self) -> bool:
+        """Whether all channels are the annotated volume, so that nothing has to be registered."""
+        return all(files == self.paths for files in self.channels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +82,7 @@ class CaseArrays:
 
     Attributes
     ----------
-    image : ndarray of int16, shape (D, H, W)
+    image : ndarray of int16, shape (D, H, W) or (C, D, H, W)
         HU.
     label : ndarray of uint8, shape (D, H, W)
         Class numbers.
@@ -76,6 +92,12 @@ class CaseArrays:
         Index (d, h, w) -> LPS mm.
     valid : ndarray of uint8, shape (C, D, H, W), or None
         0 where a registered phase had no data; None where all voxels have.
+    liver, tumour : tuple of (int, int), or None
+        Bounds (first, one after the last) along (D, H, W) of the liver with all that lies in it, and of the tumour.
+    registrations : mapping of str to Registration
+        Phase -> how it was brought onto this grid; only the plausible ones shaped `image`.
+    missing : mapping of str to str
+        Phase -> why its channel holds no data.
     """
 
     image: npt.NDArray[np.int16]
@@ -83,10 +105,19 @@ class CaseArrays:
     spacing: npt.NDArray[np.float64]
     affine: npt.NDArray[np.float64]
     valid: npt.NDArray[np.uint8] | None = None
+    liver: tuple[tuple[int, int], ...] | None = None
+    tumour: tuple[tuple[int, int], ...] | None = None
+    registrations: Mapping[str, Registration] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_cases(
-    collection: Collection, patients: Iterable[str], annotations: str | Sequence[str] = "collection"
+    collection: Collection,
+    patients: Iterable[str],
+    annotations: str | Sequence[str] = "collection",
+    *,
+    phases: Sequence[str] = (ANNOTATED,),
+    keep_incomplete: bool = False,
 ) -> tuple[list[Case], dict[str, str]]:
     """Find the annotated CT volume of each patient's baseline study.
 
@@ -98,6 +129,10 @@ def find_cases(
         PatientIDs to look at; those the collection does not hold are left out.
     annotations : str or sequence of str
         Whose labels; see :func:`hcc_tace_data.annotations.choose_annotations`.
+    phases : sequence of str
+        Channels, from :func:`hcc_tace_data.loaders.channels.resolve_phases`.
+    keep_incomplete : bool
+        Keep a patient who lacks a phase: that channel then has no files.
 
     Returns
     -------
@@ -113,7 +148,9 @@ def find_cases(
     """
     from hcc_tace_data.annotations import choose_annotations
 
+    patients = list(patients)
     rows = clinical_rows(collection.root)
+    labelled = find_phases(collection, patients)
     cases: list[Case] = []
     left_out: dict[str, str] = {}
     readers: set[str] = {"collection", "bamf", "staple"}
@@ -131,13 +168,28 @@ def find_cases(
         if not chosen:
             left_out[patient_id] = reason
             continue
+        volumes = labelled.get(patient_id, [])
+        own = next((volume for volume in volumes if set(volume.paths) == set(paths)), None)
+        drawn_on = "unknown" if own is None else own.phase
+        follow_up = collection[patient_id].follow_up
+        files = [
+            paths
+            if phase in (ANNOTATED, drawn_on)
+            else _files_of(phase, volumes, _day(study), None if follow_up is None else _day(follow_up))
+            for phase in phases
+        ]
+        lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
+        if lacking and not keep_incomplete:
+            left_out[patient_id] = f"no {', '.join(lacking)} volume (annotated: {drawn_on})"
+            continue
         cases.append(
             Case(
                 patient_id=patient_id,
                 study_uid=study.study_uid,
-                series_uid=chosen[0].series_uid,
-                phases=("portal_venous",),
+                series_uid=chosen[0].series_uid if own is None else own.series_uid,
+                phases=tuple(drawn_on if phase == ANNOTATED else phase for phase in phases),
                 paths=paths,
+                sources=tuple(files),
                 segmentation=chosen[0].path,
                 readers=sum(one.readers for one in chosen),
                 clinical=rows.get(patient_id, rows.get("", {})),
@@ -150,6 +202,17 @@ def find_cases(
             f"annotations names {', '.join(map(repr, unknown))}; here are {', '.join(map(repr, sorted(readers)))}."
         )
     return cases, left_out
+
+
+def _day(study: Study) -> str:
+    return study.date or study.study_uid
+
+
+def _files_of(phase: str, volumes: Sequence[PhaseFiles], date: str, follow_up: str | None) -> tuple[Path, ...]:
+    """Return the files of the surest volume of a phase of the visit; none where it was not acquired."""
+    day = follow_up if phase.startswith(FOLLOW_UP) else date
+    name = phase.removeprefix(FOLLOW_UP)
+    return next((v.paths for v in volumes if v.phase == name and v.study_date == day), ())
 
 
 def clinical_rows(root: Path) -> dict[str, dict[str, Any]]:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
-from hcc_tace_data.roots import resolve_root
+from hcc_tace_data.roots import cache_folder, resolve_root
 
-__all__ = ["load_hcc_tace"]
+if TYPE_CHECKING:
+    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.loaders.cases import Case
+    from hcc_tace_data.loaders.source import Source
+    from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+
+__all__ = ["load_hcc_tace", "make_parameters", "open_root", "store_folder"]
 
 logger = logging.getLogger(__name__)
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[Any, ...]] = {
     "split": (None, "train", "validation", "test"),
-    "unit": ("volume", "slice"),
+    "unit": ("volume", "slice", "patch", "clinical"),
     "missing": ("skip", "nan", "raise"),
-    "format": ("torch",),
+    "format": ("torch", "hf"),
+    "slices": ("liver", "tumour", "all"),
 }
 
 
@@ -27,19 +36,27 @@ def load_hcc_tace(
     *,
     split: Literal["train", "validation", "test"] | None = None,
     fold: int = 0,
-    unit: Literal["volume", "slice"] = "volume",
-    phases: Sequence[str] = ("portal_venous",),
+    unit: Literal["volume", "slice", "patch", "clinical"] = "volume",
+    phases: str | Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
     annotations: str | Sequence[str] = "collection",
     missing: Literal["skip", "nan", "raise"] = "skip",
     spacing: Sequence[float] | None = None,
-    format: Literal["torch"] = "torch",
+    format: Literal["torch", "hf"] = "torch",
     transform: Callable[[dict[str, Any]], Any] | None = None,
     download: bool = False,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    margin: float | None = None,
+    slices: Literal["liver", "tumour", "all"] = "liver",
+    size: Sequence[int] | None = None,
+    patch_size: Sequence[int] = (96, 96, 96),
+    per_volume: int = 4,
+    foreground: float = 0.5,
+    seed: int = 0,
+    streaming: bool = False,
 ) -> Any:
-    """Load the annotated CT of HCC-TACE-Seg as a PyTorch data set.
+    """Load HCC-TACE-Seg as a PyTorch or Hugging Face data set.
 
     Parameters
     ----------
@@ -49,10 +66,14 @@ def load_hcc_tace(
         Part of the fixed split by patient; None is all patients.
     fold : int
         Which of the five folds is the validation part, 0 to 4.
-    unit : {"volume", "slice"}
-        What one sample is: a whole volume, or an axial slice that shows the liver.
-    phases : sequence of str
-        Channels of the image. Today the annotated phase alone: ``("portal_venous",)``.
+    unit : {"volume", "slice", "patch", "clinical"}
+        What one sample is: a whole volume, an axial slice, or a random patch; with ``format="hf"`` also a row of the
+        clinical table, but no patch.
+    phases : str or sequence of str
+        Channels of the image, in order: "pre_contrast", "arterial", "portal_venous", "delayed" of the annotated visit;
+        "annotated" for the volume the segmentation was drawn on, whatever its phase; "follow_up_portal_venous" and so
+        on for the follow-up; "all" for the first three. A phase other than the annotated one is registered onto its
+        grid (affine) and resampled, and stored in `cache`, as that takes seconds.
     labels : str or mapping
         "standard" (1 liver, 2 tumour, 3 portal vein, 4 aorta), "lesion" (1 whole liver, 2 tumour), "liver" (1), or
         a mapping of segment key to class number.
@@ -61,53 +82,168 @@ def load_hcc_tace(
         fused by STAPLE; or "staple", all readers on the annotated CT. See
         :func:`hcc_tace_data.annotations.choose_annotations`. Each sample says in ``readers`` how many stand behind it.
     missing : {"skip", "nan", "raise"}
-        What to do with a patient who has no annotated CT here: leave out with a warning, or raise.
+        What to do where a phase was not acquired or its registration failed: leave the patient out with a warning that
+        counts, serve a channel of NaN, or raise. A patient without an annotated CT is left out, or raises.
     spacing : sequence of float, optional
-        Not available yet; samples come on their own grid.
-    format : {"torch"}
-        A :class:`torch.utils.data.Dataset`.
+        mm along (D, H, W) to resample to, image linearly, labels to the nearest voxel. Default: the CT's own grid.
+    format : {"torch", "hf"}
+        A :class:`torch.utils.data.Dataset`, or a :class:`datasets.Dataset` (of all splits a ``DatasetDict``).
     transform : callable, optional
-        Called with each sample, a dict; what it returns is served.
+        Called with each sample, a dict; what it returns is served. For ``format="torch"``.
     download : bool
         First fetch what is not here yet (:func:`hcc_tace_data.download`).
     cache : path-like, optional
-        Folder for caches; default beside the data.
+        Folder of training stores; default ``ROOT/.hcc-tace/store``. ``hcc-tace prepare`` fills it ahead.
     workers : int, optional
-        Processes that read headers and segmentations at the start.
+        Processes that read headers, and that prepare cases.
+    margin : float, optional
+        Crop to the liver and this many mm around it.
+    slices : {"liver", "tumour", "all"}
+        Of which z-range, for ``unit="slice"``.
+    size : (int, int), optional
+        Rows and columns to cut or pad slices to, about their middle; needed for batches where `spacing` or `margin`
+        make them differ.
+    patch_size, per_volume, foreground, seed
+        For ``unit="patch"``: voxels (D, H, W), patches of each volume in an epoch, share of them on the tumour (the
+        liver, where there is none), and seed.
+    streaming : bool
+        With ``format="hf"``: an ``IterableDataset``, which writes nothing.
 
     Returns
     -------
-    torch.utils.data.Dataset
-        ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W), ``spacing`` (3,)
-        in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``, ``phases``,
-        ``readers`` and ``clinical`` (dict). Slices: ``image`` (C, H, W), ``label`` (H, W).
+    torch.utils.data.Dataset, datasets.Dataset, DatasetDict or IterableDataset
+        Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
+        ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``,
+        ``phases``, ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered
+        phase's field of view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W),
+        ``slice``; patches: ``corner``. See :mod:`hcc_tace_data.loaders.torch` and :mod:`hcc_tace_data.loaders.hf`.
 
     Raises
     ------
     CollectionNotFoundError
-        No data at the root, or none of the split's patients.
+        No data at the root, none of the split's patients, or with ``missing="raise"`` a patient who lacks something.
     UsageError
         An argument that makes no sense.
     """
-    from hcc_tace_data.downloads import ensure
-    from hcc_tace_data.loaders.label_sets import resolve_label_set
-
-    for name, value in {"split": split, "unit": unit, "missing": missing, "format": format}.items():
+    given = {"split": split, "unit": unit, "missing": missing, "format": format, "slices": slices}
+    for name, value in given.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name} is {value!r}; use {', '.join(map(repr, _CHOICES[name]))}.")
-    if isinstance(phases, str) or tuple(phases) != ("portal_venous",):
-        raise UsageError(f"phases is {phases!r}; this version serves the annotated phase alone: ('portal_venous',).")
-    if spacing is not None:
-        raise UsageError("spacing: this version serves volumes on their own grid; leave it out.")
+    if unit not in ({"volume", "slice", "patch"} if format == "torch" else {"volume", "slice", "clinical"}):
+        raise UsageError(f"unit={unit!r} is not served as format={format!r}.")
+    if format == "hf" and transform is not None:
+        raise UsageError("transform goes with format='torch'; a Hugging Face data set has .map and .set_transform.")
+    if streaming and format != "hf":
+        raise UsageError("streaming goes with format='hf'.")
+    parameters = make_parameters(phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin)
+    plane = _pair(size)
+    folder, collection = open_root(root, download=download, workers=workers)
 
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.index import open_collection
     from hcc_tace_data.splits import patients_of
 
-    if download:
-        root = ensure(root)
-    classes = resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments))
     wanted = None if split is None else patients_of(split, fold)
+    present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
+    if format == "hf" and unit == "clinical":
+        from hcc_tace_data.loaders.hf import clinical_dataset
+
+        return clinical_dataset(folder, present, split=split, fold=fold, streaming=streaming)
+
+    from hcc_tace_data.loaders.cases import find_cases
+    from hcc_tace_data.loaders.store import Store
+
+    store = Store(store_folder(folder, cache), parameters)
+    cases, left_out = find_cases(collection, present, phases=parameters.phases, keep_incomplete=missing == "nan")
+    eager = format == "hf" or spacing is not None or margin is not None or any(not case.native for case in cases)
+    sources, failed = _sources(store, cases, missing=missing, eager=eager, workers=workers)
+    left_out |= failed
+    if left_out:
+        reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
+        if missing == "raise":
+            raise CollectionNotFoundError(f"{len(left_out)} of {len(present)} patients cannot be served: {reasons}.")
+        logger.warning("%d of %d patients left out: %s", len(left_out), len(present), reasons)
+    if not sources:
+        raise CollectionNotFoundError(
+            f"{folder} holds {len(collection)} patients, none of whom can be served"
+            + (f" in the split '{split}' of fold {fold}" if split else "")
+            + (f": {'; '.join(f'{patient}: {reason}' for patient, reason in left_out.items())}." if left_out else ".")
+        )
+
+    from hcc_tace_data.loaders.torch import PatchDataset, SliceDataset, VolumeDataset, What
+
+    what = What(classes=parameters.classes, store=store, transform=transform)
+    if unit == "patch":
+        from hcc_tace_data.loaders.patches import PatchPlan
+
+        three = tuple(int(n) for n in patch_size)
+        if len(three) != 3:
+            raise UsageError(f"patch_size is {patch_size!r}; give three numbers of voxels along (D, H, W).")
+        plan = PatchPlan(size=three, per_volume=per_volume, foreground=foreground, seed=seed)
+        return PatchDataset(sources, what, plan)
+    dataset = (
+        VolumeDataset(sources, what)
+        if unit == "volume"
+        else SliceDataset(sources, what, [_range(source, slices) for source in sources], plane)
+    )
+    if format == "hf":
+        from hcc_tace_data.loaders.hf import to_hf
+
+        return to_hf(dataset, split=split, fold=fold, streaming=streaming)
+    return dataset
+
+
+def make_parameters(
+    *,
+    phases: str | Sequence[str] = ("portal_venous",),
+    labels: str | Mapping[str, int] = "standard",
+    annotations: str = "collection",
+    spacing: Sequence[float] | None = None,
+    margin: float | None = None,
+) -> StoreParameters:
+    """Return the parameters of a store from arguments as :func:`load_hcc_tace` takes them.
+
+    Raises
+    ------
+    UsageError
+        An argument that makes no sense.
+    """
+    from hcc_tace_data.catalog import load_catalog
+    from hcc_tace_data.loaders.channels import resolve_phases
+    from hcc_tace_data.loaders.label_sets import resolve_label_set
+    from hcc_tace_data.loaders.store import StoreParameters
+
+    if annotations != "collection":
+        raise UsageError(f"annotations is {annotations!r}; this version serves 'collection'.")
+    steps: tuple[float, float, float] | None = None
+    if spacing is not None:
+        values = [float(value) for value in spacing]
+        if len(values) != 3 or not all(math.isfinite(value) and 0.05 <= value <= 100 for value in values):
+            raise UsageError(f"spacing is {spacing!r}; give three numbers of mm, along (D, H, W), from 0.05 to 100.")
+        steps = (values[0], values[1], values[2])
+    if margin is not None and not (math.isfinite(margin) and margin >= 0):
+        raise UsageError(f"margin is {margin!r}; give mm, 0 or more.")
+    return StoreParameters(
+        phases=resolve_phases(phases),
+        classes=resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments)),
+        annotations=(annotations,),
+        spacing=steps,
+        margin_mm=None if margin is None else float(margin),
+    )
+
+
+def open_root(
+    root: str | os.PathLike[str] | None, *, download: bool = False, workers: int | None = None
+) -> tuple[Path, Collection]:
+    """Open the collection's folder, after fetching it if `download` says so.
+
+    Raises
+    ------
+    CollectionNotFoundError
+        No data there.
+    """
+    from hcc_tace_data.index import open_collection
+
+    if download:
+        _fetch(root)
     folder = resolve_root(root)
     collection = open_collection(folder, workers=workers)
     if not len(collection):
@@ -115,27 +251,55 @@ def load_hcc_tace(
             f"No DICOM files of the collection at {folder}. 'hcc-tace download {folder}' fetches it; "
             f"'hcc-tace phantom {folder}' writes a synthetic twin."
         )
+    return folder, collection
 
-    from hcc_tace_data.loaders.cases import find_cases
 
-    present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
-    cases, left_out = find_cases(collection, present, annotations)
-    if left_out:
-        reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
-        if missing == "raise":
-            raise CollectionNotFoundError(f"{len(left_out)} of {len(present)} patients cannot be served: {reasons}.")
-        logger.warning("%d of %d patients left out: %s", len(left_out), len(present), reasons)
-    if not cases:
-        raise CollectionNotFoundError(
-            f"{folder} holds {len(collection)} patients, none of them with an annotated CT"
-            + (f" in the split '{split}' of fold {fold}." if split else ".")
         )
+    import_module("hcc_tace_data.downloads").ensure(root)
 
-    from hcc_tace_data.loaders.torch import SliceDataset, VolumeDataset
 
-    if unit == "volume":
-        return VolumeDataset(cases, classes, transform)
+def _sources(
+    store: Store, cases: Sequence[Case], *, missing: str, eager: bool, workers: int | None
+) -> tuple[list[Source], dict[str, str]]:
+    """Return a source for each case that can be served, and why others cannot."""
+    from hcc_tace_data.loaders.prepare import prepare_cases
+    from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource
 
-    from hcc_tace_data.loaders.sample import liver_range
+    stored: list[StoredCase | None] = [store.find(case) for case in cases]
+    failed: dict[str, str] = {}
+    if eager and any(item is None for item in stored):
+        logger.info(
+            "preparing %d of %d cases; 'hcc-tace prepare' does this ahead and shows progress",
+            sum(item is None for item in stored), len(cases),
+        )  # fmt: skip
+        stored, failed = prepare_cases(store, cases, workers=workers)
+    labels = LabelCache()
+    sources: list[Source] = []
+    for case, item in zip(cases, stored, strict=True):
+        if item is not None and item.missing and missing != "nan":
+            failed[case.patient_id] = "; ".join(f"{phase} {reason}" for phase, reason in item.missing.items())
+        elif item is not None:
+            sources.append(StoredSource(case, item))
+        elif case.patient_id not in failed:
+            sources.append(DicomSource(case, store.parameters.classes, labels))
+    return sources, failed
 
-    return SliceDataset(cases, classes, [liver_range(case) for case in cases], transform)
+
+def _range(source: Source, slices: str) -> tuple[int, int]:
+    """Return the slices of a case that are served; none where nothing is drawn."""
+    if slices == "all":
+        return 0, source.shape[1]
+    box = source.liver if slices == "liver" else source.tumour
+    if box is None:
+        logger.warning("%s: the segmentation shows no %s; it gives no slices", source.case.patient_id, slices)
+        return 0, 0
+    return box[0]
+
+
+def _pair(size: Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    values = [int(n) for n in size]
+    if len(values) != 2 or min(values) < 1:
+        raise UsageError(f"size is {size!r}; give rows and columns.")
+    return values[0], values[1]

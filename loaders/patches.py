@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["PatchPlan", "cut", "patch_corner"]
+__all__ = ["OUTSIDE_HU", "PatchPlan", "cut", "middle_corner", "patch_corner", "place_box"]
+
+
+class Bounded(Protocol):
+    """What has a shape (C, D, H, W) and the bounds of tumour and liver."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+    @property
+    def liver(self) -> tuple[tuple[int, int], ...] | None: ...
+
+    @property
+    def tumour(self) -> tuple[tuple[int, int], ...] | None: ...
+
 
 #: What lies outside the volume, HU: air.
 OUTSIDE_HU = -1024
@@ -48,12 +62,12 @@ class PatchPlan:
             )
 
 
-def patch_corner(case: StoredCase, plan: PatchPlan, *, sample: int, epoch: int) -> tuple[int, int, int]:
+def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> tuple[int, int, int]:
     """Return the first voxel (d, h, w) of a patch; it may be negative where the volume is smaller than the patch.
 
     Parameters
     ----------
-    case : StoredCase
+    case : StoredCase, or whatever has its shape and bounds
         Where to cut.
     plan : PatchPlan
         How.
@@ -82,6 +96,39 @@ def patch_corner(case: StoredCase, plan: PatchPlan, *, sample: int, epoch: int) 
     return corner[0], corner[1], corner[2]
 
 
+def middle_corner(extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+    """Return where a box of `size` begins that lies in the middle of an array of `extent`; negative if it is larger.
+
+    Examples
+    --------
+    >>> middle_corner((10, 4), (6, 8))
+    (2, -2)
+    """
+    return tuple((full - part) // 2 for full, part in zip(extent, size, strict=True))
+
+
+def place_box(array: npt.NDArray[Any], corner: Sequence[int], out: npt.NDArray[Any], outside: int) -> None:
+    """Copy the box that begins at `corner`, as large as `out`, out of the last axes of `array` into `out`.
+
+    Leading axes, which `corner` does not name, are taken whole. Voxels outside `array` get the value `outside`. It
+    converts as it copies.
+    """
+    axes = len(corner)
+    inside: list[Any] = []
+    into: list[Any] = []
+    whole = True
+    for start, length, extent in zip(corner, out.shape[-axes:], array.shape[-axes:], strict=True):
+        first, last = max(start, 0), min(start + length, extent)
+        inside.append(slice(first, max(first, last)))
+        into.append(slice(first - start, max(first, last) - start))
+        whole = whole and last - first == length
+    if whole:
+        np.copyto(out, array[(Ellipsis, *inside)])
+        return
+    out[...] = outside
+    out[(Ellipsis, *into)] = array[(Ellipsis, *inside)]
+
+
 def cut(
     array: npt.NDArray[np.generic], corner: Sequence[int], size: Sequence[int], *, outside: int
 ) -> npt.NDArray[np.generic]:
@@ -92,14 +139,6 @@ def cut(
     >>> cut(np.arange(8).reshape(2, 2, 2), (1, 0, 0), (2, 1, 1), outside=-1).ravel().tolist()
     [4, -1]
     """
-    inside, into = [], []
-    for start, length, extent in zip(corner, size, array.shape[-3:], strict=True):
-        first, last = max(start, 0), min(start + length, extent)
-        inside.append(slice(first, max(first, last)))
-        into.append(slice(first - start, max(first, last) - start))
-    lead = (slice(None),) * (array.ndim - 3)
-    if all(part.stop - part.start == length for part, length in zip(inside, size, strict=True)):
-        return np.array(array[(*lead, *inside)])
-    patch = np.full((*array.shape[:-3], *size), outside, dtype=array.dtype)
-    patch[(*lead, *into)] = array[(*lead, *inside)]
+    patch = np.empty((*array.shape[: array.ndim - 3], *size), dtype=array.dtype)
+    place_box(array, corner, patch, outside)
     return patch

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import SegmentationError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
 
-__all__ = ["liver_range", "read_case"]
+__all__ = ["Box", "bounds", "read_case", "read_labels"]
+
+_TUMOUR = ("tumour", "necrosis")
+
+#: Bounds (first, one after the last) along each axis; None where there is nothing.
+Box = tuple[tuple[int, int], ...] | None
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
@@ -23,33 +27,53 @@ def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
     series (HCC_001), and a sample without a slice would lie wrong in space.
     """
     volume = read_ct(list(case.paths), on_gap="fill")
-    label = to_classes(_masks(case, volume), classes, volume.array.shape)
-    _fill_labels(label, volume)
+    label, liver, tumour = read_labels(case, classes, volume)
     return CaseArrays(
         image=volume.array,
         label=label,
         spacing=np.asarray(volume.spacing, dtype=np.float64),
         affine=np.asarray(volume.affine, dtype=np.float64),
+        liver=liver,
+        tumour=tumour,
     )
 
 
-def liver_range(case: Case) -> tuple[int, int]:
-    """Return the first slice of the liver (tumour and vessels in it included) and the one after the last.
+def read_labels(
+    case: Case, classes: Mapping[int, tuple[str, ...]], volume: CTVolume
+) -> tuple[npt.NDArray[np.uint8], Box, Box]:
+    """Read the labels of a case onto the grid of its CT.
 
-    Raises
-    ------
-    SegmentationError
-        The segmentation shows no liver.
+    Returns
+    -------
+    label : ndarray of uint8, shape (D, H, W)
+        Class numbers.
+    liver, tumour : tuple of (int, int), or None
+        Bounds along (D, H, W) of the liver, tumour and necrosis included, and of tumour and necrosis; None where
+        nothing was drawn. They do not depend on `classes`.
     """
-    volume = read_ct(list(case.paths), on_gap="fill")
-    liver = np.zeros(len(volume.array), dtype=bool)
-    for key, mask in _masks(case, volume).items():
-        if key in {"liver", "tumour", "necrosis"}:
-            liver |= mask.any(axis=(1, 2))
-    where = np.flatnonzero(liver)
-    if not len(where):
-        raise SegmentationError(f"{case.segmentation} of {case.patient_id} shows no liver; no slice range.")
-    return int(where[0]), int(where[-1]) + 1
+    masks = _masks(case, volume)
+    label = to_classes(masks, classes, volume.array.shape)
+    _fill_labels(label, volume)
+    tumour = _union(bounds(mask) for key, mask in masks.items() if key in _TUMOUR)
+    return label, _union([tumour, *(bounds(mask) for key, mask in masks.items() if key == "liver")]), tumour
+
+
+def bounds(mask: npt.NDArray[Any]) -> Box:
+    """Return (first, one after the last) along each axis of what is not 0, or None for an empty mask."""
+    rows = np.flatnonzero(np.asarray(mask.any(axis=(1, 2))))
+    if not len(rows):
+        return None
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    flat = np.asarray(mask[first:last].any(axis=0))
+    down, across = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
+    return (first, last), (int(down[0]), int(down[-1]) + 1), (int(across[0]), int(across[-1]) + 1)
+
+
+def _union(boxes: Iterable[Box]) -> Box:
+    drawn = [box for box in boxes if box is not None]
+    if not drawn:
+        return None
+    return tuple((min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*drawn, strict=True))
 
 
 def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> None:

@@ -9,7 +9,9 @@ A store is a folder of cases. Each case is a folder with
 ``valid.npy``
     uint8 (C, D, H, W), 0 where a registered phase had no data; only where some voxel lacks data.
 ``case.json``
-    Identifiers, geometry, liver and tumour bounds, clinical row, provenance.
+    Identifiers, geometry, liver and tumour bounds, clinical row, provenance with the SHA-256 of every source file.
+``transforms/PHASE.tfm``
+    How a phase was registered, as an ITK text file, with its similarity before and after beside it.
 
 The folder of a store carries the digest of the parameters, that of a case the digest of its sources: a changed
 parameter or file is another folder, so stale data are never served. A case is written under a temporary name and
@@ -36,10 +38,12 @@ from hcc_tace_data.errors import StoreError
 from hcc_tace_data.files import sync_folder
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "write_case"]
+__all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "source_digests", "write_case"]
 
 #: Raised whenever the meaning of the stored arrays changes.
-FORMAT = 1
+FORMAT = 2
+_TUMOUR = frozenset({"tumour", "necrosis"})
+_LIVER = frozenset({"liver", *_TUMOUR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +104,15 @@ class StoredCase:
     affine : tuple of tuple of float
         (4, 4), index (d, h, w) -> LPS mm.
     liver, tumour : tuple of (int, int) or None
-        Bounds (first, one after the last) along D, H, W of all labels, and of the tumour; None where there is none.
+        Bounds (first, one after the last) along D, H, W of the liver, and of the tumour; None where there is none.
     clinical : dict
         The clinical row.
+    missing : dict of str to str
+        Phase -> why its channel holds no data (all of it is marked invalid).
+    registrations : dict of str to dict
+        Phase -> engine, similarity before and after, whether it is plausible, and why not.
+    masked : bool
+        Whether some voxel of some channel holds no data.
     """
 
     folder: Path
@@ -117,6 +127,9 @@ class StoredCase:
     liver: tuple[tuple[int, int], ...] | None
     tumour: tuple[tuple[int, int], ...] | None
     clinical: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    registrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    masked: bool = False
 
     @property
     def image(self) -> npt.NDArray[np.int16]:
@@ -131,7 +144,7 @@ class StoredCase:
     @property
     def valid(self) -> npt.NDArray[np.uint8] | None:
         """1 where a phase has data, uint8 (C, D, H, W); None where all voxels have."""
-        return self._map("valid.npy") if (self.folder / "valid.npy").is_file() else None
+        return self._map("valid.npy") if self.masked else None
 
     def _map(self, name: str) -> npt.NDArray[Any]:
         path = self.folder / name
@@ -204,10 +217,21 @@ def case_digest(case: Case) -> str:
     protects; ``hcc-tace verify --deep`` finds files whose bytes changed under the same size and time.
     """
     files = []
-    for path in sorted((*case.paths, *case.label_files)):
+    for path in (*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)):
         stat = path.stat()
         files.append([path.name, stat.st_size, stat.st_mtime_ns])
-    return _digest([case.series_uid, case.phases, case.readers, files, sorted(case.clinical.items(), key=str)])
+    channels = [[phase, len(paths)] for phase, paths in zip(case.phases, case.channels, strict=True)]
+    return _digest([case.series_uid, channels, case.readers, files, sorted(case.clinical.items(), key=str)])
+
+
+def source_digests(case: Case) -> dict[str, str]:
+    """Return file name -> SHA-256 of every file that `case` was made from."""
+    paths = dict.fromkeys((*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)))
+    digests = {}
+    for path in paths:
+        with open(path, "rb") as handle:
+            digests[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return digests
 
 
 def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StoreParameters) -> StoredCase:
@@ -224,14 +248,18 @@ def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StorePar
     try:
         _save(temporary / "image.npy", image)
         _save(temporary / "label.npy", arrays.label)
-        if arrays.valid is not None and not arrays.valid.all():
+        masked = arrays.valid is not None and not arrays.valid.all()
+        if masked:
             _save(temporary / "valid.npy", np.asarray(arrays.valid, dtype=np.uint8))
-        tumour = [number for number, keys in parameters.classes.items() if "tumour" in keys and "liver" not in keys]
+        if arrays.registrations:
+            (temporary / "transforms").mkdir()
+            for phase, registration in arrays.registrations.items():
+                registration.save(temporary / "transforms" / f"{phase}.tfm")
         record = {
             "format": FORMAT,
             "package": __version__,
             "parameters": parameters.plain(),
-            "sources": [path.name for path in (*case.paths, *case.label_files)],
+            "sources": source_digests(case),
             "patient_id": case.patient_id,
             "study_uid": case.study_uid,
             "series_uid": case.series_uid,
@@ -240,8 +268,20 @@ def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StorePar
             "shape": list(image.shape),
             "spacing": arrays.spacing.tolist(),
             "affine": arrays.affine.tolist(),
-            "liver": _bounds(arrays.label > 0),
-            "tumour": _bounds(np.isin(arrays.label, tumour)) if tumour else None,
+            "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
+            "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
+            "masked": masked,
+            "missing": dict(arrays.missing),
+            "registrations": {
+                phase: {
+                    "engine": found.engine,
+                    "similarity_before": found.similarity_before,
+                    "similarity_after": found.similarity_after,
+                    "plausible": found.plausible,
+                    "reason": found.reason,
+                }
+                for phase, found in arrays.registrations.items()
+            },
             "clinical": dict(case.clinical),
         }
         with open(temporary / "case.json", "w", encoding="utf-8") as handle:
@@ -268,16 +308,12 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
         os.fsync(handle.fileno())
 
 
-def _bounds(mask: npt.NDArray[np.bool_]) -> list[list[int]] | None:
-    """Return (first, one after the last) along each axis, or None for an empty mask."""
-    if not mask.any():
-        return None
-    bounds = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        where = np.flatnonzero(mask.any(axis=others))
-        bounds.append([int(where[0]), int(where[-1]) + 1])
-    return bounds
+def _bounds_of(label: npt.NDArray[np.uint8], parameters: StoreParameters, keys: frozenset[str]) -> Any:
+    """Return the bounds of the classes that show one of `keys`."""
+    from hcc_tace_data.loaders.sample import bounds
+
+    numbers = [number for number, shown in parameters.classes.items() if keys.intersection(shown)]
+    return bounds(np.isin(label, numbers)) if numbers else None
 
 
 def read_record(place: Path) -> StoredCase:
@@ -309,6 +345,9 @@ def read_record(place: Path) -> StoredCase:
             liver=box("liver"),
             tumour=box("tumour"),
             clinical=record["clinical"],
+            missing=record["missing"],
+            registrations=record["registrations"],
+            masked=bool(record["masked"]),
         )
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(f"{place} is not a stored case ({error}). Delete it; it is made anew.") from error

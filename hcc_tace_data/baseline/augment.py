@@ -1,76 +1,7 @@
-"""Augmentation of a batch of slices on whatever device it lies: flips, affine, intensity, noise."""
+"""Augmentation as the data sets have it, under the name the baseline knows."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from hcc_tace_data.loaders.augment import Augment
 
 __all__ = ["Augment"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augment:
-    """One random transform for each sample, drawn from a generator, applied by one batched grid sample.
-
-    Attributes
-    ----------
-    flip : float
-        Probability of a left-right flip.
-    rotate : float
-        Largest rotation, degrees.
-    scale : float
-        Largest relative change of size.
-    shift : float
-        Largest shift, as a share of the image.
-    contrast, brightness : float
-        Largest relative change of contrast, and shift of brightness in units of the scaled image.
-    noise : float
-        Largest standard deviation of added noise, in units of the scaled image.
-    """
-
-    flip: float = 0.0
-    rotate: float = 12.0
-    scale: float = 0.12
-    shift: float = 0.05
-    contrast: float = 0.15
-    brightness: float = 0.1
-    noise: float = 0.03
-
-    def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Transform `image` (N, C, H, W), scaled to about 0 ... 1, and `label` (N, H, W) alike.
-
-        Labels are sampled to the nearest neighbour; what comes from outside is background, and the edge's value in
-        the image.
-        """
-        count, height, width = len(image), image.shape[-2], image.shape[-1]
-
-        def uniform(low: float, high: float) -> Tensor:
-            # drawn on the generator's device and moved: a seed gives the same augmentation on any device
-            values = torch.rand(count, generator=generator, device=generator.device)
-            return (low + (high - low) * values).to(image.device)
-
-        angle = uniform(-self.rotate, self.rotate) * (math.pi / 180)
-        size = 1 + uniform(-self.scale, self.scale)
-        mirror = torch.where(uniform(0, 1) < self.flip, -1.0, 1.0)
-        cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
-        # normalised coordinates run -1 ... 1 along both sides, so a rotation must undo the sides' ratio
-        theta = torch.stack(
-            [
-                torch.stack([mirror * cosine, -sine * (height / width), uniform(-self.shift, self.shift) * 2], dim=1),
-                torch.stack([mirror * sine * (width / height), cosine, uniform(-self.shift, self.shift) * 2], dim=1),
-            ],
-            dim=1,
-        )
-        grid = torch.nn.functional.affine_grid(theta, [count, 1, height, width], align_corners=False)
-        moved = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-        moved_label = torch.nn.functional.grid_sample(
-            label[:, None].to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
-        )
-        gain = (1 + uniform(-self.contrast, self.contrast))[:, None, None, None]
-        offset = uniform(-self.brightness, self.brightness)[:, None, None, None]
-        spread = uniform(0, self.noise)[:, None, None, None]
-        noise = torch.randn(moved.shape, generator=generator, device=generator.device).to(image.device)
-        return moved * gain + offset + spread * noise, moved_label[:, 0].round().to(label.dtype)

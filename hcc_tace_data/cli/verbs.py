@@ -27,6 +27,7 @@ VERBS: dict[str, Verb] = {
     "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),
     "phases": Verb("hcc_tace_data.cli.phases", "Which contrast phase each CT volume is."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
+    "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store what training reads."),
     "fuse": Verb("hcc_tace_data.cli.fuse", "Readers' masks into one: STAPLE, votes, agreement."),
     "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),

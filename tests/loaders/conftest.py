@@ -43,6 +43,8 @@ def make_case(tmp_path: Path) -> Callable[..., tuple[Case, CaseArrays]]:
             label=label,
             spacing=np.array([2.5, 0.8, 0.8]),
             affine=np.diag([2.5, 0.8, 0.8, 1.0]),
+            liver=((1, depth - 1), (3, 9), (4, 10)),
+            tumour=((2, 3), (5, 7), (5, 8)),
         )
         return case, arrays
 

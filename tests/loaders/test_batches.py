@@ -77,7 +77,7 @@ def test_a_resumed_iterator_continues_exactly(stored: list[StoredCase], taken: i
 
 def test_a_foreign_state_is_refused(stored: list[StoredCase]) -> None:
     state = BatchIterator(stored, _ranges(stored), batch_size=3).state_dict()
-    with pytest.raises(StoreError, match="repeat some and miss others"):
+    with pytest.raises(StoreError, match="repeat some samples and miss others"):
         BatchIterator(stored[:2], _ranges(stored)[:2], batch_size=3).load_state_dict(state)
 
 
@@ -105,3 +105,18 @@ def test_nonsense_is_refused(stored: list[StoredCase]) -> None:
         BatchIterator(stored, _ranges(stored), batch_size=1, dtype=torch.float64)
     with pytest.raises(UsageError, match="rank"):
         epoch_order(5, seed=0, epoch=0, shuffle=True, rank=2, world_size=2)
+
+
+@given(taken=st.integers(1, 4), threads=st.integers(0, 2))
+@QUICK
+def test_after_a_broken_off_epoch_the_next_one_begins(stored: list[StoredCase], taken: int, threads: int) -> None:
+    def make() -> BatchIterator:
+        return BatchIterator(stored, _ranges(stored), batch_size=3, seed=8, threads=threads)
+
+    whole = make()
+    _, second = _pairs(whole), _pairs(whole)
+    broken = make()
+    for number, _ in enumerate(broken, start=1):
+        if number == taken:
+            break
+    assert _pairs(broken) == second

@@ -22,14 +22,14 @@ from hcc_tace_data.splits import patients_of
 
 @pytest.fixture(scope="module")
 def volumes(twin: Path) -> VolumeDataset:
-    dataset = load_hcc_tace(twin)
+    dataset = load_hcc_tace(twin, phases="annotated")
     assert isinstance(dataset, VolumeDataset)
     return dataset
 
 
 @pytest.fixture(scope="module")
 def slices(twin: Path) -> SliceDataset:
-    dataset = load_hcc_tace(twin, unit="slice")
+    dataset = load_hcc_tace(twin, unit="slice", phases="annotated")
     assert isinstance(dataset, SliceDataset)
     return dataset
 
@@ -93,12 +93,12 @@ def test_splits_are_by_patient(twin: Path) -> None:
         expected = [patient for patient in patients_of(split, 1) if patient in present]
         if not expected:
             with pytest.raises(CollectionNotFoundError, match=split):
-                load_hcc_tace(twin, split=split, fold=1)
+                load_hcc_tace(twin, split=split, fold=1, phases="annotated")
             continue
-        parts[split] = load_hcc_tace(twin, split=split, fold=1).patient_ids
+        parts[split] = load_hcc_tace(twin, split=split, fold=1, phases="annotated").patient_ids
         assert list(parts[split]) == expected
     everyone = [patient for part in parts.values() for patient in part]
-    assert sorted(everyone) == sorted(load_hcc_tace(twin).patient_ids)
+    assert sorted(everyone) == sorted(load_hcc_tace(twin, phases="annotated").patient_ids)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_splits_are_by_patient(twin: Path) -> None:
     [("lesion", {0, 1, 2}), ("liver", {0, 1}), ({"aorta": 7, "tumour": 3}, {0, 3, 7})],
 )
 def test_label_sets(twin: Path, volumes: VolumeDataset, labels: object, classes: set[int]) -> None:
-    mapped = load_hcc_tace(twin, labels=labels).subset(["HCC_012"])[0]["label"]
+    mapped = load_hcc_tace(twin, labels=labels, phases="annotated").subset(["HCC_012"])[0]["label"]
     standard = volumes.subset(["HCC_012"])[0]["label"]
     assert set(mapped.unique().tolist()) == classes
     if labels == "lesion":
@@ -151,7 +151,7 @@ def test_a_data_set_can_be_pickled(volumes: VolumeDataset) -> None:
 
 
 def test_transform_is_called_with_the_sample(twin: Path) -> None:
-    dataset = load_hcc_tace(twin, transform=lambda sample: sample["patient_id"])
+    dataset = load_hcc_tace(twin, phases="annotated", transform=lambda sample: sample["patient_id"])
     assert dataset[0] == dataset.patient_ids[0]
 
 
@@ -186,10 +186,9 @@ def test_no_data_names_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         {"labels": {"liver": 300}},
         {"missing": "ignore"},
         {"format": "numpy"},
-        {"phases": "all"},
+        {"phases": "venous"},
         {"annotations": "mine"},
-        {"spacing": (1, 1, 1)},
-        {"download": True},
+        {"spacing": (1, 1)},
     ],
 )
 def test_arguments_that_make_no_sense(twin: Path, wrong: dict[str, object]) -> None:
@@ -204,12 +203,12 @@ def test_a_patient_who_cannot_be_served(twin: Path, tmp_path: Path, caplog: pyte
     (seg,) = (root / "HCC_017").glob("*/SEG_*/*.dcm")
     seg.unlink()
     with caplog.at_level(logging.WARNING):
-        assert load_hcc_tace(root).patient_ids == ("HCC_012",)
+        assert load_hcc_tace(root, phases="annotated").patient_ids == ("HCC_012",)
     assert "1 of 2 patients left out: HCC_017" in caplog.text
     with pytest.raises(CollectionNotFoundError, match="HCC_017"):
-        load_hcc_tace(root, missing="raise")
+        load_hcc_tace(root, phases="annotated", missing="raise")
     with pytest.raises(PatientNotFoundError, match="HCC_003"):
-        load_hcc_tace(root).subset(["HCC_003"])
+        load_hcc_tace(root, phases="annotated").subset(["HCC_003"])
 
 
 def test_index_out_of_range(volumes: VolumeDataset) -> None:

@@ -1,0 +1,154 @@
+"""`hcc-tace prepare`: the training store, written ahead."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from hcc_tace_data.loaders.store import StoredCase
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def prepare(
+    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    phases: Annotated[
+        str, typer.Option(help="Channels, separated by commas; 'all' is pre_contrast,arterial,portal_venous.")
+    ] = "portal_venous",
+    labels: Annotated[str, typer.Option(help="Label set: standard, lesion or liver.")] = "standard",
+    spacing: Annotated[str | None, typer.Option(help="mm along D,H,W to resample to, as 2.5,1,1.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Crop to the liver and this many mm around it.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of stores; default ROOT/.hcc-tace/store.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
+) -> None:
+    """Bring phases and labels of each study onto one grid and store them, for `load_hcc_tace` with the same options.
+
+    Whole studies are written or none; what is there already is kept, so a run that was broken off goes on. Exit code 1
+    if a study could not be prepared or a registration is implausible.
+    """
+    from hcc_tace_data.loaders.cases import find_cases
+    from hcc_tace_data.loaders.load import make_parameters, store_folder
+    from hcc_tace_data.loaders.prepare import estimate_bytes, prepare_cases
+    from hcc_tace_data.loaders.store import Store
+    from hcc_tace_data.roots import resolve_root
+
+    if workers is not None and dask is not None:
+        raise UsageError("--workers and --dask exclude each other: the scheduler has its own workers.")
+    parameters = make_parameters(
+        phases="all" if phases == "all" else [name.strip() for name in phases.split(",")],
+        labels=labels,
+        spacing=_numbers(spacing),
+        margin=margin,
+    )
+    silent = quiet or as_json
+    folder = resolve_root(root)
+    collection = open_with_progress(folder, workers=workers, quiet=silent)
+    if not len(collection):
+        raise CollectionNotFoundError(
+            f"No DICOM files at {folder}. 'hcc-tace phantom {folder}' writes a synthetic twin."
+        )
+    unknown = sorted(set(patient or ()) - set(collection))
+    if unknown:
+        raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
+    # a phase that was not acquired is marked in the store, for missing="nan"
+    cases, left_out = find_cases(
+        collection, patient or list(collection), phases=parameters.phases, keep_incomplete=True
+    )
+    store = Store(store_folder(folder, cache), parameters)
+    todo = [case for case in cases if store.find(case) is None]
+    need = sum(estimate_bytes(case, parameters) for case in todo)
+    place = next(parent for parent in (store.folder, *store.folder.parents) if parent.is_dir())
+    free = shutil.disk_usage(place).free
+    note(
+        f"{len(cases)} studies, {len(cases) - len(todo)} of them stored already; "
+        f"at most {_size(need)} to write to {store.folder} ({_size(free)} free)",
+        quiet=silent,
+    )
+    document: dict[str, Any] = {
+        "root": str(folder),
+        "store": str(store.folder),
+        "parameters": parameters.plain(),
+        "studies": len(cases),
+        "stored_before": len(cases) - len(todo),
+        "bytes_needed": need,
+        "free_bytes": free,
+        "left_out": left_out,
+    }
+    if dry_run:
+        if as_json:
+            emit_json(document)
+        return
+    if need > free:
+        raise StoreError(
+            f"the store needs up to {_size(need)} and {place} has {_size(free)} free. Choose another folder "
+            "with --cache, crop with --margin, or resample with --spacing."
+        )
+    with progress("preparing studies", len(cases), quiet=silent) as advance:
+        stored, failed = prepare_cases(store, cases, workers=workers, dask=dask, done=advance)
+    written = [item for item in stored if item is not None]
+    document |= {
+        "failed": failed,
+        "bytes_stored": sum(path.stat().st_size for item in written for path in item.folder.glob("*.npy")),
+        "cases": [_row(item) for item in written],
+    }
+    bad = _report(document, silent=silent)
+    if as_json:
+        emit_json(document)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--spacing is {text!r}; give three numbers of mm along D,H,W, as 2.5,1,1.") from None
+
+
+def _row(item: StoredCase) -> dict[str, Any]:
+    return {
+        "patient_id": item.patient_id,
+        "folder": str(item.folder),
+        "phases": list(item.phases),
+        "shape": list(item.shape),
+        "spacing": list(item.spacing),
+        "missing": dict(item.missing),
+        "registrations": {phase: dict(found) for phase, found in item.registrations.items()},
+    }
+
+
+def _report(document: dict[str, Any], *, silent: bool) -> bool:
+    """Tell what is stored and what is wrong; return whether something is that should not be."""
+    for patient_id, reason in (document["left_out"] | document["failed"]).items():
+        note(f"left out: {patient_id}: {reason}", quiet=silent)
+    bad = bool(document["failed"] or document["left_out"])
+    for case in document["cases"]:
+        for phase, reason in case["missing"].items():
+            note(f"marked: {case['patient_id']}: {phase}: {reason}", quiet=silent)
+            bad = bad or phase in case["registrations"] or reason != "not acquired"
+    registered = [found for case in document["cases"] for found in case["registrations"].values()]
+    if not silent:
+        say(f"{len(document['cases'])} studies, {_size(document['bytes_stored'])} in {document['store']}")
+        if registered:
+            plausible = sum(found["plausible"] for found in registered)
+            say(f"{len(registered)} registrations, {plausible} of them plausible")
+    return bad

@@ -1,0 +1,127 @@
+"""Which files give each channel of an image: the annotated volume itself, and the other phases of its visit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcc_tace_data.errors import UsageError
+from hcc_tace_data.records import PHASES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection import Collection, Patient
+
+__all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "find_phases", "resolve_phases"]
+
+#: Asks for the volume the segmentation was drawn on, whatever its phase.
+ANNOTATED = "annotated"
+#: Asks for a phase of the follow-up, as in ``"follow_up_portal_venous"``.
+FOLLOW_UP = "follow_up_"
+_ALL = ("pre_contrast", "arterial", "portal_venous")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFiles:
+    """A labelled CT volume and its files.
+
+    Attributes
+    ----------
+    phase : str
+        One of :data:`hcc_tace_data.records.PHASES`.
+    confidence : float
+        Probability of `phase`.
+    study_date, series_uid : str
+        Where it lies.
+    volume : int
+        Number within a stacked series.
+    paths : tuple of pathlib.Path
+        Files, along +normal.
+    """
+
+    phase: str
+    confidence: float
+    study_date: str
+    series_uid: str
+    volume: int
+    paths: tuple[Path, ...]
+
+
+def resolve_phases(phases: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the channels that `phases` asks for, in order.
+
+    Parameters
+    ----------
+    phases : str or sequence of str
+        Phases, "annotated", "follow_up_" and a phase, or "all": pre_contrast, arterial and portal_venous.
+
+    Raises
+    ------
+    UsageError
+        None, an unknown one, or one twice.
+
+    Examples
+    --------
+    >>> resolve_phases("all")
+    ('pre_contrast', 'arterial', 'portal_venous')
+    """
+    names = _ALL if phases == "all" else (phases,) if isinstance(phases, str) else tuple(phases)
+    known = [phase for phase in PHASES if phase != "unknown"]
+    allowed = {*known, ANNOTATED, *(FOLLOW_UP + phase for phase in known)}
+    wrong = [name for name in names if name not in allowed]
+    if wrong or not names or len(set(names)) < len(names):
+        what = f"{wrong[0]!r} is no phase" if wrong else "a phase is named twice" if names else "no phase is named"
+        raise UsageError(
+            f"phases is {phases!r}: {what}; use {', '.join(known)}, {ANNOTATED!r}, {FOLLOW_UP!r} with one of them, "
+            "each once, or 'all'."
+        )
+    return names
+
+
+def find_phases(collection: Collection, patients: Iterable[str]) -> dict[str, list[PhaseFiles]]:
+    """Label the CT volumes of some patients, and list the files of each.
+
+    Parameters
+    ----------
+    collection : Collection
+        From :func:`hcc_tace_data.open_collection`.
+    patients : iterable of str
+        PatientIDs; only their files are looked at.
+
+    Returns
+    -------
+    dict of str to list of PhaseFiles
+        PatientID -> volumes, the surest label first.
+    """
+    from hcc_tace_data.collection import Collection as Patients
+    from hcc_tace_data.phase_split import split_series
+
+    wanted = set(patients)
+    rows = collection.instances[collection.instances["patient_id"].isin(wanted)]
+    chosen = Patients(collection.root, rows, collection.problems)
+    found: dict[str, list[PhaseFiles]] = {}
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for row in chosen.phase_volumes.sort_values("confidence", ascending=False, kind="stable").to_dict("records"):
+        patient_id, series_uid = str(row["patient_id"]), str(row["series_uid"])
+        if series_uid not in parts:
+            parts[series_uid] = split_series(_series(chosen[patient_id], str(row["study_uid"]), series_uid))
+        part = parts[series_uid][int(row["volume"])]
+        found.setdefault(patient_id, []).append(
+            PhaseFiles(
+                phase=str(row["phase"]),
+                confidence=float(row["confidence"]),
+                study_date=str(row["study_date"]),
+                series_uid=series_uid,
+                volume=int(row["volume"]),
+                paths=tuple(collection.root / path for path in part["path"]),
+            )
+        )
+    return found
+
+
+def _series(patient: Patient, study_uid: str, series_uid: str) -> Any:
+    study = next(study for study in patient.studies if study.study_uid == study_uid)
+    return next(series for series in study.series if series.series_uid == series_uid).instances

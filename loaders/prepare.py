@@ -1,0 +1,295 @@
+"""From a case to what training reads: all channels and the labels on one grid."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import DependencyError, HccTaceError, StoreError
+from hcc_tace_data.headers import HeaderReader
+from hcc_tace_data.loaders.cases import Case, CaseArrays
+from hcc_tace_data.loaders.ct import CTVolume, read_ct
+from hcc_tace_data.loaders.patches import OUTSIDE_HU
+from hcc_tace_data.loaders.sample import Box, read_labels
+from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+from hcc_tace_data.parallel import process_pool
+
+if TYPE_CHECKING:
+    import highdicom as hd
+
+__all__ = ["build_arrays", "estimate_bytes", "prepare_cases"]
+
+logger = logging.getLogger(__name__)
+
+_SCHEDULER_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """The grid of the result: `factor` voxels of the CT, cut to `box`, are one voxel of it."""
+
+    box: tuple[tuple[int, int], ...]
+    factor: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    affine: npt.NDArray[np.float64]
+
+    @property
+    def cut(self) -> tuple[slice, ...]:
+        """The box as slices."""
+        return tuple(slice(first, last) for first, last in self.box)
+
+
+def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
+    """Read, register and resample one case.
+
+    The annotated CT is interpolated only where another spacing is asked for, every other phase exactly once, from
+    its own grid to the final one, linearly. Labels take their nearest voxel.
+
+    Parameters
+    ----------
+    case : Case
+        With the files of each channel.
+    parameters : StoreParameters
+        Label set, spacing (mm along (D, H, W)) and margin around the liver (mm).
+
+    Returns
+    -------
+    CaseArrays
+        ``image`` (C, D, H, W). A channel without files, or whose registration failed or is implausible, is
+        :data:`OUTSIDE_HU` throughout, marked in ``valid`` and named in ``missing``.
+
+    Raises
+    ------
+    HccTaceError
+        The annotated CT or its labels cannot be read.
+    """
+    fixed = read_ct(list(case.paths), on_gap="fill")
+    label, liver, tumour = read_labels(case, parameters.classes, fixed)
+    grid = _grid(fixed, liver, parameters)
+    image = np.full((len(case.channels), *grid.shape), OUTSIDE_HU, dtype=np.int16)
+    valid = np.zeros(image.shape, dtype=np.uint8)
+    registrations, missing = {}, {}
+    for channel, (phase, paths) in enumerate(zip(case.phases, case.channels, strict=True)):
+        if paths == case.paths:
+            image[channel] = _own(fixed, grid)
+            valid[channel] = 1
+        elif not paths:
+            missing[phase] = "not acquired"
+        else:
+            try:
+                registrations[phase] = found = _register(fixed, paths)
+                if found.plausible:
+                    image[channel], valid[channel] = _resample(paths, grid, fixed, found)
+                else:
+                    missing[phase] = f"registration is implausible: {found.reason}"
+            except HccTaceError as error:
+                missing[phase] = f"cannot be brought onto the annotated grid: {error}"
+        if phase in missing:
+            logger.info("%s: %s: %s", case.patient_id, phase, missing[phase])
+    return CaseArrays(
+        image=image,
+        label=_nearest(label, grid),
+        spacing=np.linalg.norm(grid.affine[:3, :3], axis=0),
+        affine=grid.affine,
+        valid=None if valid.all() else valid,
+        liver=_on_grid(liver, grid),
+        tumour=_on_grid(tumour, grid),
+        registrations=registrations,
+        missing=missing,
+    )
+
+
+def estimate_bytes(case: Case, parameters: StoreParameters) -> int:
+    """Return how many bytes `case` takes in a store, at most: a crop or a filled slice is not known before reading."""
+    row = HeaderReader().read(str(case.paths[0]))
+    shape = [len(case.paths), int(row["rows"] or 0), int(row["columns"] or 0)]
+    if parameters.spacing is not None:
+        last = HeaderReader().read(str(case.paths[-1]))
+        span = math.dist(*([end[f"position_{axis}"] for axis in "xyz"] for end in (row, last)))
+        lengths = [span, (shape[1] - 1) * float(row["spacing_row"]), (shape[2] - 1) * float(row["spacing_column"])]
+        shape = [int(length / step) + 1 for length, step in zip(lengths, parameters.spacing, strict=True)]
+    channels = len(case.channels)
+    return math.prod(shape) * (2 * channels + 1 + (0 if case.native else channels))
+
+
+def prepare_cases(
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    done: Callable[[int], None] = lambda steps: None,
+) -> tuple[list[StoredCase | None], dict[str, str]]:
+    """Write all `cases` that the store does not hold yet.
+
+    Parameters
+    ----------
+    store : Store
+        Where.
+    cases : sequence of Case
+        What. Those already there are not read again, so that a run that was broken off continues.
+    workers : int, optional
+        Processes; default 1, which is this one.
+    dask : str, optional
+        Address of a Dask scheduler whose workers see the same folders, instead of processes.
+    done : callable, optional
+        Called with 1 after each case.
+
+    Returns
+    -------
+    stored : list of StoredCase or None
+        In the order of `cases`; None for one that failed.
+    failed : dict of str to str
+        PatientID -> why.
+    """
+    stored: list[StoredCase | None] = [store.find(case) for case in cases]
+    failed: dict[str, str] = {}
+    done(sum(item is not None for item in stored))
+    todo = [number for number, item in enumerate(stored) if item is None]
+    with _runner(workers or 1, dask, len(todo)) as run:
+        for place, result in run([(store, cases[number]) for number in todo]):
+            number = todo[place]
+            if isinstance(result, StoredCase):
+                stored[number] = result
+            else:
+                failed[cases[number].patient_id] = result
+            done(1)
+    return stored, failed
+
+
+Job = tuple[Store, Case]
+Outcome = tuple[int, StoredCase | str]
+
+
+def _prepare_one(job: Job) -> StoredCase | str:
+    """Prepare one case; an expected error comes back as its text, so that one patient does not end the run."""
+    store, case = job
+    try:
+        return store.write(case, build_arrays(case, store.parameters))
+    except HccTaceError as error:
+        return str(error)
+
+
+@contextmanager
+def _runner(workers: int, dask: str | None, count: int) -> Iterator[Callable[[Sequence[Job]], Iterator[Outcome]]]:
+    if dask is not None:
+        try:
+            import distributed
+        except ImportError:
+            raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from None
+        try:
+            cluster: Any = distributed  # it has no types
+            client = cluster.Client(dask, timeout=_SCHEDULER_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"no Dask scheduler answers at {dask}: {error}. Start one, or use --workers.") from error
+        with client:
+
+            def on_dask(jobs: Sequence[Job]) -> Iterator[Outcome]:
+                futures = {future: place for place, future in enumerate(client.map(_prepare_one, jobs, pure=False))}
+                for future in cluster.as_completed(list(futures), loop=client.loop):
+                    yield futures[future], future.result()
+
+            yield on_dask
+    elif workers > 1 and count > 1:
+        with process_pool(min(workers, count)) as pool:
+
+            def in_processes(jobs: Sequence[Job]) -> Iterator[Outcome]:
+                futures = {pool.submit(_prepare_one, job): place for place, job in enumerate(jobs)}
+                try:
+                    for future in as_completed(futures):
+                        yield futures[future], future.result()
+                finally:
+                    for future in futures:
+                        future.cancel()
+
+            yield in_processes
+    else:
+        yield lambda jobs: ((place, _prepare_one(job)) for place, job in enumerate(jobs))
+
+
+def _grid(fixed: CTVolume, liver: Box, parameters: StoreParameters) -> _Grid:
+    own = np.asarray(fixed.spacing, dtype=np.float64)
+    whole = tuple((0, int(length)) for length in fixed.array.shape)
+    box = whole
+    if parameters.margin_mm is not None and liver is not None:
+        reach = [math.ceil(parameters.margin_mm / step - 1e-6) for step in own]
+        box = tuple(
+            (max(0, first - more), min(length, last + more))
+            for (first, last), more, (_, length) in zip(liver, reach, whole, strict=True)
+        )
+    wanted = own if parameters.spacing is None else np.asarray(parameters.spacing, dtype=np.float64)
+    factor = wanted / own
+    # the first voxel keeps its centre and no voxel lies beyond the last one's: nothing is extrapolated
+    d, h, w = (int((last - first - 1) / by + 1e-6) + 1 for (first, last), by in zip(box, factor, strict=True))
+    affine = np.array(fixed.affine, dtype=np.float64)
+    affine[:3, 3] = affine[:3, :3] @ [first for first, _ in box] + affine[:3, 3]
+    affine[:3, :3] = affine[:3, :3] * factor
+    return _Grid(box, (float(factor[0]), float(factor[1]), float(factor[2])), (d, h, w), affine)
+
+
+def _own(fixed: CTVolume, grid: _Grid) -> npt.NDArray[np.int16]:
+    if grid.factor == (1.0, 1.0, 1.0):
+        return fixed.array[grid.cut]
+    from hcc_tace_data.registration import resample
+
+    array: npt.NDArray[np.int16] = resample(fixed, like=_like(grid, fixed))[0]
+    return array
+
+
+def _register(fixed: CTVolume, paths: Sequence[Any]) -> Any:
+    from hcc_tace_data.registration import register
+
+    return register(fixed, read_ct(list(paths), on_gap="fill", on_tilt="resample"))
+
+
+def _resample(
+    paths: Sequence[Any], grid: _Grid, fixed: CTVolume, found: Any
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+    from hcc_tace_data.registration import resample
+
+    moving = read_ct(list(paths), on_gap="fill", on_tilt="resample")
+    return resample(moving, like=_like(grid, fixed), registration=found)
+
+
+def _like(grid: _Grid, fixed: CTVolume) -> hd.Volume:
+    import highdicom as hd
+
+    # only its geometry is used: one value, shown everywhere
+    empty = np.broadcast_to(np.zeros(1, dtype=np.int16), grid.shape)
+    return hd.Volume(empty, grid.affine, "PATIENT", frame_of_reference_uid=fixed.frame_of_reference_uid)
+
+
+def _nearest(label: npt.NDArray[np.uint8], grid: _Grid) -> npt.NDArray[np.uint8]:
+    cut = label[grid.cut]
+    if grid.factor == (1.0, 1.0, 1.0):
+        return cut
+    return cut[np.ix_(*_places(grid))]
+
+
+def _places(grid: _Grid) -> list[npt.NDArray[np.int64]]:
+    """For each axis, which voxel of the box is nearest to each voxel of the grid."""
+    return [
+        np.minimum(np.floor(np.arange(count) * by + 0.5).astype(np.int64), last - first - 1)
+        for count, by, (first, last) in zip(grid.shape, grid.factor, grid.box, strict=True)
+    ]
+
+
+def _on_grid(box: Box, grid: _Grid) -> Box:
+    """Return the bounds of `box` on the grid; a part thinner than a voxel keeps one."""
+    if box is None:
+        return None
+    result = []
+    for (first, last), (start, _), places in zip(box, grid.box, _places(grid), strict=True):
+        low = int(np.searchsorted(places, first - start))
+        high = int(np.searchsorted(places, last - start))
+        low = min(low, len(places) - 1)
+        result.append((low, max(high, low + 1)))
+    return tuple(result)
