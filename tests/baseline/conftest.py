@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.loaders.cases import Case, CaseArrays
@@ -14,6 +15,15 @@ from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 
 PARAMETERS = StoreParameters(classes={1: ("liver",), 3: ("portal_vein",), 4: ("aorta",), 2: ("tumour",)})
 SIDE, DEPTH = 32, 6
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks lose more by handing work to threads than they win, all the more beside other test workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _arrays(number: int) -> CaseArrays:
