@@ -24,6 +24,7 @@ The tree (each child also inherits the builtin a caller would expect)::
     │   └── IntegrityError                    bytes came, but not the right ones
     ├── StoreError (ValueError)               a training store is stale, foreign or broken
     └── BaselineError (ValueError)            configuration, checkpoint or run of the baseline
+        └── NoLiverError                      the liver network found nothing
 
 A message says what is wrong, where, and what to do.
 """
@@ -47,6 +48,7 @@ __all__ = [
     "GeometryError",
     "HccTaceError",
     "IntegrityError",
+    "NoLiverError",
     "NotAVolumeError",
     "PatientNotFoundError",
     "RegistrationError",
@@ -158,3 +160,7 @@ class StoreError(HccTaceError, ValueError):
 
 class BaselineError(HccTaceError, ValueError):
     """Configuration, checkpoint or run of the baseline that cannot be used."""
+
+
+class NoLiverError(BaselineError):
+    """The liver network found nothing, so there is nowhere to look for a tumour."""

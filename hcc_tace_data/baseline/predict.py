@@ -24,7 +24,7 @@ from hcc_tace_data.baseline.stages import (
     whole_liver,
 )
 from hcc_tace_data.baseline.unet import UNet2d
-from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.errors import BaselineError, NoLiverError
 
 __all__ = ["Cascade", "CascadeResult", "largest_component", "load_model", "predict_probability", "predict_stage"]
 
@@ -281,13 +281,13 @@ class Cascade:
 
         Raises
         ------
-        BaselineError
+        NoLiverError
             No liver found.
         """
         found = self._mean("liver", self.liver, self.liver_config, image, None, flips, batch_size) > 0.5
         liver = largest_component(found.numpy())
         if not liver.any():
-            raise BaselineError("no liver found: is this a CT of the abdomen in HU, feet to head?")
+            raise NoLiverError("no liver found: is this a CT of the abdomen in HU, feet to head?")
         return liver
 
     def find_tumour(
@@ -308,7 +308,7 @@ class Cascade:
 
         Raises
         ------
-        BaselineError
+        NoLiverError
             No liver found.
         """
         if true_liver is None:
@@ -316,7 +316,7 @@ class Cascade:
         else:
             liver = true_liver.bool().numpy()
             if not liver.any():
-                raise BaselineError("the liver that was given is empty.")
+                raise NoLiverError("the liver that was given is empty.")
         label = liver.astype(np.uint8)
         label[self.find_tumour(image, liver, flips=flips, batch_size=batch_size)] = 2
         return CascadeResult(label=label, liver=liver)

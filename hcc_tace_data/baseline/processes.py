@@ -1,0 +1,31 @@
+"""The processes of a distributed training, before the training itself has begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["one_after_the_other", "rank", "world_size"]
+
+
+def rank() -> int:
+    """Return the number of this process, from what ``torchrun`` sets."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def one_after_the_other() -> Iterator[None]:
+    """Let the first process through the block, then all others: what it leaves on disk is there for them."""
+    if world_size() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState().main_process_first():
+        yield
