@@ -36,8 +36,8 @@ DEFINITIONS = {
     "surface_dice": "share of the surface voxels of both masks that lie within 2 mm of the other surface",
     "volume_error_ml": "predicted minus annotated volume",
     "lesions": "connected components (26 neighbours) of the annotated tumour; found: matched one to one with a "
-    "predicted component of an intersection over union of at least 0.1, largest first; sensitivity: found / lesions, precision: "
-    "found / predicted components, 1 where there was nothing to find or nothing predicted",
+    "predicted component of an intersection over union of at least 0.1, largest first; sensitivity: found / "
+    "lesions, precision: found / predicted components, 1 where there was nothing to find or nothing predicted",
     "empty_masks": EMPTY_POLICY,
     "interval": "95 % percentile bootstrap of the mean over patients, 10,000 resamples of patients, seeded",
     "per_slice_dice": "mean over axial slices where annotation or prediction shows the label; not comparable with Dice "

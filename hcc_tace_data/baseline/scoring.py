@@ -68,7 +68,7 @@ def predict_cases(
     Returns
     -------
     dict
-        PatientID -> file. Where no liver was found the file is empty of labels, so that it counts, and a warning says so.
+        PatientID -> file. Where no liver was found the file has no label, so that it counts, and a warning says so.
     """
     from hcc_tace_data.export.nifti import write_nifti
 

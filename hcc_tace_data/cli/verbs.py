@@ -27,5 +27,8 @@ VERBS: dict[str, Verb] = {
     "phases": Verb("hcc_tace_data.cli.phases", "Which contrast phase each CT volume is."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
+    "baseline": Verb(
+        "hcc_tace_data.cli.baseline", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
+    ),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
 }
