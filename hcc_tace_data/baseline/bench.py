@@ -38,8 +38,8 @@ def bench(
 ) -> dict[str, Any]:
     """Measure a training on stored cases.
 
-    The three tasks run in turn, `rounds` times, each in the same order over the same batches; the medians count. The step
-    alone runs on batches that were gathered before.
+    The three tasks run in turn, `rounds` times, each in the same order over the same batches; the medians count. The
+    step alone runs on batches that were gathered before.
 
     Parameters
     ----------
