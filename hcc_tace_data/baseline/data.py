@@ -105,13 +105,14 @@ def load_cohort(
     store = Store(Path(cache) if cache is not None else collection.root / ".hcc-tace" / "store", parameters)
     total = len(wanted)
 
+    count = 0
+
     def done(steps: int) -> None:
         nonlocal count
         count += steps
         if progress is not None:
             progress(count, total)
 
-    count = 0
     cases, left_out, stored = _prepare(collection, wanted, store, tuple(phases), workers, done)
     if not stored:
         raise CollectionNotFoundError(

@@ -107,7 +107,7 @@ def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
     place = Path(path)
     name = place.name.removesuffix(".gz").removesuffix(".nii")
     try:
-        image: Any = nibabel.load(place)  # type: ignore[attr-defined]  # nibabel has no types for it
+        image: Any = nibabel.load(place)
         values = np.asanyarray(image.dataobj)
     except FileNotFoundError:
         raise BaselineError(f"no file at {place}.") from None
@@ -172,6 +172,7 @@ def stand_upright(volume: InputVolume, pixel_mm: float | None = None) -> Upright
         affine = _turned_affine(volume.affine, volume.channels.shape[1:], axes, flips)
         return Upright(array=array, affine=affine, resampled=False, _source=volume, _axes=axes, _flips=flips)
     spacing = np.array([steps[0], pixel_mm or steps[1], pixel_mm or steps[2]])
+    shape: tuple[int, ...]
     shape, affine = _bounding_grid(volume, spacing)
     outside = float(min(-1024.0, volume.channels.min()))
     array = np.stack(

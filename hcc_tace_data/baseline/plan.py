@@ -163,7 +163,8 @@ def _fitting(config: TrainConfig, channels: int, side: int, seconds: float) -> t
     smallest = _variant(config, *_SMALLER[-1], side)[0]
     rate = step_flops(smallest, channels, side) / seconds_per_step(smallest, "tumour", channels, side, repeats=2)
     # wide layers use a processor better than narrow ones: the larger networks are faster than this says
-    variants = [(config, [])] + [_variant(config, widths, most, side) for widths, most in _SMALLER]
+    variants: list[tuple[TrainConfig, list[str]]] = [(config, [])]
+    variants += [_variant(config, widths, most, side) for widths, most in _SMALLER]
     for variant, changes in variants:
         if step_flops(variant, channels, side) / rate * _ENOUGH <= seconds:
             return variant, changes

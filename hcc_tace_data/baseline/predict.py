@@ -129,7 +129,7 @@ def predict_probability(
 
 
 def _foreground(model: UNet2d, batch: Tensor) -> Tensor:
-    logits = model(batch)
+    logits: Tensor = model(batch)
     return logits.float().softmax(dim=1)[:, 1:2]
 
 

@@ -79,7 +79,9 @@ class TrainingStep:
         if config.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         network, self._prepared = engine.prepare(model, optimizer)
-        self.network: nn.Module = torch.compile(network, backend=config.compile) if config.compile else network
+        self.network: nn.Module = network
+        if config.compile:
+            self.network.compile(backend=config.compile)  # in place: names of weights stay
 
     @staticmethod
     def accelerator(config: TrainConfig) -> Any:

@@ -271,10 +271,10 @@ class _Run:
     def _finish_epoch(self, losses: list[float], seconds: float) -> None:
         inner = self.step.inner
         weights = self.average.state(inner) if self.average else inner.state_dict()
-        score = torch.zeros(1, device=self.engine.device)
+        own = torch.zeros(1, device=self.engine.device, dtype=torch.float64)
         if self.main:  # one process scores; all must stop at the same epoch
-            score += _validate(self.config, self.stage, weights, self.channels, self.validation or self.train)
-        score = float(self.engine.reduce(score, reduction="sum"))
+            own += _validate(self.config, self.stage, weights, self.channels, self.validation or self.train)
+        score = float(self.engine.reduce(own, reduction="sum"))
         self.history.append(
             {
                 "epoch": self.batches.epochs,
