@@ -172,7 +172,6 @@ def stand_upright(volume: InputVolume, pixel_mm: float | None = None) -> Upright
         affine = _turned_affine(volume.affine, volume.channels.shape[1:], axes, flips)
         return Upright(array=array, affine=affine, resampled=False, _source=volume, _axes=axes, _flips=flips)
     spacing = np.array([steps[0], pixel_mm or steps[1], pixel_mm or steps[2]])
-    shape: tuple[int, ...]
     shape, affine = _bounding_grid(volume, spacing)
     outside = float(min(-1024.0, volume.channels.min()))
     array = np.stack(
@@ -185,10 +184,10 @@ def _orientation(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, ...], tupl
     """Return which axis lies along z, y and x, which of them run backwards, and whether they lie exactly."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     best: tuple[float, tuple[int, ...]] = (-1.0, (0, 1, 2))
-    for axes in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+    for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
         # body axes z, y, x in the rows 2, 1, 0 of an LPS affine
-        total = sum(abs(directions[row, axis]) for row, axis in zip((2, 1, 0), axes, strict=True))
-        best = max(best, (float(total), axes))
+        total = sum(abs(directions[row, axis]) for row, axis in zip((2, 1, 0), order, strict=True))
+        best = max(best, (float(total), order))
     axes = best[1]
     cosines = [directions[row, axis] for row, axis in zip((2, 1, 0), axes, strict=True)]
     flips = tuple(place for place, cosine in enumerate(cosines) if cosine < 0)
