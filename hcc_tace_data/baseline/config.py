@@ -35,13 +35,15 @@ class InputConfig(_Strict):
 
     `shrink` averages blocks of so many pixels along rows and columns before the network and widens its answer after.
     `slices` is what the liver network trains on: the slices that show the liver, or all. The tumour network always
-    trains on the former.
+    trains on the former. `standardise` gives the liver that the tumour network sees mean 0 and standard deviation 1,
+    slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
     """
 
     phases: tuple[str, ...] = Field(default=("portal_venous",), min_length=1)
     window: tuple[float, float] | None = None
     shrink: int = Field(default=1, ge=1, le=16)
     slices: Literal["liver", "all"] = "liver"
+    standardise: bool = False
 
     @field_validator("window")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def train_fold(
     events: bool = False,
     threads: int = 2,
     stop_after: int | None = None,
+    steps: Mapping[Stage, int] | None = None,
     progress: Callable[[str, int, int, float], None] | None = None,
 ) -> dict[Stage, TrainResult]:
     """Train the stages of a fold.
@@ -66,6 +67,8 @@ def train_fold(
         Continue what is in the folder; what is not there begins.
     shuffled, repeatable, events, threads, stop_after
         As of :func:`hcc_tace_data.baseline.train.train_stage`.
+    steps : mapping of str to int, optional
+        Stage -> `max_steps` instead of that of `config`.
     progress : callable, optional
         Called with stage, steps done, all steps and loss.
 
@@ -86,8 +89,9 @@ def train_fold(
         if stage == "tumour" and config.tumour_liver == "predicted":
             livers = predicted_livers(folder / "liver" / BEST, train)
         advance = None if progress is None else _named(progress, stage)
+        own = config if steps is None else config.model_copy(update={"max_steps": steps[stage]})
         results[stage] = train_stage(
-            config,
+            own,
             stage,
             train,
             part.validation,

@@ -12,7 +12,7 @@ from typing import Any
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost, seconds_per_step, step_flops
 from hcc_tace_data.baseline.data import Cohort, Part
-from hcc_tace_data.baseline.stages import STAGES
+from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.supply import slice_ranges
 
 __all__ = ["Plan", "make_plan"]
@@ -21,6 +21,8 @@ __all__ = ["Plan", "make_plan"]
 _TRAINING = 0.55
 #: A network that gets fewer steps than this is made smaller first.
 _ENOUGH = 300
+#: The liver is learnt sooner than the tumour: shares of the steps, which must sum to two.
+_SHARES: dict[Stage, float] = {"liver": 0.5, "tumour": 1.5}
 #: Never fewer, even if that takes longer than the budget.
 _FEWEST = 40
 #: Networks to fall back to: widths, and the side of the images that they see at most.
@@ -47,8 +49,10 @@ class Plan:
         Which.
     control : bool
         Whether a control with shuffled labels is trained besides.
-    trainings, steps : int
-        How many networks, and at most how many steps each.
+    trainings : int
+        How many networks.
+    steps : dict
+        Stage -> at most how many steps.
     estimate : dict
         ``minutes`` for training alone, ``seconds_per_step`` measured, ``memory_bytes``, ``disk_bytes``, ``flops``,
         ``parameters``.
@@ -59,7 +63,7 @@ class Plan:
     folds: tuple[int, ...]
     control: bool
     trainings: int
-    steps: int
+    steps: dict[Stage, int]
     estimate: dict[str, Any]
 
     def plain(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ class Plan:
             folds=tuple(plain["folds"]),
             control=bool(plain["control"]),
             trainings=int(plain["trainings"]),
-            steps=int(plain["steps"]),
+            steps={stage: int(plain["steps"][stage]) for stage in STAGES},
             estimate=dict(plain["estimate"]),
         )
 
@@ -115,19 +119,20 @@ def make_plan(
     trainings = 2 * (len(parts) + (1 if control else 0))
     full = max(_full_steps(config, part) for part in parts)
     changes: list[str] = []
-    scaled, each = config, steps or full
+    scaled, each = config, dict.fromkeys(STAGES, min(full, steps or full))
     if seconds is not None:
         allowed = _TRAINING * seconds / trainings
         scaled, changes = _fitting(config, channels, side, allowed)
     cost_of_step = seconds_per_step(scaled, "tumour", channels, side)
     if seconds is not None and steps is None:
-        fit = int(_TRAINING * seconds / trainings / cost_of_step)
-        each = min(full, max(_FEWEST, fit // 10 * 10))
-    if each < full:
+        fit = _TRAINING * seconds / trainings / cost_of_step
+        for stage, share in _SHARES.items():
+            each[stage] = min(full, max(_FEWEST, int(share * fit) // 10 * 10))
+    if min(each.values()) < full:
         batches = _batches(scaled, parts[0])
-        often = max(1, -(-each // (3 * batches)))
-        scaled = scaled.model_copy(update={"max_steps": each, "validate_every": often, "epochs": max(1, each)})
-        changes.append(f"{each} steps instead of up to {full}")
+        often = max(1, -(-max(each.values()) // (3 * batches)))
+        scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
+        changes.append(f"{each['liver']} and {each['tumour']} steps a stage instead of up to {full}")
     cost = estimate_cost(scaled, channels, side)
     weights = 4 * cost.parameters
     return Plan(
@@ -138,7 +143,7 @@ def make_plan(
         trainings=trainings,
         steps=each,
         estimate={
-            "minutes": round(trainings * each * cost_of_step / 60 / _TRAINING, 1),
+            "minutes": round(trainings / 2 * sum(each.values()) * cost_of_step / 60 / _TRAINING, 1),
             "seconds_per_step": round(cost_of_step, 4),
             "memory_bytes": cost.memory_bytes,
             # last and best weights, and the state with model, two moments and the average

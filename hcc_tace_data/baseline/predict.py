@@ -17,6 +17,7 @@ from hcc_tace_data.baseline.checkpoint import load_weights
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.stages import (
     Stage,
+    keep_inside,
     pad_to_multiple,
     scale_image,
     shrink_image,
@@ -77,6 +78,7 @@ def predict_probability(
     *,
     window: tuple[float, float] | None,
     shrink: int = 1,
+    standardise: bool = False,
     liver: Tensor | None = None,
     flips: bool = False,
     batch_size: int = 8,
@@ -91,7 +93,7 @@ def predict_probability(
         Which network it is.
     image : Tensor, shape (C, D, H, W)
         HU. Sides need not be multiples of the network's step: slices are padded and cut back.
-    window, shrink
+    window, shrink, standardise
         As in training.
     liver : Tensor, shape (D, H, W), optional
         Where the tumour stage looks: slices without liver are left out, and outside it the probability is 0.
@@ -114,7 +116,7 @@ def predict_probability(
             batch = shrink_image(scale_image(image[:, rows].movedim(1, 0).to(device), window), shrink)
             if inside is not None:
                 mask = shrink_mask(inside[rows].to(device), shrink)
-                batch = torch.where(mask[:, None], batch, torch.zeros_like(batch))
+                batch = keep_inside(batch, mask, standardise=standardise)
             small = batch.shape[-2:]
             batch = pad_to_multiple(batch, model.step)
             probability = _foreground(model, batch)
@@ -140,6 +142,7 @@ def predict_stage(
     *,
     window: tuple[float, float] | None,
     shrink: int = 1,
+    standardise: bool = False,
     label: Tensor | None = None,
     liver: Tensor | None = None,
     flips: bool = False,
@@ -153,7 +156,15 @@ def predict_stage(
     if stage == "tumour" and liver is None and label is not None:
         liver = whole_liver(label)
     probability = predict_probability(
-        model, stage, image, window=window, shrink=shrink, liver=liver, flips=flips, batch_size=batch_size
+        model,
+        stage,
+        image,
+        window=window,
+        shrink=shrink,
+        standardise=standardise,
+        liver=liver,
+        flips=flips,
+        batch_size=batch_size,
     )
     return probability > 0.5
 
@@ -257,7 +268,7 @@ class Cascade:
                         f"{liver[0]} is of preset '{first.name}', {path} of '{config.name}'; "
                         "use one preset for both stages and all folds."
                     )
-                same = ("window", "shrink", "phases")
+                same = ("window", "shrink", "phases", "standardise")
                 own = loaded[0][1].input
                 if any(getattr(config.input, key) != getattr(own, key) for key in same):
                     raise BaselineError(f"{path} was trained on other images than {paths[0]} ({', '.join(same)}).")
@@ -343,6 +354,7 @@ class Cascade:
                 image,
                 window=config.input.window,
                 shrink=config.input.shrink,
+                standardise=config.input.standardise,
                 liver=liver,
                 flips=flips,
                 batch_size=batch_size,

@@ -247,7 +247,7 @@ def _plan(
 def _estimate_text(plan: Plan) -> str:
     estimate = plan.estimate
     return (
-        f"{plan.trainings} trainings of at most {plan.steps} steps: about {estimate['minutes']} minutes, "
+        f"{plan.trainings} trainings of at most {plan.steps['liver']} (liver) and {plan.steps['tumour']} (tumour) steps: about {estimate['minutes']} minutes, "
         f"{estimate['memory_bytes'] / 1e9:.2f} GB of memory, {estimate['disk_bytes'] / 1e6:.0f} MB on disk"
     )
 
@@ -278,7 +278,7 @@ def _train(plan: Plan, cohort: Cohort, parts: Sequence[Part], place: Path, tell:
         def bar(stage: str, done: int, total: int, loss: float, name: str = name) -> None:
             tell.bar(f"{name}, {stage}", done, total)
 
-        train_fold(plan.config, cohort, part, folder, resume=True, shuffled=shuffled, progress=bar)
+        train_fold(plan.config, cohort, part, folder, resume=True, shuffled=shuffled, steps=plan.steps, progress=bar)
 
 
 def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[str, Any]:

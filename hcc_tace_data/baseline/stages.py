@@ -16,6 +16,7 @@ from hcc_tace_data.errors import BaselineError
 __all__ = [
     "STAGES",
     "Stage",
+    "keep_inside",
     "pad_to_multiple",
     "prepare_batch",
     "scale_image",
@@ -54,6 +55,17 @@ def shrink_mask(mask: Tensor, factor: int) -> Tensor:
     return shrink_image(mask[:, None].float(), factor)[:, 0] >= 0.5 if factor > 1 else mask
 
 
+def keep_inside(image: Tensor, inside: Tensor, *, standardise: bool) -> Tensor:
+    """Blank (N, C, H, W) outside a mask (N, H, W), after giving what is inside mean 0 and deviation 1 if asked to."""
+    mask = inside[:, None]
+    if standardise:
+        count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        mean = (image * mask).sum(dim=(2, 3), keepdim=True) / count
+        spread = (((image - mean) * mask) ** 2).sum(dim=(2, 3), keepdim=True) / count
+        image = (image - mean) / (spread.sqrt() + 1e-3)
+    return torch.where(mask, image, torch.zeros_like(image))
+
+
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad (N, C, H, W) at the ends of rows and columns to multiples, with the values at the edge."""
     pad = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
@@ -69,6 +81,7 @@ def prepare_batch(
     liver: Tensor | None = None,
     shrink: int = 1,
     multiple: int = 1,
+    standardise: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return network input and target of a stage.
 
@@ -88,6 +101,8 @@ def prepare_batch(
         Blocks of so many pixels along rows and columns are averaged.
     multiple : int
         Sides are padded to multiples of this, the target with background.
+    standardise : bool
+        Whether the tumour stage sees the liver with mean 0 and standard deviation 1.
 
     Returns
     -------
@@ -103,7 +118,7 @@ def prepare_batch(
     else:
         inside = whole_liver(label) if liver is None else liver.bool()
         target = shrink_mask((label == 2) & inside, shrink)
-        scaled = torch.where(shrink_mask(inside, shrink)[:, None], scaled, torch.zeros_like(scaled))
+        scaled = keep_inside(scaled, shrink_mask(inside, shrink), standardise=standardise)
     height, width = scaled.shape[-2:]
     rows, columns = -height % multiple, -width % multiple
     if rows or columns:

@@ -124,6 +124,7 @@ class TrainingStep:
             liver=liver,
             shrink=self.config.input.shrink,
             multiple=self.multiple,
+            standardise=self.config.input.standardise,
         )
         if self.config.augment:
             image, target = Augment()(image, target, self.generator)

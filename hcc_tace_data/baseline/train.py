@@ -381,7 +381,13 @@ def _validate(
         label = torch.from_numpy(np.array(case.label))
         image = torch.from_numpy(np.array(case.image))
         predicted = predict_stage(
-            model, stage, image, window=config.input.window, shrink=config.input.shrink, label=label
+            model,
+            stage,
+            image,
+            window=config.input.window,
+            shrink=config.input.shrink,
+            standardise=config.input.standardise,
+            label=label,
         )
         truth = whole_liver(label) if stage == "liver" else label == 2
         scores.append(dice(predicted.numpy(), truth.numpy()))
