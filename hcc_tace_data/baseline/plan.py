@@ -25,6 +25,8 @@ _ENOUGH = 300
 _SHARES: dict[Stage, float] = {"liver": 0.5, "tumour": 1.5}
 #: Never fewer, even if that takes longer than the budget.
 _FEWEST = 40
+#: What narrow networks are trained with.
+_NARROW_RATE, _NARROW_BATCH = 0.01, 8
 #: Networks to fall back to: widths, and the side of the images that they see at most.
 _SMALLER: tuple[tuple[tuple[int, ...], int], ...] = (
     ((64, 128, 256, 512, 1024), 256),
@@ -187,8 +189,11 @@ def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int)
     if shrink != config.input.shrink:
         update["input"] = config.input.model_copy(update={"shrink": shrink})
         changes.append(f"images shrunk {shrink} times")
-    if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < 5e-3:
+    if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < _NARROW_RATE:
         # narrow networks and few steps bear, and need, larger ones
-        update["optimizer"] = config.optimizer.model_copy(update={"lr": 5e-3})
-        changes.append(f"learning rate 0.005 instead of {config.optimizer.lr}")
+        update["optimizer"] = config.optimizer.model_copy(update={"lr": _NARROW_RATE})
+        changes.append(f"learning rate {_NARROW_RATE} instead of {config.optimizer.lr}")
+    if widths[0] <= 16 and config.batch_size > _NARROW_BATCH:
+        update["batch_size"] = _NARROW_BATCH
+        changes.append(f"batches of {_NARROW_BATCH} instead of {config.batch_size}")
     return config.model_copy(update=update), changes

@@ -247,8 +247,9 @@ def _plan(
 def _estimate_text(plan: Plan) -> str:
     estimate = plan.estimate
     return (
-        f"{plan.trainings} trainings of at most {plan.steps['liver']} (liver) and {plan.steps['tumour']} (tumour) steps: about {estimate['minutes']} minutes, "
-        f"{estimate['memory_bytes'] / 1e9:.2f} GB of memory, {estimate['disk_bytes'] / 1e6:.0f} MB on disk"
+        f"{plan.trainings} trainings of at most {plan.steps['liver']} (liver) and {plan.steps['tumour']} (tumour) "
+        f"steps: about {estimate['minutes']} minutes, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
+        f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk"
     )
 
 
