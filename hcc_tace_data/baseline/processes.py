@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["one_after_the_other", "rank", "world_size"]
+__all__ = ["on_cpu", "one_after_the_other", "rank", "world_size"]
 
 
 def rank() -> int:
@@ -19,6 +19,13 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def on_cpu() -> bool:
+    """Whether the processes must be told to use the CPU: accelerate joins them there only when told."""
+    import torch
+
+    return world_size() > 1 and not torch.cuda.is_available()
+
+
 @contextmanager
 def one_after_the_other() -> Iterator[None]:
     """Let the first process through the block, then all others: what it leaves on disk is there for them."""
@@ -27,5 +34,5 @@ def one_after_the_other() -> Iterator[None]:
         return
     from accelerate import PartialState
 
-    with PartialState().main_process_first():
+    with PartialState(cpu=on_cpu()).main_process_first():
         yield

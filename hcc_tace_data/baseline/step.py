@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hcc_tace_data.baseline.augment import Augment
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.losses import segmentation_loss
+from hcc_tace_data.baseline.processes import on_cpu, world_size
 from hcc_tace_data.baseline.stages import Stage, prepare_batch
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
@@ -93,13 +94,22 @@ class TrainingStep:
             fp16 without a GPU.
         """
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import DistributedDataParallelKwargs
 
         if config.precision == "fp16" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             raise BaselineError("precision fp16 needs a GPU; on a CPU use precision=bf16 or precision=no.")
         # one network of one size: no unused parameters, gradients in place
         options = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
-        return Accelerator(mixed_precision=config.precision, kwargs_handlers=[options])
+        # what an earlier training of this process set must not decide this one's precision
+        AcceleratorState._reset_state()
+        engine = Accelerator(mixed_precision=config.precision, cpu=on_cpu(), kwargs_handlers=[options])
+        if engine.num_processes != world_size():
+            raise BaselineError(
+                f"{world_size()} processes were started but {engine.num_processes} joined; they would train apart and "
+                "write over each other. Start them with torchrun."
+            )
+        return engine
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
