@@ -39,7 +39,7 @@ class InputConfig(_Strict):
     slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
     """
 
-    phases: tuple[str, ...] = Field(default=("portal_venous",), min_length=1)
+    phases: tuple[str, ...] = Field(default=("annotated",), min_length=1)
     window: tuple[float, float] | None = None
     shrink: int = Field(default=1, ge=1, le=16)
     slices: Literal["liver", "all"] = "liver"

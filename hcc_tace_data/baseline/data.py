@@ -24,7 +24,7 @@ __all__ = ["Cohort", "Part", "held_out", "load_cohort", "part_of"]
 logger = logging.getLogger(__name__)
 
 #: The channel that needs no registration: the volume on which the readers drew.
-ANNOTATED = ("portal_venous",)
+ANNOTATED = ("annotated",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ __all__ = ["dummy_cases"]
 
 def dummy_cases(folder: Path, side: int, *, channels: int = 1, cases: int = 2, slices: int = 24) -> list[StoredCase]:
     """Write `cases` volumes of noise of `slices` x `side` x `side` voxels and return them."""
-    phases = tuple(f"phase{number}" for number in range(channels))
+    phases = ("noise",)
     store = Store(folder / "store", StoreParameters(phases=phases, classes={1: ("liver",), 2: ("tumour",)}))
     stored = []
     for number in range(cases):

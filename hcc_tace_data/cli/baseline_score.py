@@ -171,7 +171,7 @@ def evaluate(
     from hcc_tace_data.baseline.scoring import annotated_phases, evaluate_predictions, write_evaluation
 
     cascade = None if model is None else load_cascade(model, fold, preset, None)
-    phases = ("portal_venous",) if cascade is None else cascade.liver_config.input.phases
+    phases = ("annotated",) if cascade is None else cascade.liver_config.input.phases
     collection = open_with_progress(root, quiet=quiet)
     cohort = load_cohort(collection, phases=phases, cache=cache)
     names = _who(cohort, split, fold, patient)
