@@ -11,6 +11,7 @@ from hcc_tace_data.cli.main import main
 from hcc_tace_data.splits import patients_of
 
 
+@pytest.mark.timeout(900)  # twelve trainings: half a minute alone, minutes beside others
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["demo", str(tmp_path), "--budget", "0.1", "--steps", "2", "--size", "tiny", "--json", "--quiet"]
     assert main(words) == 0
