@@ -77,9 +77,8 @@ def test_layer_table_of_the_paper() -> None:
     assert sum(row.parameters for row in rows) == count_parameters(model) == 31_391_428
     convolutions = [row for row in rows if row.kind == "Conv2d"]
     assert [row.output for row in convolutions[:2]] == [(64, 64, 64), (64, 64, 64)]
-    assert [row.output[0] for row in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024] + [
-        512, 512, 256, 256, 128, 128, 64, 64, 2,
-    ]  # fmt: skip
+    down = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
+    assert [row.output[0] for row in convolutions] == [*down, *down[-3::-1], 2]
     assert sum(row.kind == "Dropout2d" for row in rows) == 8
     assert next(model.parameters()).device.type == "cpu"
 
