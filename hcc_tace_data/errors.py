@@ -27,6 +27,7 @@ The tree (each child also inherits the builtin a caller would expect)::
     │   └── FolderLockedError                 another process works on the folder
     ├── StoreError (ValueError)               a training store is stale, foreign or broken
     └── BaselineError (ValueError)            configuration, checkpoint or run of the baseline
+        └── NoLiverError                      the liver network found nothing
 
 A message says what is wrong, where, and what to do.
 """
@@ -54,6 +55,7 @@ __all__ = [
     "HccTaceError",
     "IncompleteDownloadError",
     "IntegrityError",
+    "NoLiverError",
     "NotAVolumeError",
     "PatientNotFoundError",
     "RegistrationError",
@@ -189,3 +191,7 @@ class StoreError(HccTaceError, ValueError):
 
 class BaselineError(HccTaceError, ValueError):
     """Configuration, checkpoint or run of the baseline that cannot be used."""
+
+
+class NoLiverError(BaselineError):
+    """The liver network found nothing, so there is nowhere to look for a tumour."""

@@ -152,7 +152,9 @@ def load_hcc_tace(
     from hcc_tace_data.loaders.store import Store
 
     store = Store(store_folder(folder, cache), parameters)
-    cases, left_out = find_cases(collection, present, phases=parameters.phases, keep_incomplete=missing == "nan")
+    cases, left_out = find_cases(
+        collection, present, annotations, phases=parameters.phases, keep_incomplete=missing == "nan"
+    )
     eager = format == "hf" or spacing is not None or margin is not None or any(not case.native for case in cases)
     sources, failed = _sources(store, cases, missing=missing, eager=eager, workers=workers)
     left_out |= failed
@@ -195,7 +197,7 @@ def make_parameters(
     *,
     phases: str | Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
-    annotations: str = "collection",
+    annotations: str | Sequence[str] = "collection",
     spacing: Sequence[float] | None = None,
     margin: float | None = None,
 ) -> StoreParameters:
@@ -211,8 +213,6 @@ def make_parameters(
     from hcc_tace_data.loaders.label_sets import resolve_label_set
     from hcc_tace_data.loaders.store import StoreParameters
 
-    if annotations != "collection":
-        raise UsageError(f"annotations is {annotations!r}; this version serves 'collection'.")
     steps: tuple[float, float, float] | None = None
     if spacing is not None:
         values = [float(value) for value in spacing]
@@ -224,7 +224,7 @@ def make_parameters(
     return StoreParameters(
         phases=resolve_phases(phases),
         classes=resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments)),
-        annotations=(annotations,),
+        annotations=(annotations,) if isinstance(annotations, str) else tuple(annotations),
         spacing=steps,
         margin_mm=None if margin is None else float(margin),
     )
@@ -243,7 +243,9 @@ def open_root(
     from hcc_tace_data.index import open_collection
 
     if download:
-        _fetch(root)
+        from hcc_tace_data.downloads import ensure
+
+        root = ensure(root)
     folder = resolve_root(root)
     collection = open_collection(folder, workers=workers)
     if not len(collection):
@@ -254,8 +256,16 @@ def open_root(
     return folder, collection
 
 
-        )
-    import_module("hcc_tace_data.downloads").ensure(root)
+def store_folder(root: Path, cache: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of training stores: `cache`, else beside the data, else (read-only data) the user's cache."""
+    if cache is not None:
+        return Path(cache).expanduser().resolve()
+    own = root.resolve() / ".hcc-tace"
+    if os.access(own if own.is_dir() else root, os.W_OK):
+        return own / "store"
+    from hashlib import sha256
+
+    return cache_folder() / f"store-{sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
 
 
 def _sources(

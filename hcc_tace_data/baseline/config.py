@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hcc_tace_data.errors import BaselineError
 
@@ -23,17 +23,34 @@ class _Strict(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """The U-Net: feature maps of each level, and dropout in the up-sampling limb."""
+    """The U-Net: feature maps of each level, dropout in the up-sampling limb, heads at its coarser levels."""
 
     widths: tuple[int, ...] = Field(min_length=2)
     dropout: float = Field(ge=0, lt=1)
+    deep_supervision: bool = False
 
 
 class InputConfig(_Strict):
-    """The image: phases as channels, and the HU that become 0 and 1 (None: HU as they are)."""
+    """The image: phases as channels, the HU that become 0 and 1 (None: HU as they are), and which slices.
 
-    phases: tuple[str, ...] = ("portal_venous",)
+    `shrink` averages blocks of so many pixels along rows and columns before the network and widens its answer after.
+    `slices` is what the liver network trains on: the slices that show the liver, or all. The tumour network always
+    trains on the former. `standardise` gives the liver that the tumour network sees mean 0 and standard deviation 1,
+    slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
+    """
+
+    phases: tuple[str, ...] = Field(default=("annotated",), min_length=1)
     window: tuple[float, float] | None = None
+    shrink: int = Field(default=1, ge=1, le=16)
+    slices: Literal["liver", "all"] = "liver"
+    standardise: bool = False
+
+    @field_validator("window")
+    @classmethod
+    def _ascending(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not window[0] < window[1]:
+            raise ValueError("the first value must be below the second")
+        return window
 
 
 class LossConfig(_Strict):
@@ -60,7 +77,11 @@ class ScheduleConfig(_Strict):
 
 
 class TrainConfig(_Strict):
-    """All that decides how a stage is trained, besides the data."""
+    """All that decides how a stage is trained, besides the data.
+
+    `tumour_liver` is the liver that the tumour network sees in training: the annotated one, or the one that the liver
+    network found. `compile` names a backend of ``torch.compile``. The batch is that of one process.
+    """
 
     name: str
     model: ModelConfig
@@ -70,11 +91,23 @@ class TrainConfig(_Strict):
     schedule: ScheduleConfig
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
+    validate_every: int = Field(default=1, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     patience: int = Field(ge=1)
     ema: float | None = Field(default=None, gt=0, lt=1)
     augment: bool
+    tumour_liver: Literal["true", "predicted"] = "true"
+    clip: float | None = Field(default=None, gt=0)
     precision: Literal["no", "bf16", "fp16"] = "no"
+    channels_last: bool = False
+    compile: Literal["inductor", "aot_eager", "eager"] | None = None
+
+    @field_validator("precision", "tumour_liver", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        # YAML reads the words no and true as truth values
+        return {True: "true", False: "no"}[value] if isinstance(value, bool) else value
+
     seed: int = 0
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hcc_tace_data.baseline.config import LossConfig
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["soft_dice_loss"]
+__all__ = ["segmentation_loss", "soft_dice_loss"]
 
 
 def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smooth: float = 1e-5) -> Tensor:
@@ -37,3 +38,30 @@ def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smoot
     overlap = (probability * target).sum(over)
     sizes = (probability**2 if squared else probability).sum(over) + target.sum(over)
     return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+
+
+def segmentation_loss(output: Tensor | list[Tensor], target: Tensor, config: LossConfig) -> Tensor:
+    """Weighted sum of soft Dice and cross-entropy, over all heads of a deeply supervised network.
+
+    Parameters
+    ----------
+    output : Tensor or list of Tensor, shape (N, classes, H, W)
+        Logits; of several, finest first, each counts half of the one before, and all weights sum to one.
+    target : Tensor of integer, shape (N, H, W)
+        Class numbers; coarser heads see it at the nearest pixel.
+    config : LossConfig
+        Weights.
+    """
+    heads = output if isinstance(output, list) else [output]
+    weights = [0.5**level for level in range(len(heads))]
+    total = torch.zeros((), device=target.device)
+    for weight, logits in zip(weights, heads, strict=True):
+        part = target
+        if logits.shape[2:] != target.shape[1:]:
+            sized = nn.functional.interpolate(target[:, None].float(), size=logits.shape[2:], mode="nearest")
+            part = sized[:, 0].long()
+        loss = config.dice * soft_dice_loss(logits, part, squared=config.squared)
+        if config.cross_entropy:
+            loss = loss + config.cross_entropy * nn.functional.cross_entropy(logits.float(), part)
+        total = total + weight / sum(weights) * loss
+    return total

@@ -1,22 +1,35 @@
-"""Prediction: one stage on a volume, and the cascade of both."""
+"""Prediction: one stage on a volume, and the cascade of both, with one network a stage or several."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hcc_tace_data.baseline.checkpoint import load_weights
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.stages import Stage, scale_image, whole_liver
+from hcc_tace_data.baseline.stages import (
+    Stage,
+    keep_inside,
+    pad_to_multiple,
+    scale_image,
+    shrink_image,
+    shrink_mask,
+    whole_liver,
+)
 from hcc_tace_data.baseline.unet import UNet2d
-from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.errors import BaselineError, NoLiverError
 
-__all__ = ["Cascade", "largest_component", "load_model", "predict_stage"]
+__all__ = ["Cascade", "CascadeResult", "largest_component", "load_model", "predict_probability", "predict_stage"]
+
+BEST = "best.safetensors"
 
 
 def load_model(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, TrainConfig]:
@@ -27,34 +40,50 @@ def load_model(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, Trai
     BaselineError
         No checkpoint there, one of the other stage, or weights that do not fit its configuration.
     """
+    model, config, _ = _load(path, stage)
+    return model, config
+
+
+def _load(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, TrainConfig, dict[str, Any]]:
+    from pydantic import ValidationError
+
     weights, about = load_weights(path)
     if about.get("stage") != stage:
         raise BaselineError(
             f"{path} is a checkpoint of the {about.get('stage')} stage; the {stage} stage needs its own."
         )
-    config = TrainConfig.model_validate(about["config"])
+    try:
+        config = TrainConfig.model_validate(about["config"])
+        channels = int(about["channels"])
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise BaselineError(f"{path} has no configuration that this version reads ({error}).") from error
     model = UNet2d(
-        in_channels=int(about["channels"]), classes=2, widths=config.model.widths, dropout=config.model.dropout
+        in_channels=channels,
+        classes=2,
+        widths=config.model.widths,
+        dropout=config.model.dropout,
+        deep_supervision=config.model.deep_supervision,
     )
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise BaselineError(f"{path}: the weights do not fit preset '{config.name}': {error}") from error
-    return model.eval(), config
+    return model.eval(), config, about
 
 
-def predict_stage(
+def predict_probability(
     model: UNet2d,
     stage: Stage,
     image: Tensor,
     *,
     window: tuple[float, float] | None,
-    label: Tensor | None = None,
+    shrink: int = 1,
+    standardise: bool = False,
     liver: Tensor | None = None,
     flips: bool = False,
     batch_size: int = 8,
 ) -> Tensor:
-    """Return the mask (bool) that a stage's network finds, slice by slice.
+    """Return the probability, float32 (D, H, W), that a voxel is what a stage looks for.
 
     Parameters
     ----------
@@ -64,42 +93,80 @@ def predict_stage(
         Which network it is.
     image : Tensor, shape (C, D, H, W)
         HU. Sides need not be multiples of the network's step: slices are padded and cut back.
-    window : tuple of float, optional
+    window, shrink, standardise
         As in training.
-    label, liver : Tensor, shape (D, H, W), optional
-        The tumour stage looks inside `liver`, or inside the whole liver of the standard `label` map.
+    liver : Tensor, shape (D, H, W), optional
+        Where the tumour stage looks: slices without liver are left out, and outside it the probability is 0.
     flips : bool
         Average with the prediction of the slice mirrored left to right.
     batch_size : int
         Slices at once.
-
-    Returns
-    -------
-    Tensor of bool, shape (D, H, W)
     """
-    inside = None
-    if stage == "tumour":
-        if liver is None and label is None:
-            raise BaselineError("the tumour stage needs the liver, or a label map that has it.")
-        inside = liver.bool() if liver is not None else whole_liver(label)  # type: ignore[arg-type]  # checked above
+    if stage == "tumour" and liver is None:
+        raise BaselineError("the tumour stage needs the liver, or a label map that has it.")
+    if image.shape[0] != model.in_channels:
+        raise BaselineError(f"the network has {model.in_channels} channels, the image {image.shape[0]}.")
     device = next(model.parameters()).device
-    step = 2 ** (len(model.widths) - 1)
     height, width = image.shape[-2:]
-    pad = (0, -width % step, 0, -height % step)
-    parts = []
+    result = torch.zeros(image.shape[1:], dtype=torch.float32)
+    inside = liver.bool() if stage == "tumour" and liver is not None else None
+    slices = torch.arange(image.shape[1]) if inside is None else torch.nonzero(inside.any(dim=(1, 2)))[:, 0]
     with torch.inference_mode():
-        for start in range(0, image.shape[1], batch_size):
-            rows = slice(start, start + batch_size)
-            batch = scale_image(image[:, rows].movedim(1, 0).to(device), window)
+        for rows in torch.split(slices, batch_size):
+            batch = shrink_image(scale_image(image[:, rows].movedim(1, 0).to(device), window), shrink)
             if inside is not None:
-                batch = torch.where(inside[rows, None].to(device), batch, torch.zeros_like(batch))
-            batch = torch.nn.functional.pad(batch, pad, mode="replicate") if any(pad) else batch
-            probability = model(batch).softmax(dim=1)[:, 1]
+                mask = shrink_mask(inside[rows].to(device), shrink)
+                batch = keep_inside(batch, mask, standardise=standardise)
+            small = batch.shape[-2:]
+            batch = pad_to_multiple(batch, model.step)
+            probability = _foreground(model, batch)
             if flips:
-                probability = (probability + model(batch.flip(-1)).softmax(dim=1)[:, 1].flip(-1)) / 2
-            parts.append((probability[:, :height, :width] > 0.5).cpu())
-    found = torch.cat(parts)
-    return found & inside if inside is not None else found
+                probability = (probability + _foreground(model, batch.flip(-1)).flip(-1)) / 2
+            probability = probability[..., : small[0], : small[1]]
+            if shrink > 1:
+                size = (small[0] * shrink, small[1] * shrink)
+                probability = nn.functional.interpolate(probability, size=size, mode="bilinear", align_corners=False)
+            result[rows] = probability[:, 0, :height, :width].float().cpu()
+    return result if inside is None else result * inside
+
+
+def _foreground(model: UNet2d, batch: Tensor) -> Tensor:
+    logits: Tensor = model(batch)
+    return logits.float().softmax(dim=1)[:, 1:2]
+
+
+def predict_stage(
+    model: UNet2d,
+    stage: Stage,
+    image: Tensor,
+    *,
+    window: tuple[float, float] | None,
+    shrink: int = 1,
+    standardise: bool = False,
+    label: Tensor | None = None,
+    liver: Tensor | None = None,
+    flips: bool = False,
+    batch_size: int = 8,
+) -> Tensor:
+    """Return the mask (bool, (D, H, W)) that a stage's network finds, slice by slice.
+
+    The tumour stage looks inside `liver`, or inside the whole liver of the standard `label` map; the rest as of
+    :func:`predict_probability`.
+    """
+    if stage == "tumour" and liver is None and label is not None:
+        liver = whole_liver(label)
+    probability = predict_probability(
+        model,
+        stage,
+        image,
+        window=window,
+        shrink=shrink,
+        standardise=standardise,
+        liver=liver,
+        flips=flips,
+        batch_size=batch_size,
+    )
+    return probability > 0.5
 
 
 def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -115,53 +182,181 @@ def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Cascade:
-    """Both networks: the liver, its largest component, then the tumour inside.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeResult:
+    """What the cascade found.
 
     Attributes
     ----------
-    liver, tumour : UNet2d
+    label : ndarray of uint8, shape (D, H, W)
+        1 liver, 2 tumour.
+    liver : ndarray of bool, shape (D, H, W)
+        The predicted liver, tumour included: its largest component.
+    """
+
+    label: npt.NDArray[np.uint8]
+    liver: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The networks of both stages: the liver, its largest component, then the tumour inside.
+
+    Of several networks a stage (the folds of a cross-validation) the probabilities are averaged.
+
+    Attributes
+    ----------
+    liver, tumour : tuple of UNet2d
         The networks of the two stages.
     liver_config, tumour_config : TrainConfig
         Their configurations.
+    about : tuple of dict
+        What the checkpoints say about themselves, liver networks first.
     """
 
-    liver: UNet2d
-    tumour: UNet2d
+    liver: tuple[UNet2d, ...]
+    tumour: tuple[UNet2d, ...]
     liver_config: TrainConfig
     tumour_config: TrainConfig
+    about: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def load(cls, liver: str | os.PathLike[str], tumour: str | os.PathLike[str]) -> Cascade:
-        """Read the checkpoints of both stages; they must be of one preset."""
-        first, first_config = load_model(liver, "liver")
-        second, second_config = load_model(tumour, "tumour")
-        if first_config.name != second_config.name:
-            raise BaselineError(
-                f"{liver} is of preset '{first_config.name}', {tumour} of '{second_config.name}'; "
-                "use one preset for both."
-            )
-        return cls(first, second, first_config, second_config)
+        """Read one checkpoint of each stage; they must be of one preset."""
+        return cls._join([liver], [tumour])
 
-    def predict(self, image: Tensor, *, true_liver: Tensor | None = None, flips: bool = False) -> npt.NDArray[np.uint8]:
-        """Return the label map uint8 (D, H, W) of `image` (C, D, H, W) in HU: 1 liver, 2 tumour.
+    @classmethod
+    def load_folds(
+        cls, folder: str | os.PathLike[str], folds: Sequence[int] | None = None, *, preset: str | None = None
+    ) -> Cascade:
+        """Read the networks that ``hcc-tace baseline train`` left in a folder.
+
+        Parameters
+        ----------
+        folder : path-like
+            Holds ``fold0/liver/best.safetensors``, ``fold0/tumour/best.safetensors`` and so on.
+        folds : sequence of int, optional
+            Which; default all that are there.
+        preset : str, optional
+            Refuse networks of another preset.
+
+        Raises
+        ------
+        BaselineError
+            A checkpoint is missing, or presets differ.
+        """
+        place = Path(folder)
+        found = [place / f"fold{fold}" for fold in folds] if folds is not None else sorted(place.glob("fold[0-9]*"))
+        if not found:
+            raise BaselineError(f"no trained networks in {place}; 'hcc-tace baseline train' makes them.")
+        joined = cls._join([path / "liver" / BEST for path in found], [path / "tumour" / BEST for path in found])
+        if preset is not None and joined.liver_config.name != preset:
+            raise BaselineError(
+                f"the networks in {place} are of preset '{joined.liver_config.name}', not '{preset}'; "
+                "name their folder or their preset."
+            )
+        return joined
+
+    @classmethod
+    def _join(cls, liver: Sequence[str | os.PathLike[str]], tumour: Sequence[str | os.PathLike[str]]) -> Cascade:
+        read = [[_load(path, "liver") for path in liver], [_load(path, "tumour") for path in tumour]]
+        first = read[0][0][1]
+        for paths, loaded in zip((liver, tumour), read, strict=True):
+            for path, (_, config, _) in zip(paths, loaded, strict=True):
+                if config.name != first.name:
+                    raise BaselineError(
+                        f"{liver[0]} is of preset '{first.name}', {path} of '{config.name}'; "
+                        "use one preset for both stages and all folds."
+                    )
+                same = ("window", "shrink", "phases", "standardise")
+                own = loaded[0][1].input
+                if any(getattr(config.input, key) != getattr(own, key) for key in same):
+                    raise BaselineError(f"{path} was trained on other images than {paths[0]} ({', '.join(same)}).")
+        about = tuple(item[2] for loaded in read for item in loaded)
+        networks = [tuple(item[0] for item in loaded) for loaded in read]
+        return cls(networks[0], networks[1], first, read[1][0][1], about)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image that the networks expect."""
+        return self.liver[0].in_channels
+
+    def to(self, device: str | torch.device) -> Cascade:
+        """Move the networks to a device and return the cascade."""
+        for network in (*self.liver, *self.tumour):
+            network.to(device)
+        return self
+
+    def find_liver(self, image: Tensor, *, flips: bool = False, batch_size: int = 8) -> npt.NDArray[np.bool_]:
+        """Return the largest component of the predicted liver, bool (D, H, W), of `image` (C, D, H, W) in HU.
+
+        Raises
+        ------
+        NoLiverError
+            No liver found.
+        """
+        found = self._mean("liver", self.liver, self.liver_config, image, None, flips, batch_size) > 0.5
+        liver = largest_component(found.numpy())
+        if not liver.any():
+            raise NoLiverError("no liver found: is this a CT of the abdomen in HU, feet to head?")
+        return liver
+
+    def find_tumour(
+        self, image: Tensor, liver: npt.NDArray[np.bool_], *, flips: bool = False, batch_size: int = 8
+    ) -> npt.NDArray[np.bool_]:
+        """Return the predicted tumour, bool (D, H, W), inside a liver."""
+        inside = torch.from_numpy(np.ascontiguousarray(liver))
+        found = self._mean("tumour", self.tumour, self.tumour_config, image, inside, flips, batch_size) > 0.5
+        mask: npt.NDArray[np.bool_] = found.numpy()
+        return mask
+
+    def run(
+        self, image: Tensor, *, true_liver: Tensor | None = None, flips: bool = False, batch_size: int = 8
+    ) -> CascadeResult:
+        """Run both stages on `image` (C, D, H, W) in HU.
 
         With `true_liver` (bool, (D, H, W)) the tumour is sought in it instead of in the predicted liver.
 
         Raises
         ------
-        BaselineError
+        NoLiverError
             No liver found.
         """
-        found = predict_stage(self.liver, "liver", image, window=self.liver_config.input.window, flips=flips)
-        liver = largest_component(found.numpy())
-        if not liver.any():
-            raise BaselineError("no liver found: is this a CT of the abdomen in HU, feet to head?")
-        inside = torch.from_numpy(liver) if true_liver is None else true_liver.bool()
-        tumour = predict_stage(
-            self.tumour, "tumour", image, window=self.tumour_config.input.window, liver=inside, flips=flips
-        )
-        result = inside.numpy().astype(np.uint8)
-        result[tumour.numpy()] = 2
-        return result
+        if true_liver is None:
+            liver = self.find_liver(image, flips=flips, batch_size=batch_size)
+        else:
+            liver = true_liver.bool().numpy()
+            if not liver.any():
+                raise NoLiverError("the liver that was given is empty.")
+        label = liver.astype(np.uint8)
+        label[self.find_tumour(image, liver, flips=flips, batch_size=batch_size)] = 2
+        return CascadeResult(label=label, liver=liver)
+
+    def predict(self, image: Tensor, *, true_liver: Tensor | None = None, flips: bool = False) -> npt.NDArray[np.uint8]:
+        """Return the label map uint8 (D, H, W) of :meth:`run`: 1 liver, 2 tumour."""
+        return self.run(image, true_liver=true_liver, flips=flips).label
+
+    @staticmethod
+    def _mean(
+        stage: Stage,
+        networks: Sequence[UNet2d],
+        config: TrainConfig,
+        image: Tensor,
+        liver: Tensor | None,
+        flips: bool,
+        batch_size: int,
+    ) -> Tensor:
+        total = torch.zeros(image.shape[1:], dtype=torch.float32)
+        for network in networks:
+            total += predict_probability(
+                network,
+                stage,
+                image,
+                window=config.input.window,
+                shrink=config.input.shrink,
+                standardise=config.input.standardise,
+                liver=liver,
+                flips=flips,
+                batch_size=batch_size,
+            )
+        return total / len(networks)

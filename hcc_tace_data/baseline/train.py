@@ -6,33 +6,32 @@ training reaches the weights that an uninterrupted one reaches, bit for bit on a
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hcc_tace_data import __version__
-from hcc_tace_data.baseline.augment import Augment
+from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.checkpoint import load_state, save_state, save_weights
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.losses import soft_dice_loss
 from hcc_tace_data.baseline.predict import predict_stage
+from hcc_tace_data.baseline.record import Curves, environment, write_card, write_log
 from hcc_tace_data.baseline.scores import dice
-from hcc_tace_data.baseline.stages import Stage, prepare_batch, whole_liver
-from hcc_tace_data.baseline.unet import UNet2d
+from hcc_tace_data.baseline.stages import Stage, whole_liver
+from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer, deterministic, learning_rate
+from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.files import atomic_write_text
-from hcc_tace_data.loaders.batches import BatchIterator
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["TrainResult", "build_model", "train_stage"]
@@ -49,7 +48,8 @@ class TrainResult:
     Attributes
     ----------
     folder : pathlib.Path
-        Holds ``best.safetensors``, ``last.safetensors``, ``state.pt``, ``log.csv`` and ``run.json``.
+        Holds ``best.safetensors``, ``last.safetensors``, ``README.md`` (model card), ``state.pt``, ``log.csv``,
+        ``run.json`` and, with tensorboardX, ``events``.
     epochs, steps : int
         How far it went.
     best_dice : float
@@ -65,11 +65,6 @@ class TrainResult:
     losses: tuple[float, ...]
 
 
-def build_model(config: TrainConfig, channels: int) -> UNet2d:
-    """Return the untrained network of a configuration (two classes: background and the stage's own)."""
-    return UNet2d(in_channels=channels, classes=2, widths=config.model.widths, dropout=config.model.dropout)
-
-
 def train_stage(
     config: TrainConfig,
     stage: Stage,
@@ -80,8 +75,13 @@ def train_stage(
     resume: bool = False,
     stop_after: int | None = None,
     threads: int = 2,
-    deadline: float | None = None,
-    progress: Callable[[int, float], None] | None = None,
+    livers: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+    shuffled: bool = False,
+    repeatable: bool = False,
+    events: bool = False,
+    store_digest: str = "",
+    data: str = "HCC-TACE-Seg",
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainResult:
     """Train one stage.
 
@@ -96,258 +96,299 @@ def train_stage(
     folder : pathlib.Path
         Folder of the run.
     resume : bool
-        Continue the run in `folder`; its configuration, stage and patients must be the same.
+        Continue the run in `folder`; its configuration, stage, patients and number of processes must be the same. A
+        finished run is returned as it is.
     stop_after : int, optional
         Stop after this many epochs of the run, as if interrupted.
     threads : int
         Threads that gather batches.
-    deadline : float, optional
-        Value of ``time.monotonic()`` after which no further epoch begins, and the running one is broken off.
+    livers : mapping of str to ndarray of bool (D, H, W), optional
+        Folder name of a training case -> predicted liver, for ``tumour_liver: predicted``.
+    shuffled : bool
+        Train the control whose labels belong to other slices.
+    repeatable : bool
+        Ask PyTorch for deterministic algorithms, also on a GPU, where they may be slower.
+    events : bool
+        Write TensorBoard events.
+    store_digest, data : str
+        Written into the record: what was trained on.
     progress : callable, optional
-        Called after each step with the steps done and the loss.
+        Called after each step with the steps done, all steps, and the loss.
 
     Raises
     ------
     BaselineError
         No training cases, patients in both parts, a loss that is not a number, or a run that cannot be resumed.
     """
-    from accelerate import Accelerator
-
     shared = {case.patient_id for case in train} & {case.patient_id for case in validation}
     if shared:
         raise BaselineError(f"patients in training and validation: {', '.join(sorted(shared))}. Scores would be void.")
     usable = [case for case in train if case.liver is not None]
     if not usable:
         raise BaselineError(f"no training case of the {stage} stage shows a label; check the split and the store.")
-    identity = _identity(config, stage, usable, validation)
-    accelerator = Accelerator(mixed_precision=config.precision)
-    torch.manual_seed(config.seed)
-    iterator = BatchIterator(
-        usable,
-        [case.liver[0] for case in usable if case.liver is not None],
-        batch_size=config.batch_size,
-        seed=config.seed,
-        threads=threads,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
+    if stage == "tumour" and config.tumour_liver == "predicted" and livers is None:
+        raise BaselineError("tumour_liver is 'predicted': predict the liver of the training cases first.")
+    usable.sort(key=lambda case: case.folder.name)  # the order decides the batches: it must not depend on the caller
+    with deterministic(repeatable):
+        run = _Run(config, stage, usable, validation, folder, threads=threads, livers=livers, shuffled=shuffled)
+        run.about = {"store_digest": store_digest, "data": data, "deterministic": repeatable}
+        if resume:
+            run.load()
+        run.curves = Curves(folder / "events" if events and run.main else None)
+        try:
+            run.go(stop_after, progress)
+        finally:
+            run.curves.close()
+    return TrainResult(
+        folder=folder,
+        epochs=len(run.history),
+        steps=run.steps,
+        best_dice=run.best,
+        losses=tuple(row["loss"] for row in run.history),
     )
-    channels = usable[0].shape[0]
-    model = build_model(config, channels)
-    optimizer = _optimizer(config, model)
-    total = config.max_steps or config.epochs * max(1, len(iterator))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(config, step, total))
-    generator = torch.Generator().manual_seed(config.seed + 1 + accelerator.process_index)
-    average = _Average(model, config.ema) if config.ema else None
-    history: list[dict[str, float]] = []
-    if resume:
-        state = load_state(folder / _STATE)
-        if state["identity"] != identity:
+
+
+class _Run:
+    """The moving parts of one training."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        stage: Stage,
+        train: Sequence[StoredCase],
+        validation: Sequence[StoredCase],
+        folder: Path,
+        *,
+        threads: int,
+        livers: Mapping[str, npt.NDArray[np.bool_]] | None,
+        shuffled: bool,
+    ) -> None:
+        self.config, self.stage, self.folder = config, stage, folder
+        self.train, self.validation = train, validation
+        self.engine = TrainingStep.accelerator(config)
+        self.main: bool = self.engine.is_main_process
+        self.control = shuffled
+        self.about: dict[str, Any] = {}
+        self.curves = Curves(None)
+        self.environment = environment() if self.main else {}
+        torch.manual_seed(config.seed)
+        self.batches = StageBatches(
+            config,
+            stage,
+            train,
+            livers=livers if stage == "tumour" else None,
+            shuffled=shuffled,
+            threads=threads,
+            rank=self.engine.process_index,
+            world_size=self.engine.num_processes,
+            pin_memory=self.engine.device.type == "cuda",
+        )
+        self.channels = train[0].shape[0]
+        self.total = config.max_steps or config.epochs * self.batches.batches
+        self.model = build_model(config, self.channels)
+        self.optimizer = build_optimizer(config, self.model)
+        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+        self.step = TrainingStep(config, stage, self.model, self.optimizer, self.engine)
+        self.history: list[dict[str, float]] = []
+        self.steps = 0
+        self.seen: set[str] = set()
+        # dropout differs between processes, as their batches do
+        if self.engine.num_processes > 1:
+            torch.manual_seed(config.seed + 1000 * (self.engine.process_index + 1))
+        self.identity = {
+            "config": config.model_dump(mode="json"),
+            "stage": stage,
+            "train": [case.folder.name for case in train],
+            "validation": sorted(case.patient_id for case in validation),
+            "processes": self.engine.num_processes,
+            "shuffled": shuffled,
+        }
+
+    @property
+    def best(self) -> float:
+        """The best score so far."""
+        return max((row["dice"] for row in self.history), default=-1.0)
+
+    def load(self) -> None:
+        """Continue where the run in the folder was."""
+        state = load_state(self.folder / _STATE)
+        if state["identity"] != self.identity:
+            changed = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
             raise BaselineError(
-                f"the run in {folder} had another configuration, stage or patients; start a new folder."
+                f"the run in {self.folder} had another configuration, stage or patients "
+                f"({', '.join(changed)}); resume with the same, or start a new folder."
             )
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        iterator.load_state_dict(state["iterator"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        history = list(state["history"])
-        if average:
-            average.values = state["average"]
-    network, optimizer = accelerator.prepare(model, optimizer)
-    steps = int(history[-1]["steps"]) if history else 0
-    best = max((row["dice"] for row in history), default=-1.0)
-    seen: set[str] = set()
-    limit = config.epochs if stop_after is None else min(config.epochs, stop_after)
-    while len(history) < limit and steps < total and not _stale(history, config.patience):
-        if deadline is not None and history and time.monotonic() > deadline:
-            break
-        start, losses = time.monotonic(), []
-        network.train()
-        for batch in iterator:
-            seen.update(usable[number].patient_id for number in torch.unique(batch["case"]).tolist())
-            loss = _step(config, stage, network, optimizer, accelerator, batch, generator)
+        self.step.inner.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.epochs = int(state["epochs"])
+        mine = state["random"][self.engine.process_index]
+        self.step.generator.set_state(mine["augment"])
+        torch.set_rng_state(mine["torch"])
+        if mine["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(mine["cuda"])
+        if state["scaler"] is not None and self.engine.scaler is not None:
+            self.engine.scaler.load_state_dict(state["scaler"])
+        self.history, self.seen = list(state["history"]), set(state["seen"])
+        self.steps = int(state["steps"])
+        if self.average:
+            self.average.load(state["average"])
+
+    def go(self, stop_after: int | None, progress: Callable[[int, int, float], None] | None) -> None:
+        """Train until the steps are done, the score is stale, or as many epochs as asked for."""
+        while self.steps < self.total and not _stale(self.history, self.config.patience):
+            if stop_after is not None and self.batches.epochs >= stop_after:
+                break
+            losses, start = [], time.monotonic()
+            for _ in range(self.config.validate_every):
+                losses += self._epoch(progress)
+                if self.steps >= self.total:
+                    break
+            self._finish_epoch(losses, time.monotonic() - start)
+
+    def _epoch(self, progress: Callable[[int, int, float], None] | None) -> list[float]:
+        losses = []
+        self.step.network.train()
+        for batch in self.batches.epoch():
+            self.seen |= self.batches.patients(batch)
+            self.step.set_rate(learning_rate(self.config, self.steps, self.total))
+            loss = self.step(batch)
             if not math.isfinite(loss):
                 raise BaselineError(
-                    f"the loss became {loss} at step {steps + 1} of the {stage} stage; the state before this epoch is "
-                    f"in {folder}. Lower optimizer.lr, or check the images for values that are not numbers."
+                    f"the loss became {loss} at step {self.steps + 1} of the {self.stage} stage; the state before "
+                    f"this epoch is in {self.folder}. Lower optimizer.lr, or check the images for values that are "
+                    "not numbers."
                 )
-            scheduler.step()
-            if average:
-                average.update(accelerator.unwrap_model(network))
+            if self.average:
+                self.average.update(self.step.inner)
             losses.append(loss)
-            steps += 1
-            if progress is not None:
-                progress(steps, loss)
-            if steps >= total or (deadline is not None and time.monotonic() > deadline):
+            self.steps += 1
+            if progress is not None and self.main:
+                progress(self.steps, self.total, loss)
+            if self.steps >= self.total:
                 break
-        inner = accelerator.unwrap_model(network)
-        weights = average.state(inner) if average else inner.state_dict()
-        score = _validate(config, stage, weights, channels, validation or usable)
-        history.append(
+        return losses
+
+    def _finish_epoch(self, losses: list[float], seconds: float) -> None:
+        inner = self.step.inner
+        weights = self.average.state(inner) if self.average else inner.state_dict()
+        own = torch.zeros(1, device=self.engine.device, dtype=torch.float64)
+        if self.main:  # one process scores; all must stop at the same epoch
+            own += _validate(self.config, self.stage, weights, self.channels, self.validation or self.train)
+        score = float(self.engine.reduce(own, reduction="sum"))
+        self.history.append(
             {
-                "epoch": len(history) + 1,
-                "steps": steps,
-                "loss": float(np.mean(losses)),
+                "epoch": self.batches.epochs,
+                "steps": self.steps,
+                "loss": float(self.engine.reduce(torch.tensor(np.mean(losses)).to(self.engine.device), "mean")),
                 "dice": score,
-                "lr": float(optimizer.param_groups[0]["lr"]),
-                "seconds": time.monotonic() - start,
+                "lr": float(self.optimizer.param_groups[0]["lr"]),
+                "seconds": round(seconds, 3),
             }
         )
-        logger.info("%s epoch %d: loss %.4f, Dice %.4f", stage, len(history), history[-1]["loss"], score)
-        if accelerator.is_main_process:
-            about = _about(config, stage, channels, identity, history)
-            save_weights(folder / _LAST, weights, about)
-            if score > best:
-                save_weights(folder / _BEST, weights, about)
-            _write_log(folder / _LOG, history)
-            record = {**about, "train_patients": sorted(seen), "validation_patients": identity["validation"]}
-            atomic_write_text(folder / _RECORD, json.dumps(record, indent=1))
-            save_state(
-                folder / _STATE,
-                {
-                    "identity": identity,
-                    "model": inner.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
-                    "iterator": iterator.state_dict(),
-                    "generator": generator.get_state(),
-                    "rng": torch.get_rng_state(),
-                    "history": history,
-                    "average": average.values if average else None,
-                },
-            )
-        best = max(best, score)
-        accelerator.wait_for_everyone()
-    return TrainResult(
-        folder=folder, epochs=len(history), steps=steps, best_dice=best, losses=tuple(row["loss"] for row in history)
-    )
+        row = self.history[-1]
+        logger.info("%s epoch %d: loss %.4f, Dice %.4f", self.stage, row["epoch"], row["loss"], score)
+        random = self._gather(
+            {
+                "torch": torch.get_rng_state(),
+                "augment": self.step.generator.get_state(),
+                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            }
+        )
+        self.seen = set().union(*self._gather(sorted(self.seen)))
+        if self.main:
+            self._save(weights, random)
+        self.engine.wait_for_everyone()
 
+    def _gather(self, value: Any) -> list[Any]:
+        """Return what every process has, in order."""
+        if self.engine.num_processes == 1:
+            return [value]
+        parts: list[Any] = [None] * self.engine.num_processes
+        torch.distributed.all_gather_object(parts, value)
+        return parts
 
-def _step(
-    config: TrainConfig,
-    stage: Stage,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Any,
-    batch: dict[str, Tensor],
-    generator: torch.Generator,
-) -> float:
-    device = accelerator.device
-    image, label = batch["image"].to(device, non_blocking=True), batch["label"].to(device, non_blocking=True)
-    image, target = prepare_batch(stage, image, label, window=config.input.window)
-    if config.augment:
-        image, target = Augment()(image, target, generator)
-    optimizer.zero_grad()
-    with accelerator.autocast():
-        logits = network(image)
-    loss = config.loss.dice * soft_dice_loss(logits, target, squared=config.loss.squared)
-    if config.loss.cross_entropy:
-        loss = loss + config.loss.cross_entropy * nn.functional.cross_entropy(logits.float(), target)
-    accelerator.backward(loss)
-    optimizer.step()
-    return float(loss.detach())
-
-
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    kinds = {"adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}
-    settings = config.optimizer
-    optimizer: torch.optim.Optimizer = kinds[settings.name](
-        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-    return optimizer
-
-
-def _rate(config: TrainConfig, step: int, total: int) -> float:
-    """Share of the learning rate at a step."""
-    warmup = min(config.schedule.warmup_steps, total // 4)
-    if step < warmup:
-        return (step + 1) / warmup
-    if config.schedule.name == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+    def _save(self, weights: dict[str, Tensor], random: list[Any]) -> None:
+        record = {
+            "format": 1,
+            "package": __version__,
+            "torch": torch.__version__,
+            "stage": self.stage,
+            "channels": self.channels,
+            "preset": self.config.name,
+            "config": self.identity["config"],
+            "seed": self.config.seed,
+            "processes": self.engine.num_processes,
+            "device": str(self.engine.device),
+            "control": self.control,
+            "epoch": self.batches.epochs,
+            "steps": self.steps,
+            "dice": self.history[-1]["dice"],
+            "best_dice": self.best,
+            "train_cases": len(self.train),
+            "slices": self.batches.samples,
+            "spacing": np.median([case.spacing for case in self.train], axis=0).tolist(),
+            **self.about,
+        }
+        save_weights(self.folder / _LAST, weights, record)
+        if self.history[-1]["dice"] > max((row["dice"] for row in self.history[:-1]), default=-1.0):
+            save_weights(self.folder / _BEST, weights, record)
+        write_log(self.folder / _LOG, self.history)
+        record |= {
+            "train_patients": sorted(self.seen),
+            "validation_patients": self.identity["validation"],
+            "environment": self.environment,
+        }
+        atomic_write_text(self.folder / _RECORD, json.dumps(record, indent=1))
+        write_card(self.folder / "README.md", record, self.history)
+        self.curves.add(
+            {name: self.history[-1][name] for name in ("loss", "dice", "lr")}, int(self.history[-1]["steps"])
+        )
+        scaler = self.engine.scaler
+        # last: a state that is there means that all else of its epoch is, too
+        save_state(
+            self.folder / _STATE,
+            {
+                "identity": self.identity,
+                "model": self.step.inner.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "epochs": self.batches.epochs,
+                "steps": self.steps,
+                "seen": sorted(self.seen),
+                "random": random,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "history": self.history,
+                "average": self.average.values if self.average else None,
+            },
+        )
 
 
 def _stale(history: list[dict[str, float]], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no better score than those before."""
+    """Whether the last `patience` scores brought none better than those before."""
     scores = [row["dice"] for row in history]
     return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
-
-
-class _Average:
-    """Exponential moving average of the weights, normalisation statistics included."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-    def update(self, model: nn.Module) -> None:
-        """Move towards the model's present weights, faster at the start."""
-        count = int(self.values.get("_updates", torch.tensor(0)))
-        decay = min(self.decay, (1 + count) / (10 + count))
-        self.values["_updates"] = torch.tensor(count + 1)
-        for name, value in model.state_dict().items():
-            kept = self.values[name]
-            if value.dtype.is_floating_point:
-                kept.lerp_(value.detach().to(kept.device), 1 - decay)
-            else:
-                kept.copy_(value)
-
-    def state(self, model: nn.Module) -> dict[str, Tensor]:
-        """The averaged weights under the model's names."""
-        return {name: self.values[name] for name in model.state_dict()}
 
 
 def _validate(
     config: TrainConfig, stage: Stage, weights: dict[str, Tensor], channels: int, cases: Sequence[StoredCase]
 ) -> float:
+    """Return the mean Dice by patient; the tumour is sought in the true liver."""
     model = build_model(config, channels)
     model.load_state_dict(weights)
-    model.eval()
+    device = next(iter(weights.values())).device
+    model.to(device).eval()
     scores = []
     for case in cases:
         label = torch.from_numpy(np.array(case.label))
         image = torch.from_numpy(np.array(case.image))
-        predicted = predict_stage(model, stage, image, window=config.input.window, label=label)
+        predicted = predict_stage(
+            model,
+            stage,
+            image,
+            window=config.input.window,
+            shrink=config.input.shrink,
+            standardise=config.input.standardise,
+            label=label,
+        )
         truth = whole_liver(label) if stage == "liver" else label == 2
         scores.append(dice(predicted.numpy(), truth.numpy()))
     return float(np.mean(scores)) if scores else 0.0
-
-
-def _identity(
-    config: TrainConfig, stage: Stage, train: Sequence[StoredCase], validation: Sequence[StoredCase]
-) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "stage": stage,
-        "train": sorted(case.folder.name for case in train),
-        "validation": sorted(case.patient_id for case in validation),
-    }
-
-
-def _about(
-    config: TrainConfig, stage: Stage, channels: int, identity: dict[str, Any], history: list[dict[str, float]]
-) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "package": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "stage": stage,
-        "channels": channels,
-        "config": identity["config"],
-        "epoch": len(history),
-        "dice": history[-1]["dice"],
-        "train_cases": len(identity["train"]),
-        "preset": config.name,
-    }
-
-
-def _write_log(path: Path, history: list[dict[str, float]]) -> None:
-    from hcc_tace_data.files import atomic_path
-
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)

@@ -8,13 +8,14 @@ concatenation; dropout of whole feature maps (p = 0.5) before each convolution o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["PAPER_WIDTHS", "UNet2d"]
+__all__ = ["PAPER_WIDTHS", "Layer", "UNet2d", "count_parameters", "layer_table"]
 
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -41,6 +42,9 @@ class UNet2d(nn.Module):
         Feature maps of each level, from the finest. The image side must be divisible by ``2 ** (len(widths) - 1)``.
     dropout : float
         Probability that a feature map is dropped before a convolution of the up-sampling limb.
+    deep_supervision : bool
+        Give each coarser level of the up-sampling limb a head of its own. In training mode the network then returns
+        a list of logits, finest first; in evaluation mode the finest alone.
 
     Examples
     --------
@@ -50,7 +54,13 @@ class UNet2d(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, classes: int, widths: Sequence[int] = PAPER_WIDTHS, dropout: float = 0.5
+        self,
+        *,
+        in_channels: int,
+        classes: int,
+        widths: Sequence[int] = PAPER_WIDTHS,
+        dropout: float = 0.5,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         if len(widths) < 2 or min(widths, default=0) < 1:
@@ -58,6 +68,7 @@ class UNet2d(nn.Module):
         if in_channels < 1 or classes < 2:
             raise UsageError(f"in_channels is {in_channels} and classes {classes}; use at least 1 and 2.")
         self.widths = tuple(widths)
+        self.in_channels = in_channels
         self.down = nn.ModuleList()
         inputs = in_channels
         for width in self.widths:
@@ -70,10 +81,17 @@ class UNet2d(nn.Module):
             )
             inputs = width
         self.head = nn.Conv2d(inputs, classes, kernel_size=1)
+        coarse = self.widths[-2:0:-1] if deep_supervision else ()
+        self.coarse_heads = nn.ModuleList(nn.Conv2d(width, classes, kernel_size=1) for width in coarse)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits (N, classes, H, W) of `image` (N, in_channels, H, W)."""
-        step = 2 ** (len(self.widths) - 1)
+    @property
+    def step(self) -> int:
+        """The sides of an image must be multiples of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Return logits (N, classes, H, W) of `image` (N, in_channels, H, W); a list of them when supervised deeply."""
+        step = self.step
         if image.shape[-1] % step or image.shape[-2] % step:
             raise UsageError(
                 f"image of {image.shape[-2]} x {image.shape[-1]} pixels; with {len(self.widths)} levels both must be "
@@ -87,8 +105,63 @@ class UNet2d(nn.Module):
             features = block(features)
             skips.append(features)
         skips.pop()
-        for block in self.up:
+        coarse: list[Tensor] = []
+        for level, block in enumerate(self.up):
             features = nn.functional.interpolate(features, scale_factor=2.0, mode="nearest")
             features = block(torch.cat([skips.pop(), features], dim=1))
+            if self.training and level < len(self.coarse_heads):
+                coarse.append(self.coarse_heads[level](features))
         logits: Tensor = self.head(features)
-        return logits
+        return [logits, *reversed(coarse)] if self.training and len(self.coarse_heads) else logits
+
+
+class Layer(NamedTuple):
+    """One row of :func:`layer_table`."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trained values of a network."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def layer_table(model: UNet2d, side: int = 512) -> list[Layer]:
+    """Return the layers of a network in the order in which an image passes them.
+
+    Parameters
+    ----------
+    model : UNet2d
+        Any; its weights are not touched.
+    side : int
+        Height and width of the image.
+
+    Returns
+    -------
+    list of Layer
+        Name, kind, shape of the output (C, H, W) and number of trained values.
+
+    Examples
+    --------
+    >>> layer_table(UNet2d(in_channels=1, classes=2), side=64)[-1]
+    Layer(name='head', kind='Conv2d', output=(2, 64, 64), parameters=130)
+    """
+    from copy import deepcopy
+
+    twin = deepcopy(model).to("meta").eval()
+    rows: list[Layer] = []
+    names = {module: name for name, module in twin.named_modules()}
+
+    def add(module: nn.Module, _: object, output: Tensor) -> None:
+        rows.append(Layer(names[module], type(module).__name__, tuple(output.shape[1:]), count_parameters(module)))
+
+    for module in twin.modules():
+        if not any(True for _ in module.children()) and not isinstance(module, nn.ModuleList):
+            module.register_forward_hook(add)
+    channels = next(twin.parameters()).shape[0]  # the first layer normalises the image
+    with torch.inference_mode():
+        twin(torch.empty(1, channels, side, side, device="meta"))
+    return rows

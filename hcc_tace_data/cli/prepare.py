@@ -24,6 +24,9 @@ def prepare(
         str, typer.Option(help="Channels, separated by commas; 'all' is pre_contrast,arterial,portal_venous.")
     ] = "portal_venous",
     labels: Annotated[str, typer.Option(help="Label set: standard, lesion or liver.")] = "standard",
+    annotations: Annotated[
+        str, typer.Option(help="Whose labels: collection, bamf, a reader, several by commas, or staple.")
+    ] = "collection",
     spacing: Annotated[str | None, typer.Option(help="mm along D,H,W to resample to, as 2.5,1,1.")] = None,
     margin: Annotated[float | None, typer.Option(help="Crop to the liver and this many mm around it.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
@@ -47,9 +50,12 @@ def prepare(
 
     if workers is not None and dask is not None:
         raise UsageError("--workers and --dask exclude each other: the scheduler has its own workers.")
+    names = [name.strip() for name in annotations.split(",")]
+    annotators: str | list[str] = names[0] if len(names) == 1 else names
     parameters = make_parameters(
         phases="all" if phases == "all" else [name.strip() for name in phases.split(",")],
         labels=labels,
+        annotations=annotators,
         spacing=_numbers(spacing),
         margin=margin,
     )
@@ -65,7 +71,7 @@ def prepare(
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
     # a phase that was not acquired is marked in the store, for missing="nan"
     cases, left_out = find_cases(
-        collection, patient or list(collection), phases=parameters.phases, keep_incomplete=True
+        collection, patient or list(collection), annotators, phases=parameters.phases, keep_incomplete=True
     )
     store = Store(store_folder(folder, cache), parameters)
     todo = [case for case in cases if store.find(case) is None]

@@ -30,6 +30,9 @@ VERBS: dict[str, Verb] = {
     "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store what training reads."),
     "fuse": Verb("hcc_tace_data.cli.fuse", "Readers' masks into one: STAPLE, votes, agreement."),
     "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
+    "baseline": Verb(
+        "hcc_tace_data.cli.baseline", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
+    ),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
     "report": Verb("hcc_tace_data.cli.report", "One HTML page: cohort, findings, phases, contours of every patient."),
     "view": Verb("hcc_tace_data.cli.view", "A patient's CT with its labels, in the browser of this machine."),

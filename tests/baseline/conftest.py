@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from hcc_tace_data import make_phantom
 from hcc_tace_data.baseline.config import TrainConfig, load_config
+from hcc_tace_data.cli.main import main
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+from hcc_tace_data.splits import patients_of
 
 PARAMETERS = StoreParameters(classes={1: ("liver",), 3: ("portal_vein",), 4: ("aorta",), 2: ("tumour",)})
 SIDE, DEPTH = 32, 6
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks lose more by handing work to threads than they win, all the more beside other test workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _arrays(number: int) -> CaseArrays:
@@ -61,3 +74,27 @@ def quick() -> Callable[..., TrainConfig]:
         return load_config(preset, [*small, *(f"{k.replace('__', '.')}={v}" for k, v in overrides.items())])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny twin with one patient of each fold and two of the test set."""
+    patients = [*patients_of("test")[:2], *(patients_of("validation", fold)[0] for fold in range(5))]
+    return make_phantom(tmp_path_factory.mktemp("baseline") / "twin", patients=patients, workers=1)
+
+
+#: A network that trains in seconds on a tiny twin.
+TINY = ["model.widths=[8,16]", "batch_size=8", "optimizer.lr=0.01", "max_steps=40", "ema=null", "augment=false"]
+TINY += ["validate_every=2"]
+
+
+@pytest.fixture(scope="session")
+def trained(small_twin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run on the tiny twin: both stages of fold 0, by the command."""
+    out = tmp_path_factory.mktemp("run")
+    words = ["baseline", "train", str(small_twin), "--out", str(out), "--preset", "modern", "--quiet"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert main([*words, *(word for key in TINY for word in ("--set", key))]) == 0
+    torch.set_num_threads(before)
+    return out

@@ -97,3 +97,29 @@ def test_nonsense_is_refused() -> None:
         dice(np.zeros((2, 2)), np.zeros((2, 3)))
     with pytest.raises(UsageError, match="spacing"):
         score_masks(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), (1, 0, 1))
+
+
+@pytest.mark.parametrize(("shift", "radius"), [((0, 0, 0), 14.0), ((4, 3, 0), 12.0), ((0, 2, 5), 10.0)])
+def test_as_surface_meshes_have_it(shift: tuple[int, int, int], radius: float) -> None:
+    """Meshes lie between voxels and weigh by area, voxel centres do neither: distances agree to a part of a voxel."""
+    meshes = pytest.importorskip(
+        "meshmetrics", reason="pymeshmetrics (extra 'bench') is not installed; a reference only"
+    )
+    import SimpleITK
+
+    step = np.array([2.0, 1.0, 1.0])
+    place = np.stack(np.mgrid[:24, :48, :48], axis=-1) * step
+    true = np.linalg.norm(place - [24, 24, 24], axis=-1) < 12
+    predicted = np.linalg.norm(place - np.add([24, 24, 24], shift), axis=-1) < radius
+    images = []
+    for mask in (true, predicted):
+        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing(step[::-1].tolist())
+        images.append(image)
+    theirs = meshes.compute_metrics(*images, taus=(2.0,))
+    ours = score_masks(predicted, true, step)
+    assert ours.dice == pytest.approx(theirs["DSC"])
+    assert ours.iou == pytest.approx(theirs["IoU"])
+    assert ours.hd95_mm == pytest.approx(theirs["HD_95"], abs=1.0)  # half the longest side of a voxel
+    assert ours.assd_mm == pytest.approx(theirs["ASSD"], abs=0.5)
+    assert ours.surface_dice == pytest.approx(theirs["NSD_2.0"], abs=0.15)

@@ -92,7 +92,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     cases: list[StoredCase], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hcc_tace_data.baseline.train.soft_dice_loss", lambda logits, *_, **__: logits.sum() * torch.nan
+        "hcc_tace_data.baseline.losses.soft_dice_loss", lambda logits, *_, **__: logits.sum() * torch.nan
     )
     with pytest.raises(BaselineError, match="nan at step 1"):
         train_stage(quick(), "liver", cases[:4], cases[4:], tmp_path)
@@ -146,7 +146,7 @@ def test_no_liver_is_an_error(cases: list[StoredCase], quick: Quick, tmp_path: P
         train_stage(quick(epochs=1), stage, cases[:2], cases[4:], tmp_path / stage)
     cascade = Cascade.load(tmp_path / "liver" / "last.safetensors", tmp_path / "tumour" / "last.safetensors")
     with torch.no_grad():
-        cascade.liver.head.bias.copy_(torch.tensor([99.0, -99.0]))
+        cascade.liver[0].head.bias.copy_(torch.tensor([99.0, -99.0]))
     with pytest.raises(BaselineError, match="no liver found"):
         cascade.predict(torch.zeros(1, 4, 32, 32))
 

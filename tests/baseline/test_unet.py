@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from hcc_tace_data.baseline.losses import soft_dice_loss
-from hcc_tace_data.baseline.unet import UNet2d
+from hcc_tace_data.baseline.config import LossConfig, load_config
+from hcc_tace_data.baseline.losses import segmentation_loss, soft_dice_loss
+from hcc_tace_data.baseline.stages import keep_inside
+from hcc_tace_data.baseline.unet import UNet2d, count_parameters, layer_table
 from hcc_tace_data.errors import UsageError
 
 
@@ -67,3 +69,42 @@ def test_one_batch_is_learnt() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.2 * first
+
+
+def test_layer_table_of_the_paper() -> None:
+    model = UNet2d(in_channels=1, classes=2)
+    rows = layer_table(model, 64)
+    assert sum(row.parameters for row in rows) == count_parameters(model) == 31_391_428
+    convolutions = [row for row in rows if row.kind == "Conv2d"]
+    assert [row.output for row in convolutions[:2]] == [(64, 64, 64), (64, 64, 64)]
+    down = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
+    assert [row.output[0] for row in convolutions] == [*down, *down[-3::-1], 2]
+    assert sum(row.kind == "Dropout2d" for row in rows) == 8
+    assert next(model.parameters()).device.type == "cpu"
+
+
+def test_deep_supervision_has_heads_in_training_alone() -> None:
+    model = UNet2d(in_channels=1, classes=2, widths=(4, 8, 16), deep_supervision=True)
+    outputs = model(torch.zeros(1, 1, 16, 16))
+    assert [tuple(item.shape) for item in outputs] == [(1, 2, 16, 16), (1, 2, 8, 8)]
+    assert model.eval()(torch.zeros(1, 1, 16, 16)).shape == (1, 2, 16, 16)
+    label = torch.randint(0, 2, (1, 16, 16))
+    config = LossConfig(dice=1, squared=True, cross_entropy=1)
+    both = segmentation_loss(outputs, label, config)
+    fine, coarse = (segmentation_loss(o, t, config) for o, t in zip(outputs, (label, label[:, ::2, ::2]), strict=True))
+    assert both.item() == pytest.approx((2 * fine.item() + coarse.item()) / 3, rel=1e-5)
+
+
+def test_standardised_liver_does_not_depend_on_its_brightness() -> None:
+    image = torch.randn(2, 1, 8, 8)
+    inside = torch.zeros(2, 8, 8, dtype=torch.bool)
+    inside[:, 2:6, 1:7] = True
+    one, other = (keep_inside(image * gain + shift, inside, standardise=True) for gain, shift in ((1, 0), (3, 70)))
+    torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+    assert not one[~inside[:, None]].any()
+    assert one[inside[:, None]].mean().abs() < 1e-5
+
+
+def test_words_that_yaml_reads_as_truth_values() -> None:
+    assert load_config("modern", ["precision=no", "tumour_liver=true"]).precision == "no"
+    assert load_config("paper").input.standardise is False

@@ -1,0 +1,110 @@
+"""What a training costs: operations, memory, and time measured on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.stages import Stage
+from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
+from hcc_tace_data.baseline.unet import UNet2d, count_parameters, layer_table
+
+__all__ = ["Cost", "dummy_batch", "estimate_cost", "make_step", "seconds_per_step", "step_flops"]
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one training step.
+
+    Attributes
+    ----------
+    parameters : int
+        Trained values of one network.
+    flops : int
+        Floating-point operations, a multiplication and an addition counted as two; backward counted as twice forward.
+    memory_bytes : int
+        Weights, gradients, optimiser, average and what backward needs; an estimate, libraries add their own.
+    """
+
+    parameters: int
+    flops: int
+    memory_bytes: int
+
+
+def _network_side(side: int, config: TrainConfig, step: int) -> int:
+    small = -(-side // config.input.shrink)
+    return -(-small // step) * step
+
+
+def step_flops(config: TrainConfig, channels: int, side: int) -> int:
+    """Return the operations of one training step, counted by PyTorch without running it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = build_model(config, channels).eval()
+    size = _network_side(side, config, model.step)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(config.batch_size, channels, size, size, device="meta"))
+    return 3 * int(counter.get_total_flops())
+
+
+def estimate_cost(config: TrainConfig, channels: int, side: int) -> Cost:
+    """Return what one step of a configuration costs on images of `side` x `side` pixels."""
+    model: UNet2d = build_model(config, channels)
+    parameters = count_parameters(model)
+    copies = 4 + (1 if config.ema else 0)  # weight, gradient, two moments
+    size = _network_side(side, config, model.step)
+    kept = sum(torch.Size(row.output).numel() for row in layer_table(model, size)) * config.batch_size
+    return Cost(
+        parameters=parameters,
+        flops=step_flops(config, channels, side),
+        memory_bytes=_FLOAT * (parameters * copies + kept),
+    )
+
+
+def dummy_batch(config: TrainConfig, channels: int, side: int) -> dict[str, Tensor]:
+    """Return a batch of noise with a liver and a tumour in it."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (config.batch_size, channels, side, side)
+    image = torch.randint(-200, 300, shape, generator=generator, dtype=torch.int16)
+    label = torch.zeros(config.batch_size, side, side, dtype=torch.uint8)
+    label[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+    label[:, side // 3 : side // 2, side // 3 : side // 2] = 2
+    return {"image": image, "label": label}
+
+
+def make_step(config: TrainConfig, stage: Stage, channels: int) -> TrainingStep:
+    """Return a training step with a new network."""
+    torch.manual_seed(config.seed)
+    model = build_model(config, channels)
+    step = TrainingStep(config, stage, model, build_optimizer(config, model), TrainingStep.accelerator(config))
+    step.network.train()
+    return step
+
+
+def seconds_per_step(
+    config: TrainConfig,
+    stage: Stage,
+    channels: int,
+    side: int,
+    *,
+    repeats: int = 3,
+    batch: Mapping[str, Tensor] | None = None,
+) -> float:
+    """Measure a training step on a dummy batch: the median after one step that is not counted."""
+    step = make_step(config, stage, channels)
+    batch = dummy_batch(config, channels, side) if batch is None else batch
+    step(batch)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step(batch)  # returns a number, so it has waited for the device
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]

@@ -1,0 +1,193 @@
+"""Scores of predictions against the annotation: by case and label, and over patients with intervals.
+
+The file ``evaluation.json`` says itself how each figure is defined and what was done with empty masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.baseline.scores import EMPTY_POLICY, lesion_detection, score_masks
+from hcc_tace_data.errors import UsageError
+
+__all__ = ["DEFINITIONS", "LABELS", "bootstrap_interval", "evaluate_case", "size_group", "summarise"]
+
+#: Label -> the classes of the standard set that it is made of.
+LABELS: Mapping[str, tuple[int, ...]] = {"liver": (1, 2, 3), "tumour": (2,)}
+
+#: Scores that are averaged over patients.
+METRICS = ("dice", "iou", "hd95_mm", "assd_mm", "surface_dice", "volume_error_ml", "sensitivity", "precision")
+
+#: Written into every result.
+DEFINITIONS = {
+    "liver": "whole liver: liver, tumour and portal vein of the annotation; liver and tumour of the prediction",
+    "tumour": "tumour of the annotation, also where it lies outside the predicted liver",
+    "dice": "2 |A and B| / (|A| + |B|) over all voxels of the volume",
+    "iou": "|A and B| / |A or B|",
+    "hd95_mm": "95th percentile of the distances from each surface voxel of one mask to the nearest surface voxel of "
+    "the other, both directions pooled; a surface voxel has a face neighbour outside the mask; distances between voxel "
+    "centres, in mm",
+    "assd_mm": "mean of the same pooled distances",
+    "surface_dice": "share of the surface voxels of both masks that lie within 2 mm of the other surface",
+    "volume_error_ml": "predicted minus annotated volume",
+    "lesions": "connected components (26 neighbours) of the annotated tumour; found: matched one to one with a "
+    "predicted component of an intersection over union of at least 0.1, largest first; sensitivity: found / "
+    "lesions, precision: found / predicted components, 1 where there was nothing to find or nothing predicted",
+    "empty_masks": EMPTY_POLICY,
+    "interval": "95 % percentile bootstrap of the mean over patients, 10,000 resamples of patients, seeded",
+    "per_slice_dice": "mean over axial slices where annotation or prediction shows the label; not comparable with Dice "
+    "by patient, for small cross-sections count as much as large ones",
+    "tumour_size": "diameter of the sphere that has the volume of the largest annotated lesion",
+}
+
+_GROUPS = ((3.0, "below 3 cm"), (5.0, "3 to 5 cm"), (10.0, "5 to 10 cm"), (math.inf, "10 cm and more"))
+
+
+def evaluate_case(
+    predicted: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8], spacing: npt.ArrayLike
+) -> dict[str, dict[str, Any]]:
+    """Score one label map against the annotation.
+
+    Parameters
+    ----------
+    predicted, true : ndarray of uint8, shape (D, H, W)
+        Class numbers of the standard set.
+    spacing : array-like of float, shape (3,)
+        mm along (D, H, W).
+
+    Returns
+    -------
+    dict
+        Label -> scores; the tumour has ``lesions``, ``found``, ``false_positives``, ``sensitivity``, ``precision`` and
+        ``diameter_cm`` (None without tumour) besides.
+    """
+    if predicted.shape != true.shape:
+        raise UsageError(f"prediction {predicted.shape} and annotation {true.shape} lie on different grids.")
+    result: dict[str, dict[str, Any]] = {}
+    for label, numbers in LABELS.items():
+        a, b = np.isin(predicted, numbers), np.isin(true, numbers)
+        scores: dict[str, Any] = score_masks(a, b, spacing).plain()
+        slices = slice_dice(a, b)
+        scores["per_slice_dice"] = float(slices.mean()) if len(slices) else 1.0
+        scores["slices"] = len(slices)
+        if label == "tumour":
+            scores |= lesion_detection(a, b)
+            scores["diameter_cm"] = largest_diameter(b, spacing)
+        result[label] = scores
+    return result
+
+
+def slice_dice(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the Dice of each axial slice on which either mask (D, H, W) shows something."""
+    sizes = predicted.sum(axis=(1, 2)) + true.sum(axis=(1, 2))
+    both = (predicted & true).sum(axis=(1, 2))
+    result: npt.NDArray[np.float64] = 2 * both[sizes > 0] / sizes[sizes > 0]
+    return result
+
+
+def largest_diameter(mask: npt.NDArray[np.bool_], spacing: npt.ArrayLike) -> float | None:
+    """Return the diameter in cm of the sphere that has the volume of the largest component; None for an empty mask."""
+    from scipy.ndimage import label
+
+    parts, count = label(mask, np.ones((3, 3, 3), dtype=int))
+    if not count:
+        return None
+    volume = float(np.bincount(parts.ravel())[1:].max()) * float(np.prod(np.asarray(spacing, dtype=float)))
+    return float((6 * volume / math.pi) ** (1 / 3) / 10)
+
+
+def size_group(diameter_cm: float | None) -> str:
+    """Return the name of the group of a diameter.
+
+    Examples
+    --------
+    >>> size_group(4.2)
+    '3 to 5 cm'
+    """
+    if diameter_cm is None:
+        return "no tumour"
+    return next(name for limit, name in _GROUPS if diameter_cm < limit)
+
+
+def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the mean over resampled patients.
+
+    Examples
+    --------
+    >>> bootstrap_interval([0.5, 0.5, 0.5])
+    (0.5, 0.5)
+    """
+    array = np.asarray(values, dtype=float)
+    if not len(array):
+        raise UsageError("no values to resample.")
+    means = array[np.random.default_rng(seed).integers(0, len(array), (resamples, len(array)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5]).tolist()
+    return low, high
+
+
+def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarise scored cases.
+
+    Parameters
+    ----------
+    cases : sequence of mapping
+        Each with ``patient_id``, ``labels`` (from :func:`evaluate_case`) and ``phase``.
+
+    Returns
+    -------
+    dict
+        ``patients``; ``labels``: label -> metric -> mean, median, low, high, n; ``per_slice``: apart, and named so;
+        ``lesions``: totals; ``by_phase`` and ``by_tumour_size``: the same figures of Dice in groups.
+    """
+    rows = _by_patient(cases)
+    summary: dict[str, Any] = {"patients": len(rows), "labels": {}, "per_slice": {}}
+    for label in LABELS:
+        own = [row[label] for row in rows]
+        summary["labels"][label] = {
+            metric: _figures([scores[metric] for scores in own]) for metric in METRICS if metric in own[0]
+        }
+        weights = [scores["slices"] for scores in own]
+        total = sum(weights)
+        mean = sum(s["per_slice_dice"] * w for s, w in zip(own, weights, strict=True)) / total if total else 1.0
+        summary["per_slice"][label] = {"dice": mean, "slices": total, "note": DEFINITIONS["per_slice_dice"]}
+    tumour = [row["tumour"] for row in rows]
+    summary["lesions"] = {key: int(sum(row[key] for row in tumour)) for key in ("lesions", "found", "false_positives")}
+    summary["by_phase"] = _grouped(cases, lambda case: str(case.get("phase") or "unknown"))
+    summary["by_tumour_size"] = _grouped(cases, lambda case: size_group(case["labels"]["tumour"]["diameter_cm"]))
+    return summary
+
+
+def _by_patient(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    names = [case["patient_id"] for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{', '.join(twice)} scored more than once; intervals are by patient.")
+    if not cases:
+        raise UsageError("no scored case to summarise.")
+    return [case["labels"] for case in cases]
+
+
+def _figures(values: Sequence[float]) -> dict[str, float]:
+    low, high = bootstrap_interval(values)
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "low": low,
+        "high": high,
+        "n": len(values),
+    }
+
+
+def _grouped(cases: Sequence[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for case in cases:
+        groups.setdefault(key(case), []).append(case["labels"])
+    return {
+        name: {label: {"dice": _figures([row[label]["dice"] for row in rows])} for label in LABELS}
+        for name, rows in sorted(groups.items())
+    }

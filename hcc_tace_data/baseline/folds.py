@@ -1,0 +1,202 @@
+"""Both stages of a fold, one after the other: what `train` and `reproduce` share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.data import Cohort, Part
+from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
+from hcc_tace_data.baseline.stages import STAGES, Stage
+from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.baseline.train import TrainResult, train_stage
+from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.loaders.store import StoredCase
+
+__all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold"]
+
+
+def fold_folder(out: str | os.PathLike[str], fold: int) -> Path:
+    """Return the folder of a fold's networks."""
+    return Path(out) / f"fold{fold}"
+
+
+def train_fold(
+    config: TrainConfig,
+    cohort: Cohort,
+    part: Part,
+    out: str | os.PathLike[str],
+    *,
+    stages: Sequence[Stage] = STAGES,
+    liver_train: Sequence[StoredCase] | None = None,
+    resume: bool = False,
+    shuffled: bool = False,
+    repeatable: bool = False,
+    events: bool = False,
+    threads: int = 2,
+    stop_after: int | None = None,
+    steps: Mapping[Stage, int] | None = None,
+    progress: Callable[[str, int, int, float], None] | None = None,
+) -> dict[Stage, TrainResult]:
+    """Train the stages of a fold.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        How, for both stages.
+    cohort : Cohort
+        For the record.
+    part : Part
+        The fold.
+    out : path-like
+        Folder of the run; networks go to ``fold<k>/<stage>``.
+    stages : sequence of {"liver", "tumour"}
+        Which.
+    liver_train : sequence of StoredCase, optional
+        Train the liver network on these (LiTS) instead of the fold's training patients; it is still chosen by the
+        fold's validation patients.
+    resume : bool
+        Continue what is in the folder; what is not there begins.
+    shuffled, repeatable, events, threads, stop_after
+        As of :func:`hcc_tace_data.baseline.train.train_stage`.
+    steps : mapping of str to int, optional
+        Stage -> `max_steps` instead of that of `config`.
+    progress : callable, optional
+        Called with stage, steps done, all steps and loss.
+
+    Raises
+    ------
+    BaselineError
+        As of `train_stage`; or a folder that holds a run when `resume` is not set.
+    """
+    folder = fold_folder(out, part.fold)
+    results: dict[Stage, TrainResult] = {}
+    for stage in stages:
+        there = (folder / stage / "state.pt").is_file()
+        if there and not resume:
+            raise BaselineError(f"{folder / stage} holds a run already; use --resume, or another folder.")
+        lits = stage == "liver" and liver_train is not None
+        train = list(liver_train) if lits and liver_train is not None else list(part.train)
+        livers = None
+        if stage == "tumour" and config.tumour_liver == "predicted":
+            livers = predicted_livers(folder / "liver" / BEST, train)
+        advance = None if progress is None else _named(progress, stage)
+        own = config if steps is None else config.model_copy(update={"max_steps": steps[stage]})
+        results[stage] = train_stage(
+            own,
+            stage,
+            train,
+            part.validation,
+            folder / stage,
+            resume=there,
+            stop_after=stop_after,
+            threads=threads,
+            livers=livers,
+            shuffled=shuffled,
+            repeatable=repeatable,
+            events=events,
+            store_digest=cohort.digest,
+            data="LiTS" if lits else "HCC-TACE-Seg",
+            progress=advance,
+        )
+    return results
+
+
+def _named(progress: Callable[[str, int, int, float], None], stage: str) -> Callable[[int, int, float], None]:
+    return lambda done, total, loss: progress(stage, done, total, loss)
+
+
+def predicted_livers(
+    checkpoint: str | os.PathLike[str], cases: Sequence[StoredCase]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return the liver that a network finds in each case: folder name -> bool (D, H, W), its largest component.
+
+    On the patients that the network was trained on it is better than on others, which no training on it can know.
+    """
+    model, config = load_model(checkpoint, "liver")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    found = {}
+    for case in cases:
+        image = torch.from_numpy(np.array(case.image))
+        mask = predict_stage(model, "liver", image, window=config.input.window, shrink=config.input.shrink)
+        found[case.folder.name] = largest_component(mask.numpy())
+    return found
+
+
+def seen_in_training(out: str | os.PathLike[str], folds: Sequence[int] | None = None) -> set[str]:
+    """Return the patients that the networks of a run were trained on or chosen by, from their records.
+
+    Raises
+    ------
+    BaselineError
+        A network without a record.
+    """
+    place = Path(out)
+    folders = [fold_folder(place, fold) for fold in folds] if folds is not None else sorted(place.glob("fold[0-9]*"))
+    seen: set[str] = set()
+    for folder in folders:
+        for stage in STAGES:
+            path = folder / stage / "run.json"
+            try:
+                record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                seen |= {*record["train_patients"], *record["validation_patients"]}
+            except (OSError, KeyError, json.JSONDecodeError) as error:
+                raise BaselineError(
+                    f"{path} does not say which patients were trained on ({error}); scores without it prove nothing."
+                ) from error
+    return seen
+
+
+def overfit_one_batch(
+    config: TrainConfig, stage: Stage, cases: Sequence[StoredCase], *, steps: int = 100
+) -> dict[str, float]:
+    """Train on one batch again and again: a network and a loss that work learn it by heart.
+
+    Augmentation, dropout, warm-up and averaging are off. Nothing is written.
+
+    Returns
+    -------
+    dict
+        ``steps``, ``first_loss``, ``last_loss`` and ``dice`` of the batch at the end.
+    """
+    from hcc_tace_data.baseline.scores import dice
+    from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
+
+    plain = config.model_copy(
+        update={"augment": False, "ema": None, "model": config.model.model_copy(update={"dropout": 0.0})}
+    )
+    torch.manual_seed(config.seed)
+    # the middle slices of the liver show what is to be learnt
+    usable = [case for case in cases if case.liver is not None]
+    if not usable:
+        raise BaselineError("no case shows a liver; nothing to learn by heart.")
+    batches = StageBatches(plain, stage, usable, threads=0)
+    candidates = [batch for _, batch in zip(range(8), batches.epoch(), strict=False)]
+    wanted = {"liver": (1, 2, 3), "tumour": (2,)}[stage]
+    shows = [int(torch.isin(batch["label"], torch.tensor(wanted, dtype=torch.uint8)).sum()) for batch in candidates]
+    batch = candidates[int(np.argmax(shows))]
+    model = build_model(plain, usable[0].shape[0])
+    optimizer = build_optimizer(plain, model)
+    step = TrainingStep(plain, stage, model, optimizer, TrainingStep.accelerator(plain))
+    model.train()
+    losses = [step(batch) for _ in range(steps)]
+    image, target = step.inputs(batch)
+    with torch.inference_mode():
+        output = model(image)
+    logits = output[0] if isinstance(output, list) else output
+    found = logits.argmax(dim=1).cpu().numpy() == 1
+    return {
+        "steps": float(steps),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "dice": dice(found, target.cpu().numpy() == 1),
+    }

@@ -1,0 +1,258 @@
+"""Volumes to predict on: a patient's CT, a folder of DICOM, a NIfTI file; any grid in, the same grid out.
+
+The networks see axial slices, feet to head, rows to the back, columns to the left, with pixels of about the size that
+they were trained on. A volume on another grid is turned (axes swapped or flipped, which loses nothing) or, when it is
+oblique or its pixels are of another size, resampled; the label map goes back the same way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import BaselineError
+
+__all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "stand_upright"]
+
+_FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
+#: Pixels that differ from those of the training by less than this factor are left as they are.
+PIXEL_FACTOR = 1.5
+#: Cosine of the angle up to which an axis counts as one of the body's.
+_ALONG = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputVolume:
+    """A volume as it came.
+
+    Attributes
+    ----------
+    name : str
+        For messages and file names.
+    array : ndarray, shape (D, H, W) or (C, D, H, W)
+        HU.
+    affine : ndarray of float64, shape (4, 4)
+        Index (d, h, w) -> LPS mm.
+    sources : tuple of pathlib.Path
+        Its DICOM files; empty for NIfTI.
+    """
+
+    name: str
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    sources: tuple[Path, ...] = ()
+
+    @property
+    def channels(self) -> npt.NDArray[Any]:
+        """The array as (C, D, H, W)."""
+        return self.array if self.array.ndim == 4 else self.array[None]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm along (D, H, W)."""
+        d, h, w = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return d, h, w
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upright:
+    """A volume as the networks see it, and the way back.
+
+    Attributes
+    ----------
+    array : ndarray, shape (C, D, H, W)
+    affine : ndarray of float64, shape (4, 4)
+    resampled : bool
+        Whether values were interpolated.
+    """
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    resampled: bool
+    _source: InputVolume = field(repr=False)
+    _axes: tuple[int, ...] = ()
+    _flips: tuple[int, ...] = ()
+
+    def back(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return a label map (D, H, W) on the grid of the volume as it came."""
+        if self.resampled:
+            shape = self._source.channels.shape[1:]
+            return _resample(label, self.affine, shape, self._source.affine, nearest=True, outside=0).astype(np.uint8)
+        return np.ascontiguousarray(_turn_back(label, self._axes, self._flips))
+
+    def forth(self, label: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring a label map or mask on the volume's own grid to this one."""
+        if self.resampled:
+            moved = _resample(label, self._source.affine, self.array.shape[1:], self.affine, nearest=True, outside=0)
+            return moved.astype(label.dtype)
+        return np.ascontiguousarray(_turn(label, self._axes, self._flips))
+
+
+def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
+    """Read a NIfTI volume, turned so that slices come first: (D, H, W) or, of four dimensions, (C, D, H, W).
+
+    Raises
+    ------
+    BaselineError
+        No such file, not NIfTI, not three or four dimensions, or an affine that maps nothing.
+    """
+    import nibabel
+
+    place = Path(path)
+    name = place.name.removesuffix(".gz").removesuffix(".nii")
+    try:
+        image: Any = nibabel.load(place)
+        values = np.asanyarray(image.dataobj)
+    except FileNotFoundError:
+        raise BaselineError(f"no file at {place}.") from None
+    except Exception as error:  # nibabel raises ImageFileError, OSError, EOFError, zlib.error ... for a broken file
+        raise BaselineError(f"{place} cannot be read as NIfTI ({type(error).__name__}: {error}).") from error
+    if values.ndim not in (3, 4):
+        raise BaselineError(f"{place} has {values.ndim} dimensions; a volume has three, one with phases four.")
+    order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)
+    affine = _FLIP_XY @ np.asarray(image.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BaselineError(f"{place}: its affine maps voxels to no place: {affine.tolist()}.")
+    if not np.isfinite(values).all():
+        raise BaselineError(f"{place} holds values that are not numbers.")
+    return InputVolume(name=name, array=values.transpose(order), affine=affine)
+
+
+def read_dicom(source: str | os.PathLike[str] | Sequence[Path], name: str | None = None) -> InputVolume:
+    """Read the one CT volume of a folder of DICOM files, or of a list of them.
+
+    Raises
+    ------
+    GeometryError
+        The files do not make a volume.
+    """
+    from hcc_tace_data.loaders.ct import read_ct
+
+    if isinstance(source, (str, os.PathLike)):
+        folder = Path(source)
+        volume = read_ct(folder, on_gap="fill")
+        files = tuple(sorted(path for path in folder.rglob("*") if path.is_file() and _is_dicom(path)))
+        name = name or folder.resolve().name
+    else:
+        files = tuple(source)
+        volume = read_ct(list(files), on_gap="fill")
+    return InputVolume(
+        name=name or "volume",
+        array=np.asarray(volume.array),
+        affine=np.asarray(volume.affine, dtype=np.float64),
+        sources=files,
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    with open(path, "rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
+
+
+def stand_upright(volume: InputVolume, pixel_mm: float | None = None) -> Upright:
+    """Turn or resample a volume to what the networks were trained on.
+
+    Parameters
+    ----------
+    volume : InputVolume
+    pixel_mm : float, optional
+        Pixel size of the training. Pixels of about that size are left as they are.
+    """
+    axes, flips, straight = _orientation(volume.affine)
+    steps = [volume.spacing[axis] for axis in axes]
+    fits = pixel_mm is None or all(1 / PIXEL_FACTOR <= step / pixel_mm <= PIXEL_FACTOR for step in steps[1:])
+    if straight and fits:
+        array = np.stack([_turn(channel, axes, flips) for channel in volume.channels])
+        affine = _turned_affine(volume.affine, volume.channels.shape[1:], axes, flips)
+        return Upright(array=array, affine=affine, resampled=False, _source=volume, _axes=axes, _flips=flips)
+    spacing = np.array([steps[0], pixel_mm or steps[1], pixel_mm or steps[2]])
+    shape, affine = _bounding_grid(volume, spacing)
+    outside = float(min(-1024.0, volume.channels.min()))
+    array = np.stack(
+        [_resample(c, volume.affine, shape, affine, nearest=False, outside=outside) for c in volume.channels]
+    )
+    return Upright(array=array, affine=affine, resampled=True, _source=volume)
+
+
+def _orientation(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """Return which axis lies along z, y and x, which of them run backwards, and whether they lie exactly."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    best: tuple[float, tuple[int, ...]] = (-1.0, (0, 1, 2))
+    for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        # body axes z, y, x in the rows 2, 1, 0 of an LPS affine
+        total = sum(abs(directions[row, axis]) for row, axis in zip((2, 1, 0), order, strict=True))
+        best = max(best, (float(total), order))
+    axes = best[1]
+    cosines = [directions[row, axis] for row, axis in zip((2, 1, 0), axes, strict=True)]
+    flips = tuple(place for place, cosine in enumerate(cosines) if cosine < 0)
+    return axes, flips, all(abs(cosine) >= _ALONG for cosine in cosines)
+
+
+def _turn(array: npt.NDArray[Any], axes: tuple[int, ...], flips: tuple[int, ...]) -> npt.NDArray[Any]:
+    return np.flip(array.transpose(axes), flips) if flips else array.transpose(axes)
+
+
+def _turn_back(array: npt.NDArray[Any], axes: tuple[int, ...], flips: tuple[int, ...]) -> npt.NDArray[Any]:
+    return (np.flip(array, flips) if flips else array).transpose(np.argsort(axes))
+
+
+def _turned_affine(
+    affine: npt.NDArray[np.float64], shape: tuple[int, ...], axes: tuple[int, ...], flips: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    result = affine[:, [*axes, 3]].copy()
+    for place in flips:
+        result[:3, 3] += result[:3, place] * (shape[axes[place]] - 1)
+        result[:3, place] *= -1
+    return result
+
+
+def _bounding_grid(
+    volume: InputVolume, spacing: npt.NDArray[np.float64]
+) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """Return shape and affine of the upright grid that holds all voxel centres."""
+    last = np.array(volume.channels.shape[1:]) - 1
+    corners = np.array([[d, h, w, 1] for d in (0, last[0]) for h in (0, last[1]) for w in (0, last[2])], dtype=float)
+    places = (corners @ volume.affine.T)[:, :3]
+    low, high = places.min(axis=0), places.max(axis=0)
+    d, h, w = (np.floor((high - low)[::-1] / spacing + 1e-6).astype(int) + 1).tolist()
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0], [0, 1, 2]] = spacing
+    affine[:3, 3], affine[3, 3] = low, 1
+    return (d, h, w), affine
+
+
+def _resample(
+    array: npt.NDArray[Any],
+    affine: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    target: npt.NDArray[np.float64],
+    *,
+    nearest: bool,
+    outside: float,
+) -> npt.NDArray[Any]:
+    """Bring an array (D, H, W) onto another grid."""
+    from scipy.ndimage import affine_transform
+
+    way = np.linalg.inv(affine) @ target
+    result: npt.NDArray[Any] = affine_transform(
+        array if nearest else np.asarray(array, dtype=np.float32),
+        way[:3, :3],
+        offset=way[:3, 3],
+        output_shape=shape,
+        order=0 if nearest else 1,
+        mode="constant" if nearest else "nearest",
+        cval=outside,
+    )
+    if not nearest:
+        # values beyond the volume are not image: blank what lies more than half a voxel outside
+        inside = affine_transform(
+            np.ones(array.shape, dtype=np.uint8), way[:3, :3], offset=way[:3, 3], output_shape=shape, order=0, cval=0
+        )
+        result[inside == 0] = outside
+    return result

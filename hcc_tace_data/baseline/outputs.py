@@ -1,0 +1,142 @@
+"""Prediction of a file, and results as NIfTI and DICOM-SEG on the grid of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, stand_upright
+from hcc_tace_data.baseline.predict import Cascade
+from hcc_tace_data.errors import BaselineError, DependencyError
+
+__all__ = ["Predicted", "label_volumes", "predict_input", "save_nifti", "save_seg", "stem_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """A label map on the grid of its volume.
+
+    Attributes
+    ----------
+    volume : InputVolume
+    label : ndarray of uint8, shape (D, H, W)
+        1 liver, 2 tumour.
+    resampled : bool
+        Whether the networks saw the volume on another grid than its own.
+    """
+
+    volume: InputVolume
+    label: npt.NDArray[np.uint8]
+    resampled: bool
+
+
+def stem_of(source: Path) -> str:
+    """Return a name for results of a file or folder.
+
+    Examples
+    --------
+    >>> stem_of(Path("a/ct.nii.gz"))
+    'ct'
+    """
+    return source.resolve().name.removesuffix(".gz").removesuffix(".nii")
+
+
+def predict_input(
+    source: Path, cascade: Cascade, *, liver: Path | None = None, flips: bool = False, batch_size: int = 8
+) -> Predicted:
+    """Predict a folder of DICOM files or a NIfTI file.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A folder with one CT volume, or a NIfTI file in HU (four dimensions for networks of several phases).
+    cascade : Cascade
+        The networks.
+    liver : pathlib.Path, optional
+        NIfTI mask on the same grid: look for the tumour there instead of in the predicted liver.
+    flips, batch_size
+        As of :meth:`hcc_tace_data.baseline.predict.Cascade.run`.
+
+    Raises
+    ------
+    NoLiverError
+        The liver network found nothing.
+    BaselineError
+        The file cannot be read, or has other channels than the networks.
+    """
+    volume = read_dicom(source) if source.is_dir() else read_nifti(source)
+    if len(volume.channels) != cascade.channels:
+        phases = ", ".join(cascade.liver_config.input.phases)
+        raise BaselineError(
+            f"{source} has {len(volume.channels)} channels, the networks {cascade.channels} ({phases}); registered "
+            "phases come as a NIfTI of four dimensions, or as a patient of the collection."
+        )
+    upright = stand_upright(volume, _pixel(cascade))
+    inside = None
+    if liver is not None:
+        mask = read_nifti(liver)
+        if mask.array.shape != volume.channels.shape[1:] or not np.allclose(mask.affine, volume.affine, atol=1e-2):
+            raise BaselineError(f"{liver} lies on another grid than {source}; resample it first.")
+        inside = torch.from_numpy(upright.forth((mask.array > 0).astype(np.uint8)).astype(bool))
+    image = torch.from_numpy(np.ascontiguousarray(upright.array, dtype=np.float32))
+    found = cascade.run(image, true_liver=inside, flips=flips, batch_size=batch_size)
+    return Predicted(volume=volume, label=upright.back(found.label), resampled=upright.resampled)
+
+
+def _pixel(cascade: Cascade) -> float | None:
+    """Return the pixel size of the training, mm."""
+    sizes = [about["spacing"][1:] for about in cascade.about if "spacing" in about]
+    return float(np.mean(sizes)) if sizes else None
+
+
+def label_volumes(label: npt.NDArray[np.uint8], spacing: Sequence[float]) -> dict[str, float]:
+    """Return the volumes of liver (tumour included) and tumour in ml."""
+    millilitre = float(np.prod(spacing)) / 1000
+    return {
+        "liver_ml": round(int(np.count_nonzero(label)) * millilitre, 3),
+        "tumour_ml": round(int(np.count_nonzero(label == 2)) * millilitre, 3),
+    }
+
+
+def save_nifti(path: Path, label: npt.NDArray[np.uint8], volume: InputVolume) -> Path:
+    """Write a label map as NIfTI on the grid of its volume."""
+    from hcc_tace_data.export.nifti import write_nifti
+
+    write_nifti(path, label, volume.affine)
+    return path
+
+
+def save_seg(path: Path, label: npt.NDArray[np.uint8], sources: Sequence[Path], cascade: Cascade) -> Path:
+    """Write a label map as DICOM Segmentation that cites every source image.
+
+    Raises
+    ------
+    DependencyError
+        This version cannot write DICOM-SEG.
+    """
+    try:
+        writer: Any = import_module("hcc_tace_data.export.dicom_seg")
+    except ModuleNotFoundError as error:
+        raise DependencyError(f"DICOM-SEG cannot be written by this version ({error}); NIfTI can.") from error
+    about = cascade.about[0] if cascade.about else {}
+    algorithm = writer.Algorithm(
+        name=f"Cascaded 2D U-Net, preset {cascade.liver_config.name}",
+        version=str(about.get("package", "unknown")),
+        parameters={"networks": str(len(cascade.liver)), "store": str(about.get("store_digest", ""))},
+    )
+    writer.write_seg(
+        path,
+        label,
+        sources,
+        algorithm=algorithm,
+        segments={1: "liver", 2: "tumour"},
+        series_description="Liver and tumour, cascaded U-Net",
+    )
+    return path

@@ -1,0 +1,141 @@
+"""What a training leaves behind: log, run record, model card, TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hcc_tace_data import __version__
+from hcc_tace_data.files import atomic_path, atomic_write_text
+
+__all__ = ["Curves", "environment", "model_card", "write_log"]
+
+logger = logging.getLogger(__name__)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform and commit: what a result depends on besides data, configuration and seed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for name in ("torch", "accelerate", "numpy", "scipy", "pydicom", "highdicom", "safetensors"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "hcc_tace_data": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that runs, '+' where files differ from it; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = [
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done[0].strip() + ("+" if done[1].strip() else "")
+
+
+def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write one row an epoch as CSV."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+class Curves:
+    """TensorBoard events, where tensorboardX is installed; else nothing, said once.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        Where events go; None writes none.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer: Any = None
+        if folder is None:
+            return
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            logger.warning("no TensorBoard events: tensorboardX is not installed; log.csv has the same figures")
+            return
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Add figures at a step."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def model_card(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+    """Return a model card in Markdown for a trained stage, in the form that Hugging Face reads."""
+    config = record["config"]
+    best = max(history, key=lambda row: row["dice"])
+    on = "validation" if record["validation_patients"] else "training (there were no validation patients)"
+    lines = [
+        "---",
+        "license: cc-by-4.0",
+        "library_name: pytorch",
+        "tags: [medical, segmentation, ct, liver, hcc]",
+        "---",
+        f"# {record['stage'].capitalize()} network of the cascaded 2D U-Net, preset '{record['preset']}'",
+        "",
+        f"Finds the {record['stage']} in axial CT slices. Trained by hcc-tace-data {record['package']}.",
+        "",
+        "**Not for clinical use.** Research baseline; not validated on other hospitals, scanners or diseases.",
+        "",
+        "## Data",
+        f"- Training: {record['train_cases']} cases of {record['data']}; patients in `run.json`.",
+        f"- Validation, for choosing the epoch: {len(record['validation_patients'])} patients.",
+        f"- Store digest: `{record['store_digest']}`. Channels: {', '.join(config['input']['phases'])}.",
+        "",
+        "## Result",
+        f"- Dice by patient on the {on} patients at the best epoch ({int(best['epoch'])} of {len(history)}): "
+        f"{best['dice']:.3f}. The epoch was chosen by this figure, so it flatters.",
+    ]
+    if record["control"]:
+        lines.append("- **Control with shuffled labels: this network is meant to be useless.**")
+    lines += [
+        "",
+        "## Files",
+        "`best.safetensors`, `last.safetensors` (weights), `log.csv` (figures by epoch), `run.json` (configuration, "
+        "versions, seed, patients), `state.pt` (to resume).",
+        "",
+        "## Configuration",
+        "```json",
+        json.dumps(config, indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_card(path: Path, record: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
+    """Write the model card."""
+    atomic_write_text(path, model_card(record, history))

@@ -1,0 +1,335 @@
+"""The whole baseline: data check, store, folds and stages, ensemble on the test set, report.
+
+Every part leaves its result in the folder of the run and is not done again: a run that was broken off at any point is
+continued by the same call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.data import Cohort, Part, held_out, load_cohort, part_of
+from hcc_tace_data.baseline.folds import seen_in_training, train_fold
+from hcc_tace_data.baseline.plan import Plan, make_plan
+from hcc_tace_data.baseline.predict import Cascade
+from hcc_tace_data.baseline.published import LEAK_ABOVE, PUBLISHED
+from hcc_tace_data.baseline.record import environment
+from hcc_tace_data.baseline.scoring import (
+    TRUE_LIVER,
+    annotated_phases,
+    evaluate_predictions,
+    predict_cases,
+    write_evaluation,
+)
+from hcc_tace_data.baseline.trivial import TrivialPredictors
+from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.splits import FOLDS
+
+if TYPE_CHECKING:
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["Tell", "reproduce"]
+
+logger = logging.getLogger(__name__)
+
+
+class Tell:
+    """How a run tells what it does; the default says nothing.
+
+    Parameters
+    ----------
+    note : callable
+        Called with a line when a part begins.
+    bar : callable
+        Called with the name of what is done, steps done and all steps.
+    """
+
+    def __init__(
+        self,
+        note: Callable[[str], None] = lambda text: None,
+        bar: Callable[[str, int, int], None] = lambda name, done, total: None,
+    ) -> None:
+        self.note, self.bar = note, bar
+
+    def moving(self, name: str) -> Callable[[int, int], None]:
+        """Return `bar` for one thing."""
+        return lambda done, total: self.bar(name, done, total)
+
+
+def reproduce(
+    collection: Collection,
+    out: str | os.PathLike[str],
+    config: TrainConfig,
+    *,
+    folds: Sequence[int] = tuple(range(FOLDS)),
+    budget: float | None = None,
+    steps: int | None = None,
+    control: bool = True,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    estimate_only: bool = False,
+    started: float | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Train, predict, score and report the reference baseline.
+
+    Parameters
+    ----------
+    collection : Collection
+        From :func:`hcc_tace_data.open_collection`.
+    out : path-like
+        Folder of the run; ``report.html`` and ``report.json`` are in it at the end.
+    config : TrainConfig
+        The preset.
+    folds : sequence of int
+        Folds of the fixed split.
+    budget : float, optional
+        Minutes; the networks and their steps are scaled to fit. None trains the preset in full.
+    steps : int, optional
+        Steps of each training.
+    control : bool
+        Also train on shuffled labels, once.
+    cache : path-like, optional
+        Folder of the training store.
+    workers : int, optional
+        Processes that prepare cases.
+    estimate_only : bool
+        Return after the estimate; nothing is trained.
+    started : float, optional
+        ``time.monotonic()`` when the budget began to run; default now.
+    tell : Tell, optional
+        Where to say what is done.
+
+    Returns
+    -------
+    dict
+        The document of ``report.json``; of an estimate ``plan`` and ``data`` alone.
+
+    Raises
+    ------
+    BaselineError
+        A fold or the test set has no patient; the folder holds another run; the networks have seen a test patient.
+    """
+    tell = tell or Tell()
+    began = time.monotonic() if started is None else started
+    place = Path(out)
+    request = {
+        "config": config.model_dump(mode="json"),
+        "folds": list(folds),
+        "budget": budget,
+        "steps": steps,
+        "control": control,
+    }
+    _refuse_other(place, request)
+    tell.note("checking the data")
+    checked = _check(collection)
+    tell.note("preparing the training store")
+    cohort = load_cohort(
+        collection, phases=config.input.phases, cache=cache, workers=workers, progress=tell.moving("preparing")
+    )
+    parts = [part_of(cohort, fold) for fold in folds]
+    test = held_out(cohort)
+    left = None if budget is None else max(1.0, 60 * budget - (time.monotonic() - began))
+    plan = _plan(place, request, config, cohort, parts, left, steps, control, keep=not estimate_only)
+    tell.note(_estimate_text(plan))
+    data = {
+        **checked,
+        "left_out": dict(cohort.left_out),
+        "store_digest": cohort.digest,
+        "test": [c.patient_id for c in test],
+    }
+    if estimate_only:
+        return {"plan": plan.plain(), "data": data}
+    _train(plan, cohort, parts, place, tell)
+    seen = sorted({case.patient_id for case in test} & seen_in_training(place, folds))
+    if seen:
+        raise BaselineError(f"the networks in {place} have seen the test patients {', '.join(seen)}; scores are void.")
+    tell.note(f"predicting {len(test)} test patients with {len(parts)} networks a stage")
+    cascade = Cascade.load_folds(place, folds)
+    for inside, folder in ((False, place / "predictions"), (True, place / "predictions" / TRUE_LIVER)):
+        predict_cases(cascade, test, folder, true_liver=inside, keep=True, progress=tell.moving("predicting"))
+    tell.note("scoring")
+    development = [case for part in parts for case in part.train]
+    trivial = TrivialPredictors.fit(list({case.patient_id: case for case in development}.values()))
+    document = evaluate_predictions(
+        cohort,
+        [case.patient_id for case in test],
+        place / "predictions",
+        phases=annotated_phases(collection),
+        trivial=trivial,
+        about={"split": "test", "store_digest": cohort.digest, "model": str(place)},
+        progress=tell.moving("scoring"),
+    )
+    write_evaluation(place / "predictions", document)
+    shuffled = _score_control(plan, cohort, place, tell) if plan.control else None
+    report = {
+        "format": 1,
+        "synthetic": (collection.root / "truth" / "twin.json").is_file(),
+        "data": data,
+        "preset": config.name,
+        "plan": plan.plain(),
+        "environment": environment(),
+        "folds": [_fold_row(place, part) for part in parts],
+        "evaluation": {key: document[key] for key in ("summary", "trivial", "cases", "definitions")},
+        "true_liver": document["true_liver"],
+        "control": shuffled,
+        "published": [item._asdict() for item in PUBLISHED],
+        "warnings": _warnings(document, plan, collection),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    from hcc_tace_data.baseline.page import write_page
+    from hcc_tace_data.baseline.plots import draw_all
+
+    tell.note("drawing and writing the report")
+    pictures = draw_all(place / "plots", document, cohort, place / "predictions", place)
+    atomic_write_text(place / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_page(place / "report.html", report, pictures)
+    return report
+
+
+def _refuse_other(place: Path, request: Mapping[str, Any]) -> None:
+    path = place / "plan.json"
+    if path.is_file():
+        said = _read_plan(path)["request"]
+        changed = [key for key, value in request.items() if said.get(key) != value]
+        if changed:
+            raise BaselineError(
+                f"{place} holds a run with another {', '.join(changed)}; continue it with the same, "
+                "or use another folder."
+            )
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = plan["request"], plan["plan"], plan["store_digest"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise BaselineError(f"{path} is not the plan of a run ({error}); use another folder.") from error
+    return plan
+
+
+def _plan(
+    place: Path,
+    request: Mapping[str, Any],
+    config: TrainConfig,
+    cohort: Cohort,
+    parts: Sequence[Part],
+    seconds: float | None,
+    steps: int | None,
+    control: bool,
+    *,
+    keep: bool,
+) -> Plan:
+    """Return the plan of the folder, or make one and write it."""
+    path = place / "plan.json"
+    if path.is_file():
+        said = _read_plan(path)
+        if said["store_digest"] != cohort.digest:
+            raise BaselineError(f"the data changed since the run in {place} began; use another folder.")
+        return Plan.from_plain(said["plan"])
+    plan = make_plan(config, cohort, parts, seconds=seconds, steps=steps, control=control)
+    if keep:
+        said = {"request": request, "plan": plan.plain(), "store_digest": cohort.digest}
+        atomic_write_text(path, json.dumps(said, indent=1) + "\n")
+    return plan
+
+
+def _estimate_text(plan: Plan) -> str:
+    estimate = plan.estimate
+    return (
+        f"{plan.trainings} trainings of at most {plan.steps['liver']} (liver) and {plan.steps['tumour']} (tumour) "
+        f"steps: about {estimate['minutes']} minutes, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
+        f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk"
+    )
+
+
+def _check(collection: Collection) -> dict[str, Any]:
+    """Return what is here and what `verify` says of it."""
+    from hcc_tace_data.verify import verify
+
+    found = verify(collection, patients=list(collection))
+    return {
+        "root": str(collection.root),
+        "patients": len(collection),
+        "series": len(collection.series),
+        "files": len(collection.instances),
+        "verified": bool(found.ok),
+        "problems": len(found.problems),
+    }
+
+
+def _train(plan: Plan, cohort: Cohort, parts: Sequence[Part], place: Path, tell: Tell) -> None:
+    runs = [(part, place, False) for part in parts]
+    if plan.control:
+        runs.append((parts[0], place / "control", True))
+    for part, folder, shuffled in runs:
+        name = "control" if shuffled else f"fold {part.fold}"
+        tell.note(f"training {name}")
+
+        def bar(stage: str, done: int, total: int, loss: float, name: str = name) -> None:
+            tell.bar(f"{name}, {stage}", done, total)
+
+        train_fold(plan.config, cohort, part, folder, resume=True, shuffled=shuffled, steps=plan.steps, progress=bar)
+
+
+def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[str, Any]:
+    """Score the control on the test patients: its liver, and its tumour in the true liver."""
+    from hcc_tace_data.baseline.scores import dice
+    from hcc_tace_data.baseline.scoring import read_prediction
+
+    tell.note("scoring the control")
+    cascade = Cascade.load_folds(place / "control", [plan.folds[0]])
+    cases = held_out(cohort)
+    scores: dict[str, list[float]] = {"liver": [], "tumour": []}
+    for label, inside in (("liver", False), ("tumour", True)):
+        folder = place / "control" / "predictions" / (TRUE_LIVER if inside else "")
+        files = predict_cases(cascade, cases, folder, true_liver=inside, keep=True)
+        for case in cases:
+            predicted, true = read_prediction(files[case.patient_id], case), np.asarray(case.label)
+            pair = (predicted > 0, np.isin(true, (1, 2, 3))) if label == "liver" else (predicted == 2, true == 2)
+            scores[label].append(dice(*pair))
+    return {
+        "what": "networks of one fold whose training labels belong to slices of other patients; "
+        "tumour sought in the true liver",
+        "dice": {label: float(np.mean(values)) for label, values in scores.items()},
+    }
+
+
+def _fold_row(place: Path, part: Part) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "fold": part.fold,
+        "train": sorted(case.patient_id for case in part.train),
+        "validation": sorted(case.patient_id for case in part.validation),
+    }
+    for stage in ("liver", "tumour"):
+        record = json.loads((place / f"fold{part.fold}" / stage / "run.json").read_text(encoding="utf-8"))
+        row[stage] = {key: record[key] for key in ("best_dice", "steps", "epoch", "train_patients")}
+    return row
+
+
+def _warnings(document: Mapping[str, Any], plan: Plan, collection: Collection) -> list[str]:
+    found = []
+    tumour = document["summary"]["labels"]["tumour"]["dice"]["mean"]
+    synthetic = (collection.root / "truth" / "twin.json").is_file()
+    if synthetic:
+        found.append("Synthetic twin: the scores say that the pieces fit, nothing about patients.")
+    if plan.changes:
+        found.append("Scaled to a budget; not the reference baseline: " + "; ".join(plan.changes) + ".")
+    if tumour > LEAK_ABOVE and not synthetic:
+        found.append(
+            f"Tumour Dice above {LEAK_ABOVE}, where two readers agree no better: a leak until shown otherwise."
+        )
+    best = max(row["dice"]["tumour"] for row in document["trivial"].values())
+    if tumour <= best:
+        found.append("The tumour network does not beat the trivial predictors.")
+    return found

@@ -1,0 +1,238 @@
+"""Predictions of many patients on disk, and their scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hcc_tace_data.baseline.data import Cohort
+from hcc_tace_data.baseline.evaluate import DEFINITIONS, evaluate_case, summarise
+from hcc_tace_data.baseline.images import read_nifti
+from hcc_tace_data.baseline.predict import Cascade
+from hcc_tace_data.baseline.stages import whole_liver
+from hcc_tace_data.baseline.trivial import TrivialPredictors
+from hcc_tace_data.errors import BaselineError, NoLiverError
+from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.loaders.store import StoredCase
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from hcc_tace_data.collection import Collection
+
+__all__ = ["annotated_phases", "evaluate_predictions", "predict_cases", "read_prediction", "write_evaluation"]
+
+logger = logging.getLogger(__name__)
+
+TRUE_LIVER = "true-liver"
+
+
+def predict_cases(
+    cascade: Cascade,
+    cases: Sequence[StoredCase],
+    out: str | os.PathLike[str],
+    *,
+    true_liver: bool = False,
+    flips: bool = False,
+    batch_size: int = 8,
+    keep: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Path]:
+    """Predict stored cases and write ``<patient_id>.nii.gz`` for each, on the grid of the annotated CT.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        The networks.
+    cases : sequence of StoredCase
+    out : path-like
+        Folder; 1 is liver, 2 tumour.
+    true_liver : bool
+        Look for the tumour in the annotated liver instead of the predicted one.
+    flips : bool
+        Average with the mirrored prediction.
+    batch_size : int
+        Slices at once.
+    keep : bool
+        Leave predictions of the same networks that are there.
+    progress : callable, optional
+        Called with cases done and all cases.
+
+    Returns
+    -------
+    dict
+        PatientID -> file. Where no liver was found the file has no label, so that it counts, and a warning says so.
+    """
+    from hcc_tace_data.export.nifti import write_nifti
+
+    files: dict[str, Path] = {}
+    about = {"networks": _fingerprint(cascade), "true_liver": true_liver, "flips": flips}
+    for case in cases:
+        path = Path(out) / f"{case.patient_id}.nii.gz"
+        note = path.with_name(f"{case.patient_id}.json")
+        if not (keep and path.is_file() and _same(note, about, case)):
+            label = torch.from_numpy(np.array(case.label))
+            image = torch.from_numpy(np.array(case.image))
+            found = True
+            try:
+                result = cascade.run(
+                    image,
+                    true_liver=whole_liver(label) if true_liver else None,
+                    flips=flips,
+                    batch_size=batch_size,
+                ).label
+            except NoLiverError:
+                logger.warning("%s: no liver found; the prediction is empty and counts as such", case.patient_id)
+                result, found = np.zeros(label.shape, dtype=np.uint8), False
+            write_nifti(path, result, np.asarray(case.affine))
+            atomic_write_text(note, json.dumps({**about, "case": case.folder.name, "liver_found": found}, indent=1))
+        files[case.patient_id] = path
+        if progress is not None:
+            progress(len(files), len(cases))
+    return files
+
+
+def _same(note: Path, about: Mapping[str, Any], case: StoredCase) -> bool:
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return {key: said.get(key) for key in (*about, "case")} == {**about, "case": case.folder.name}
+
+
+def _fingerprint(cascade: Cascade) -> str:
+    """Return sixteen hexadecimal digits that change with any weight."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for network in (*cascade.liver, *cascade.tumour):
+        for name, value in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_prediction(path: str | os.PathLike[str], case: StoredCase) -> npt.NDArray[np.uint8]:
+    """Read a predicted label map, uint8 (D, H, W), that must lie on the grid of a stored case.
+
+    Raises
+    ------
+    BaselineError
+        No file, another grid, or values that are no class numbers.
+    """
+    if not Path(path).is_file():
+        raise BaselineError(f"no prediction at {path}; 'hcc-tace baseline predict' makes it.")
+    found = read_nifti(path)
+    if found.array.shape != case.shape[1:] or not np.allclose(found.affine, case.affine, atol=1e-2):
+        raise BaselineError(
+            f"{path} lies on another grid ({found.array.shape}) than the annotated CT of {case.patient_id} "
+            f"({case.shape[1:]}); resample it to the nearest neighbour first."
+        )
+    values = np.unique(found.array)
+    if not np.isin(values, (0, 1, 2, 3, 4)).all():
+        raise BaselineError(f"{path} holds {values.tolist()[:8]}; class numbers of the standard set are 0 to 4.")
+    return found.array.astype(np.uint8)
+
+
+def annotated_phases(collection: Collection) -> dict[str, str]:
+    """Return PatientID -> contrast phase of the annotated volume, as far as it can be told."""
+    table = collection.phase_volumes
+    drawn = table[table["annotated"].fillna(False).astype(bool)]
+    return dict(zip(drawn["patient_id"].astype(str), drawn["phase"].astype(str), strict=True))
+
+
+def evaluate_predictions(
+    cohort: Cohort,
+    patients: Sequence[str],
+    folder: str | os.PathLike[str],
+    *,
+    phases: Mapping[str, str] | None = None,
+    trivial: TrivialPredictors | None = None,
+    about: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score the predictions of a folder.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Annotations.
+    patients : sequence of str
+        Who; each must have a prediction ``<patient_id>.nii.gz``.
+    folder : path-like
+        Predictions; those of the tumour in the true liver, where there are any, in its subfolder ``true-liver``.
+    phases : mapping, optional
+        PatientID -> phase of the annotated volume.
+    trivial : TrivialPredictors, optional
+        Scored beside.
+    about : mapping, optional
+        Added to the document.
+    progress : callable, optional
+        Called with cases done and all cases.
+
+    Returns
+    -------
+    dict
+        The document of ``evaluation.json``: ``cases``, ``summary``, ``true_liver`` (its summary and cases, or None),
+        ``trivial``, ``definitions`` and what `about` gives.
+    """
+    cases: list[dict[str, Any]] = []
+    second: list[dict[str, Any]] = []
+    for number, patient in enumerate(patients, start=1):
+        case = cohort.stored[patient]
+        label = np.asarray(case.label)
+        predicted = read_prediction(Path(folder) / f"{patient}.nii.gz", case)
+        row: dict[str, Any] = {
+            "patient_id": patient,
+            "series_uid": case.series_uid,
+            "phase": (phases or {}).get(patient, "unknown"),
+            "labels": evaluate_case(predicted, label, case.spacing),
+        }
+        if trivial is not None:
+            row["trivial"] = trivial.score(np.asarray(case.image[0]), np.isin(predicted, (1, 2, 3)), label)
+        cases.append(row)
+        other = Path(folder) / TRUE_LIVER / f"{patient}.nii.gz"
+        if other.is_file():
+            scores = evaluate_case(read_prediction(other, case), label, case.spacing)
+            second.append({"patient_id": patient, "phase": row["phase"], "labels": scores})
+        if progress is not None:
+            progress(number, len(patients))
+    return {
+        "format": 1,
+        **(about or {}),
+        "labels": "standard",
+        "definitions": DEFINITIONS,
+        "cases": cases,
+        "summary": summarise(cases),
+        "true_liver": {"summary": summarise(second), "cases": second} if len(second) == len(cases) else None,
+        "trivial": _trivial(trivial, cases),
+    }
+
+
+def _trivial(trivial: TrivialPredictors | None, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    if trivial is None:
+        return None
+    names = list(cases[0]["trivial"])
+    return {
+        name: {
+            "what": trivial.about()[name],
+            "dice": {
+                label: float(np.mean([case["trivial"][name][label] for case in cases])) for label in ("liver", "tumour")
+            },
+        }
+        for name in names
+    }
+
+
+def write_evaluation(folder: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
+    """Write ``evaluation.json`` into the folder of the predictions and return its path."""
+    path = Path(folder) / "evaluation.json"
+    atomic_write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    return path

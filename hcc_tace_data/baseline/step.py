@@ -1,0 +1,179 @@
+"""One step of a training: network input from a batch, loss, gradient, new weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hcc_tace_data.baseline.augment import Augment
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.losses import segmentation_loss
+from hcc_tace_data.baseline.processes import on_cpu, world_size
+from hcc_tace_data.baseline.stages import Stage, prepare_batch
+from hcc_tace_data.baseline.unet import UNet2d
+from hcc_tace_data.errors import BaselineError
+
+__all__ = ["TrainingStep", "build_model", "build_optimizer", "deterministic", "learning_rate"]
+
+
+def build_model(config: TrainConfig, channels: int) -> UNet2d:
+    """Return the untrained network of a configuration (two classes: background and the stage's own)."""
+    return UNet2d(
+        in_channels=channels,
+        classes=2,
+        widths=config.model.widths,
+        dropout=config.model.dropout,
+        deep_supervision=config.model.deep_supervision,
+    )
+
+
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of a configuration."""
+    kinds = {"adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}
+    settings = config.optimizer
+    optimizer: torch.optim.Optimizer = kinds[settings.name](
+        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
+    return optimizer
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """Return the learning rate at a step, counted from 0, of `total`."""
+    warmup = min(config.schedule.warmup_steps, total // 4)
+    if step < warmup:
+        return config.optimizer.lr * (step + 1) / warmup
+    if config.schedule.name == "constant":
+        return config.optimizer.lr
+    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+class TrainingStep:
+    """Call it with a batch; it changes the network and returns the loss.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Loss, window, augmentation, clipping, compilation.
+    stage : {"liver", "tumour"}
+        Which network.
+    model : UNet2d
+        Moved to the accelerator's device.
+    optimizer : torch.optim.Optimizer
+        Of the model.
+    engine : accelerate.Accelerator
+        From :meth:`accelerator`.
+    """
+
+    def __init__(
+        self, config: TrainConfig, stage: Stage, model: UNet2d, optimizer: torch.optim.Optimizer, engine: Any
+    ) -> None:
+        self.config, self.stage, self.engine, self.optimizer = config, stage, engine, optimizer
+        self.inner = model
+        self.multiple = model.step
+        self.generator = torch.Generator().manual_seed(config.seed + 1 + engine.process_index)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        network, self._prepared = engine.prepare(model, optimizer)
+        self.network: nn.Module = network
+        if config.compile:
+            self.network.compile(backend=config.compile)  # in place: names of weights stay
+
+    @staticmethod
+    def accelerator(config: TrainConfig) -> Any:
+        """Return the accelerator of a configuration: device, processes and precision.
+
+        Raises
+        ------
+        BaselineError
+            fp16 without a GPU.
+        """
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        if config.precision == "fp16" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+            raise BaselineError("precision fp16 needs a GPU; on a CPU use precision=bf16 or precision=no.")
+        # one network of one size: no unused parameters, gradients in place
+        options = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+        # what an earlier training of this process set must not decide this one's precision
+        AcceleratorState._reset_state()
+        engine = Accelerator(mixed_precision=config.precision, cpu=on_cpu(), kwargs_handlers=[options])
+        if engine.num_processes != world_size():
+            raise BaselineError(
+                f"{world_size()} processes were started but {engine.num_processes} joined; they would train apart and "
+                "write over each other. Start them with torchrun."
+            )
+        return engine
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def inputs(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return network input and target of a batch, augmented, on the device."""
+        device = self.engine.device
+        image = batch["image"].to(device, non_blocking=True)
+        label = batch["label"].to(device, non_blocking=True)
+        liver = batch["liver"].to(device, non_blocking=True) if "liver" in batch else None
+        if "target" in batch:  # the control: the liver is the slice's own, the target another's
+            if liver is None and self.stage == "tumour":
+                liver = (label > 0) & (label < 4)
+            label = batch["target"].to(device, non_blocking=True)
+        image, target = prepare_batch(
+            self.stage,
+            image,
+            label,
+            window=self.config.input.window,
+            liver=liver,
+            shrink=self.config.input.shrink,
+            multiple=self.multiple,
+            standardise=self.config.input.standardise,
+        )
+        if self.config.augment:
+            image, target = Augment()(image, target, self.generator)
+        if self.config.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return image, target
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> float:
+        """Do one step and return the loss, the same in every process."""
+        image, target = self.inputs(batch)
+        self._prepared.zero_grad()
+        with self.engine.autocast():
+            output = self.network(image)
+        loss = segmentation_loss(output, target, self.config.loss)
+        self.engine.backward(loss)
+        if self.config.clip is not None:
+            self.engine.clip_grad_norm_(self.inner.parameters(), self.config.clip)
+        self._prepared.step()
+        found = loss.detach()
+        return float(self.engine.reduce(found, "mean") if self.engine.num_processes > 1 else found)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Ask PyTorch for deterministic algorithms while in the block, and restore what was set before."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            del os.environ["CUBLAS_WORKSPACE_CONFIG"]

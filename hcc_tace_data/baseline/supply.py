@@ -1,0 +1,131 @@
+"""What a stage trains on: batches of stored slices, with the liver that the tumour network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.stages import Stage
+from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.loaders.batches import BatchIterator
+from hcc_tace_data.loaders.store import StoredCase
+
+__all__ = ["StageBatches", "slice_ranges"]
+
+Masks = Mapping[str, npt.NDArray[np.bool_]]
+
+
+def slice_ranges(config: TrainConfig, stage: Stage, cases: Sequence[StoredCase]) -> list[tuple[int, int]]:
+    """Return the slices of each case, (first, one after the last), that a stage trains on."""
+    whole = stage == "liver" and config.input.slices == "all"
+    return [(0, case.shape[1]) if whole or case.liver is None else case.liver[0] for case in cases]
+
+
+class StageBatches:
+    """Epochs of batches for one process of a training.
+
+    Every process gets the same number of batches, or the slower ones would wait for ever: the last batch of an epoch
+    is left out where not all have one.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Batch size, seed, slices.
+    stage : {"liver", "tumour"}
+        Which network.
+    cases : sequence of StoredCase
+        Training cases.
+    livers : mapping of str to ndarray of bool (D, H, W), optional
+        Name of a case's folder -> the liver that the tumour network sees, instead of the true one.
+    shuffled : bool
+        A control: the target of a slice is the label of another slice, of another patient where there are several. A
+        network that still scores on held-out patients scores by something else than the image.
+    threads, rank, world_size, pin_memory
+        As of :class:`hcc_tace_data.loaders.batches.BatchIterator`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        stage: Stage,
+        cases: Sequence[StoredCase],
+        *,
+        livers: Masks | None = None,
+        shuffled: bool = False,
+        threads: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.cases = tuple(cases)
+        self.ranges = slice_ranges(config, stage, cases)
+        missing = [case.folder.name for case in cases if livers is not None and case.folder.name not in livers]
+        if missing:
+            raise BaselineError(f"no predicted liver for {', '.join(missing)}; predict all training cases first.")
+        self._livers = livers
+        self._donor = _donors(self.ranges, config.seed) if shuffled else None
+        self.iterator = BatchIterator(
+            cases,
+            self.ranges,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            threads=threads,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=pin_memory,
+            dtype=torch.int16,
+        )
+        #: Epochs begun; set it to continue another training.
+        self.epochs = 0
+        self.samples = samples = sum(last - first for first, last in self.ranges)
+        # the ranks' shares differ by one sample at the most, the last rank's is the smallest
+        self.batches = max(1, -(-(samples // world_size) // config.batch_size))
+        if samples < world_size:
+            raise BaselineError(f"{samples} slices for {world_size} processes; use fewer processes.")
+
+    def epoch(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches of one epoch; the next call yields the next epoch's, also if this one was broken off."""
+        self.iterator.load_state_dict({**self.iterator.state_dict(), "epoch": self.epochs, "position": 0})
+        self.epochs += 1
+        for number, batch in enumerate(self.iterator, start=1):
+            yield self._complete(batch)
+            if number == self.batches:
+                break
+
+    def patients(self, batch: Mapping[str, Tensor]) -> set[str]:
+        """Return the PatientIDs that a batch shows, those of swapped labels included."""
+        return {self.cases[number].patient_id for number in torch.unique(batch["case"]).tolist()} | {
+            self.cases[number].patient_id for number in torch.unique(batch.get("donor", batch["case"])).tolist()
+        }
+
+    def _complete(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        places = list(zip(batch["case"].tolist(), batch["slice"].tolist(), strict=True))
+        if self._livers is not None:
+            masks = [self._livers[self.cases[c].folder.name][d] for c, d in places]
+            batch["liver"] = torch.from_numpy(np.stack(masks))
+        if self._donor is not None:
+            donors = [self._donor[place] for place in places]
+            batch["target"] = torch.from_numpy(np.stack([self.cases[c].label[d] for c, d in donors]))
+            batch["donor"] = torch.tensor([c for c, _ in donors])
+        return batch
+
+
+def _donors(ranges: Sequence[tuple[int, int]], seed: int) -> dict[tuple[int, int], tuple[int, int]]:
+    """Give each slice the label of one of another case, each label used once where that is possible."""
+    places = [(case, d) for case, (first, last) in enumerate(ranges) for d in range(first, last)]
+    rng: Any = np.random.default_rng([seed, 1])
+    order = [places[i] for i in rng.permutation(len(places))]
+    if len(ranges) > 1:
+        for i, place in enumerate(places):
+            if order[i][0] == place[0]:  # swap with one that suits both, if any does
+                for j in rng.permutation(len(places)):
+                    if order[j][0] != place[0] and order[i][0] != places[j][0]:
+                        order[i], order[j] = order[j], order[i]
+                        break
+    return dict(zip(places, order, strict=True))

@@ -1,0 +1,209 @@
+"""`hcc-tace baseline` as a user calls it, on a tiny twin."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from hcc_tace_data import open_collection
+from hcc_tace_data.baseline.checkpoint import load_weights
+from hcc_tace_data.baseline.data import load_cohort, part_of
+from hcc_tace_data.cli.main import main
+from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.splits import patients_of
+
+HELD_OUT = patients_of("test")[:2]
+
+
+def _json(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    capsys.readouterr()
+    code = main(["baseline", *words, "--json", "--quiet"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    document: dict[str, object] = json.loads(out)
+    return document
+
+
+def test_a_run_says_all_that_decided_it(trained: Path) -> None:
+    for stage in ("liver", "tumour"):
+        folder = trained / "fold0" / stage
+        names = {path.name for path in folder.iterdir()}
+        assert {
+            "best.safetensors",
+            "last.safetensors",
+            "log.csv",
+            "run.json",
+            "state.pt",
+            "README.md",
+            "events",
+        } <= names
+        assert list((folder / "events").iterdir())
+        record = json.loads((folder / "run.json").read_text())
+        assert record["config"]["model"]["widths"] == [8, 16]
+        assert (record["seed"], record["steps"], record["processes"]) == (0, 40, 1)
+        assert len(record["store_digest"]) == 16
+        assert record["environment"]["packages"]["torch"].startswith("2.")
+        # nobody of the validation or the test set was touched
+        assert set(record["train_patients"]) <= set(patients_of("train", 0))
+        assert not set(record["train_patients"]) & {*patients_of("validation", 0), *patients_of("test")}
+        assert set(record["validation_patients"]) <= set(patients_of("validation", 0))
+        card = (folder / "README.md").read_text()
+        assert card.startswith("---\nlicense:")
+        assert "Not for clinical use" in card
+
+
+def test_training_again_needs_resume(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    record = json.loads((copy / "fold0" / "liver" / "run.json").read_text())
+    (tmp_path / "same.yaml").write_text(json.dumps(record["config"]))
+    words = ["train", str(small_twin), "--out", str(copy), "--preset", str(tmp_path / "same.yaml"), "--stage", "liver"]
+    assert main(["baseline", *words, "--quiet"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    before = load_weights(copy / "fold0" / "liver" / "last.safetensors")[0]
+    again = _json(capsys, *words, "--resume")
+    assert again["runs"][0]["steps"] == 40  # type: ignore[index]
+    after = load_weights(copy / "fold0" / "liver" / "last.safetensors")[0]
+    assert all((before[name] == after[name]).all() for name in before)
+    assert main(["baseline", *words, "--resume", "--quiet", "--set", "optimizer.lr=0.5"]) == 2
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_patients_are_predicted_on_their_ct_and_scored(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "predictions"
+    words = ["--model", str(trained), "--root", str(small_twin), "--out", str(out)]
+    found = _json(capsys, "predict", *HELD_OUT, *words, "--flips")
+    assert [row["name"] for row in found["predictions"]] == HELD_OUT  # type: ignore[attr-defined]
+    case = load_cohort(open_collection(small_twin), patients=HELD_OUT).stored[HELD_OUT[0]]
+    image = nibabel.load(out / f"{HELD_OUT[0]}.nii.gz")
+    assert image.shape == case.shape[:0:-1]
+    assert set(np.unique(image.dataobj)) <= {0, 1, 2}
+    document = _json(capsys, "evaluate", str(small_twin), "--predictions", str(out), "--model", str(trained))
+    assert json.loads((out / "evaluation.json").read_text()) == document
+    assert [row["patient_id"] for row in document["cases"]] == HELD_OUT  # type: ignore[attr-defined]
+    assert document["summary"]["labels"]["liver"]["dice"]["n"] == 2  # type: ignore[index]
+    assert document["true_liver"]["summary"]["labels"]["liver"]["dice"]["mean"] == 1  # type: ignore[index]
+    assert set(document["trivial"]) == {"all_liver", "hu_threshold"}  # type: ignore[call-overload]
+    for name in ("contours", "dice", "volumes", "curves"):
+        assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["baseline", "evaluate", str(small_twin), "--predictions", str(out), "--patient", "HCC_001"]) in (2, 3)
+
+
+def test_a_folder_of_dicom_and_its_nifti_give_the_same(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = load_cohort(open_collection(small_twin), patients=HELD_OUT)
+    case = next(c for c in cohort.cases.values() if len({path.parent for path in c.paths}) == 1)
+    folder = tmp_path / "ct"
+    folder.mkdir()
+    for path in case.paths:
+        shutil.copy(path, folder)
+    from hcc_tace_data.baseline.images import read_dicom
+    from hcc_tace_data.export.nifti import write_nifti
+
+    volume = read_dicom(folder)
+    write_nifti(tmp_path / "scan.nii.gz", volume.array, volume.affine)
+    # another reader's axes: the same voxels, flipped and with slices last
+    flipped = volume.affine.copy()
+    flipped[:3, 3] += flipped[:3, 1] * (volume.array.shape[1] - 1)
+    flipped[:3, 1] *= -1
+    write_nifti(tmp_path / "flipped.nii", volume.array[:, ::-1], flipped)
+    inputs = [str(folder), str(tmp_path / "scan.nii.gz"), str(tmp_path / "flipped.nii")]
+    found = _json(capsys, "predict", *inputs, "--model", str(trained), "--out", str(tmp_path / "out"))
+    labels = [np.asarray(nibabel.load(row["file"]).dataobj) for row in found["predictions"]]  # type: ignore[attr-defined]
+    assert labels[0].any()
+    assert np.array_equal(labels[0], labels[1])
+    assert np.array_equal(labels[0], labels[2][:, ::-1])
+    affines = [nibabel.load(row["file"]).affine for row in found["predictions"]]  # type: ignore[attr-defined]
+    assert np.allclose(affines[1], nibabel.load(tmp_path / "scan.nii.gz").affine)
+    assert np.allclose(affines[2], nibabel.load(tmp_path / "flipped.nii").affine)
+
+
+def test_dicom_seg_of_a_prediction(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("hcc_tace_data.export.dicom_seg", reason="this version cannot write DICOM-SEG")
+    import pydicom
+
+    words = ["--model", str(trained), "--root", str(small_twin), "--out", str(tmp_path), "--seg"]
+    found = _json(capsys, "predict", HELD_OUT[0], *words)
+    row = found["predictions"][0]  # type: ignore[index]
+    file = pydicom.dcmread(row["seg"])
+    assert file.Modality == "SEG"
+    assert [item.SegmentLabel for item in file.SegmentSequence] == ["Liver", "Mass"]
+    assert file.PatientID == HELD_OUT[0]
+
+
+def test_what_goes_wrong_is_said(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(small_twin)
+    seen = json.loads((trained / "fold0" / "liver" / "run.json").read_text())["train_patients"][0]
+    for words, said in (
+        (["train", root, "--preset", "fancy"], "no preset 'fancy'"),
+        (["train", root, "--set", "optimizer.lr=fast"], "optimizer.lr"),
+        (["train", root, "--stage", "spleen"], "liver, tumour or both"),
+        (["train", root, "--set", "precision=fp16", "--out", str(tmp_path / "x")], "needs a GPU"),
+        (["train", root, "--liver-data", str(tmp_path)], "no liver data"),
+        (["predict", HELD_OUT[0], "--root", root, "--model", str(tmp_path)], "no trained networks"),
+        (["predict", HELD_OUT[0], "--root", root, "--model", str(trained), "--fold", "3"], "no checkpoint"),
+        (["predict", HELD_OUT[0], "--root", root, "--model", str(trained), "--preset", "paper"], "not 'paper'"),
+        (["predict", "HCC_999", "--root", root, "--model", str(trained)], "no such patient"),
+        (["evaluate", root, "--predictions", str(tmp_path)], "no prediction at"),
+        (["evaluate", root, "--model", str(trained), "--split", "train"], "use test or validation"),
+    ):
+        assert main(["baseline", *words, "--quiet"]) == 2, words
+        assert said in capsys.readouterr().err, words
+    assert main(["baseline", "predict", seen, "--root", root, "--model", str(trained), "--out", str(tmp_path)]) == 0
+    assert "seen in training" in capsys.readouterr().err
+
+
+def test_an_empty_fold_is_named(small_twin: Path) -> None:
+    cohort = load_cohort(open_collection(small_twin), patients=[*HELD_OUT, patients_of("validation", 2)[0]])
+    with pytest.raises(BaselineError, match=r"fold 1 has no validation patient.*no fold works"):
+        part_of(cohort, 1)
+
+
+def test_bench_by_its_own_arithmetic(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--dummy", "32", "--set", "model.widths=[8,16]", "--set", "batch_size=4", "--steps", "4", "--rounds", "1"]
+    found = _json(capsys, "bench", *words)
+    # 3x3 convolutions of 1-8, 8-8, 24-8, 8-8 maps on 32x32, 8-16, 16-16 on 16x16, head 8-2; forward and twice back
+    maps = 9 * (1 * 8 + 8 * 8 + 24 * 8 + 8 * 8) * 32**2 + 9 * (8 * 16 + 16 * 16) * 16**2 + 8 * 2 * 32**2
+    assert found["gflop_per_step"] == pytest.approx(3 * 2 * 4 * maps / 1e9, abs=0.006)
+    rounds = found["rounds"]
+    assert found["ratio"] == pytest.approx(rounds["both"][0] / rounds["step"][0], rel=0.01)  # type: ignore[index]
+    assert found["images_per_second"]["step"] == pytest.approx(16 / rounds["step"][0], rel=0.01)  # type: ignore[index]
+    assert found["share_of_peak"] is None
+
+
+def test_two_processes_train_one_network(small_twin: Path, tmp_path: Path) -> None:
+    """torchrun with gloo: same steps in both, every training patient seen, one set of files."""
+    words = ["baseline", "train", str(small_twin), "--out", str(tmp_path), "--preset", "modern", "--stage", "liver"]
+    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=4", "input.slices=liver"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+        + ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", "-m", "hcc_tace_data", *words]
+        + [word for key in keys for word in ("--set", key)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "fold0" / "liver" / "run.json").read_text())
+    assert (record["processes"], record["steps"]) == (2, 4)
+    assert set(record["train_patients"]) <= set(patients_of("train", 0))
+    assert len(record["train_patients"]) == 4
+    assert done.stdout.count("fold 0  liver") == 1

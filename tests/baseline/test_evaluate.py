@@ -1,0 +1,90 @@
+"""Figures over patients: definitions, intervals, groups, and what knows nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hcc_tace_data.baseline.evaluate import DEFINITIONS, bootstrap_interval, evaluate_case, size_group, summarise
+from hcc_tace_data.baseline.trivial import TrivialPredictors
+from hcc_tace_data.errors import UsageError
+from hcc_tace_data.loaders.store import StoredCase
+
+SPACING = (2.0, 1.0, 1.0)
+
+
+def _case(name: str, tumour: bool = True, phase: str = "arterial") -> dict[str, object]:
+    true = np.zeros((4, 10, 10), np.uint8)
+    true[1:3, 2:8, 2:8] = 1
+    true[1, 2, 2] = 3
+    predicted = np.where(true > 0, 1, 0).astype(np.uint8)
+    if tumour:
+        true[1, 4:6, 4:6] = 2
+        predicted[1, 4:6, 4:5] = 2
+    return {"patient_id": name, "phase": phase, "labels": evaluate_case(predicted, true, SPACING)}
+
+
+def test_liver_holds_tumour_and_vessels_on_both_sides() -> None:
+    labels = _case("a")["labels"]
+    assert labels["liver"]["dice"] == 1  # type: ignore[index]
+    assert labels["tumour"]["dice"] == pytest.approx(4 / 6)  # type: ignore[index]
+    assert labels["tumour"]["volume_error_ml"] == pytest.approx(-2 * 2 / 1000)  # type: ignore[index]
+    # four voxels of 2 mm3
+    assert labels["tumour"]["diameter_cm"] == pytest.approx((6 * 8 / np.pi) ** (1 / 3) / 10)  # type: ignore[index]
+
+
+def test_dice_by_slice_is_not_dice_by_patient() -> None:
+    true, predicted = np.zeros((2, 10, 10), np.uint8), np.zeros((2, 10, 10), np.uint8)
+    true[0, :8, :8] = predicted[0, :8, :8] = 2
+    true[1, 0, 0] = 2
+    scores = evaluate_case(predicted, true, SPACING)["tumour"]
+    assert scores["per_slice_dice"] == 0.5
+    assert scores["dice"] == pytest.approx(128 / 129)
+
+
+def test_summary_counts_patients_once_and_tells_groups_apart() -> None:
+    cases = [_case("a"), _case("b", tumour=False), _case("c", phase="portal_venous")]
+    summary = summarise(cases)
+    row = summary["labels"]["tumour"]["dice"]
+    assert row["n"] == 3
+    assert row["mean"] == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
+    assert row["median"] == pytest.approx(2 / 3)
+    assert row["low"] <= row["mean"] <= row["high"]
+    assert {name: group["tumour"]["dice"]["n"] for name, group in summary["by_phase"].items()} == {
+        "arterial": 2,
+        "portal_venous": 1,
+    }
+    assert set(summary["by_tumour_size"]) == {"below 3 cm", "no tumour"}
+    assert summary["lesions"] == {"lesions": 2, "found": 2, "false_positives": 0}
+    assert "comparable" in summary["per_slice"]["tumour"]["note"]
+    assert json.loads(json.dumps(summary, allow_nan=False))
+    assert "both masks empty" in DEFINITIONS["empty_masks"]
+    with pytest.raises(UsageError, match="more than once"):
+        summarise([cases[0], cases[0]])
+
+
+def test_interval_as_the_normal_approximation_has_it() -> None:
+    values = np.random.default_rng(0).normal(0.7, 0.1, 200)
+    low, high = bootstrap_interval(values)
+    half = 1.96 * values.std() / np.sqrt(200)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
+    assert bootstrap_interval(values) == (low, high)
+
+
+@pytest.mark.parametrize(("diameter", "group"), [(2.9, "below 3 cm"), (3.0, "3 to 5 cm"), (12, "10 cm and more")])
+def test_size_groups(diameter: float, group: str) -> None:
+    assert size_group(diameter) == group
+
+
+def test_trivial_predictors_find_what_hu_tell(cases: list[StoredCase]) -> None:
+    # liver 110 HU, tumour 40 HU, noise 8 HU: a threshold parts them, all of the liver does not
+    fitted = TrivialPredictors.fit(cases[:4])
+    held_out = cases[5]
+    scores = fitted.score(held_out.image[0], np.isin(held_out.label, (1, 2, 3)), np.asarray(held_out.label))
+    assert scores["hu_threshold"]["tumour"] > 0.9
+    assert scores["all_liver"]["tumour"] < 0.5
+    low, high = fitted.tumour_band
+    assert low < 40 < high <= 90
+    assert fitted.patients == ("HCC_000", "HCC_001", "HCC_002", "HCC_003")

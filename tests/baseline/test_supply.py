@@ -1,0 +1,67 @@
+"""What a stage trains on: equal shares, the right liver, and a control whose labels belong to others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.folds import overfit_one_batch
+from hcc_tace_data.baseline.supply import StageBatches, slice_ranges
+from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.loaders.store import StoredCase
+
+Quick = Callable[..., TrainConfig]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_every_process_gets_as_many_batches(cases: list[StoredCase], quick: Quick, world: int) -> None:
+    parts = [
+        StageBatches(quick(batch_size=3), "liver", cases[:3], threads=0, rank=r, world_size=world) for r in range(world)
+    ]
+    epochs = [list(part.epoch()) for part in parts]
+    assert len({len(epoch) for epoch in epochs}) == 1
+    places = [(c, d) for e in epochs for b in e for c, d in zip(b["case"].tolist(), b["slice"].tolist(), strict=True)]
+    assert len(places) == len(set(places))
+
+
+def test_an_epoch_that_is_broken_off_is_not_continued(cases: list[StoredCase], quick: Quick) -> None:
+    one, other = (StageBatches(quick(batch_size=2), "liver", cases[:3], threads=0) for _ in range(2))
+    next(one.epoch())
+    list(other.epoch())
+    for a, b in zip(one.epoch(), other.epoch(), strict=True):
+        assert torch.equal(a["image"], b["image"])
+
+
+def test_liver_network_sees_all_slices_only_where_asked_to(cases: list[StoredCase], quick: Quick) -> None:
+    assert slice_ranges(quick("paper"), "liver", cases) == [(1, 5)] * 6
+    assert slice_ranges(quick("modern"), "liver", cases) == [(0, 6)] * 6
+    assert slice_ranges(quick("modern"), "tumour", cases) == [(1, 5)] * 6
+
+
+def test_shuffled_labels_belong_to_slices_of_others(cases: list[StoredCase], quick: Quick) -> None:
+    batches = StageBatches(quick(), "tumour", cases[:4], threads=0, shuffled=True)
+    for batch in batches.epoch():
+        assert (batch["case"] != batch["donor"]).all()
+        assert not torch.equal(batch["target"], batch["label"])
+
+
+def test_predicted_liver_comes_with_its_slice(cases: list[StoredCase], quick: Quick) -> None:
+    masks = {case.folder.name: np.zeros(case.shape[1:], bool) for case in cases[:2]}
+    for mask in masks.values():
+        mask[3, 5, 7] = True
+    batches = StageBatches(quick(), "tumour", cases[:2], livers=masks, threads=0)
+    for batch in batches.epoch():
+        assert torch.equal(batch["liver"].any(dim=2).any(dim=1), batch["slice"] == 3)
+    with pytest.raises(BaselineError, match="no predicted liver"):
+        StageBatches(quick(), "tumour", cases[:3], livers=masks, threads=0)
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern"])
+def test_one_batch_is_learnt_by_heart(cases: list[StoredCase], quick: Quick, preset: str) -> None:
+    learnt = overfit_one_batch(quick(preset), "tumour", cases[:2], steps=60)
+    assert learnt["dice"] > 0.9
+    assert learnt["last_loss"] < 0.5 * learnt["first_loss"]

@@ -1,0 +1,47 @@
+"""The examples run as they are, with fewer steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.mark.timeout(600)
+def test_script(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import baseline; baseline.main(steps=4)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "tumour: Dice" in done.stdout
+    assert Path(done.stdout.strip().splitlines()[-1].removeprefix("report: ")).is_file()
+
+
+@pytest.mark.timeout(600)
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(EXAMPLES / "baseline.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # kept without results
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("STEPS = 60", "STEPS = 4")
+    NotebookClient(
+        notebook, timeout=580, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    last = notebook.cells[-1].outputs[0]
+    assert "image/png" in last.data
