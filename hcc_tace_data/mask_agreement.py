@@ -141,7 +141,7 @@ def fleiss_kappa(votes: npt.ArrayLike, readers: int) -> float:
     Examples
     --------
     >>> round(fleiss_kappa([3, 3, 0, 0, 2], readers=3), 3)
-    0.722
+    0.732
     """
     counts = np.asarray(votes, dtype=float).ravel()
     if readers < 2 or not counts.size:
