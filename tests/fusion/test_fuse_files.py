@@ -10,9 +10,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from hcc_tace_data import fuse_staple, open_collection
+from hcc_tace_data import fuse_staple, make_phantom, open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
+from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.grids import through
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.seg import read_seg
 
@@ -114,3 +116,34 @@ def test_wrong_use(files: list[str], ct: Path, tmp_path: Path, capsys: pytest.Ca
         assert main(["fuse", *words, "--out", str(out)]) == 2
         assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_whole_chain_with_a_registered_phase(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reader who drew on the other phase is brought over: nearer to the truth than the same mask left where it is."""
+    root = make_phantom(tmp_path / "twin", patients=[PATIENT], size="small", workers=1)
+    study = open_collection(root)[PATIENT].baseline
+    assert study is not None
+    own = study.annotations[0]
+    transforms = json.loads((root / "truth" / "transforms.json").read_text())
+    other = next(s for s in study.series if s.modality == "CT" and s.series_uid != own.series_uid)
+    for name, paths in (("ct", own.paths), ("phase", other.paths)):
+        (tmp_path / name).mkdir()
+        for path in paths:
+            shutil.copy(path, tmp_path / name)
+    fixed, moving = read_ct(tmp_path / "ct"), read_ct(tmp_path / "phase")
+    (matrix,) = [np.array(t["annotated_to_volume"]) for t in transforms if t["series_uid"] == other.series_uid]
+    truth = _voxels(root / "truth" / "labels" / f"{PATIENT}.nii.gz")
+    size = tuple(int(n) for n in moving.spatial_shape)
+    # what the reader sees on the other phase: the truth, moved as the patient moved
+    drawn = through(truth > 0, np.asarray(fixed.affine), np.asarray(moving.affine), size, np.linalg.inv(matrix))
+    write_nifti(tmp_path / "far.nii.gz", drawn.astype(np.uint8), np.asarray(moving.affine))
+    words = [str(tmp_path / "far.nii.gz"), "-o", str(tmp_path / "out"), "--ct", str(tmp_path / "ct")]
+    assert main(["fuse", *words, "--phase", str(tmp_path / "phase"), "-q"]) == 0
+    capsys.readouterr()
+    brought = _voxels(tmp_path / "out" / "labels.nii.gz") > 0
+    left = through(drawn, np.asarray(moving.affine), np.asarray(fixed.affine), truth.shape)
+    dice = [2 * (m & (truth > 0)).sum() / (m.sum() + (truth > 0).sum()) for m in (left, brought)]
+    assert dice[1] > dice[0]
+    assert dice[1] > 0.9
+    assert (tmp_path / "out" / "phase_1.tfm.json").is_file()
+    assert read_seg(tmp_path / "out" / "labels_seg.dcm", like=fixed).array[0].any()
