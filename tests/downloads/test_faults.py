@@ -508,15 +508,17 @@ def test_kill_at_random_moments(
     dice = random.Random(20)
     killed = 0
     full_s = 0.6 if source == "idc" else 1.5
-    for _ in range(KILLS if source == "idc" else max(2, KILLS // 5)):
+    wanted = KILLS if source == "idc" else max(2, KILLS // 5)
+    for _ in range(4 * wanted):
         child = _start(forked, words)
         time.sleep(dice.uniform(0.05, full_s))
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        killed += _ended(forked) == -signal.SIGKILL
+        done = _ended(forked) != -signal.SIGKILL
+        killed += not done
         if root.is_dir():
             intact(root)
-            if (
+            if done or (
                 dice.random() < 0.3
                 and intact(root)
                 and not read_ledger(root).keys()
@@ -524,6 +526,10 @@ def test_kill_at_random_moments(
             ):
                 shutil.rmtree(root)  # from the start again, to be killed at other moments
                 s3.served.clear()
+        if done:
+            full_s *= 0.7  # this machine is faster than that: earlier, next time
+        if killed == wanted:
+            break
     assert killed
     _start(forked, words)
     assert _ended(forked) == 0
