@@ -16,6 +16,7 @@ from hcc_tace_data.loaders.batches import Batch, Batches, world
 from hcc_tace_data.loaders.patches import OUTSIDE_HU, middle_corner, place_box
 
 if TYPE_CHECKING:
+    from hcc_tace_data.loaders.store import StoredCase
     from hcc_tace_data.loaders.torch import SliceDataset
 
 __all__ = ["DeviceBatches", "DeviceSlices", "window_hu"]
@@ -103,6 +104,35 @@ class DeviceSlices:
             torch.from_numpy(numbers.astype(np.int64)).to(device),
             torch.from_numpy(places.astype(np.int64)).to(device),
             [case.patient_id for case in dataset.cases],
+        )
+
+    @classmethod
+    def of_stored(
+        cls, cases: Sequence[StoredCase], ranges: Sequence[tuple[int, int]], device: torch.device
+    ) -> DeviceSlices:
+        """Copy these slices of stored cases, all of one size, to `device`; `ranges` as of ``BatchIterator``."""
+        sizes = {case.shape[:1] + case.shape[2:] for case in cases}
+        if len(sizes) != 1:
+            raise StoreError(f"cases of different sizes {sorted(sizes)} do not stack; crop or resample them.")
+        image, label, valid = [], [], []
+        for case, (first, last) in zip(cases, ranges, strict=True):
+            image.append(torch.from_numpy(np.array(case.image[:, first:last].swapaxes(0, 1))).to(device))
+            label.append(torch.from_numpy(np.array(case.label[first:last])).to(device))
+            mask = case.valid
+            valid.append(
+                torch.ones(image[-1].shape, dtype=torch.uint8, device=device)
+                if mask is None
+                else torch.from_numpy(np.array(mask[:, first:last].swapaxes(0, 1))).to(device)
+            )
+        numbers = [n for n, (first, last) in enumerate(ranges) for _ in range(first, last)]
+        places = [d for first, last in ranges for d in range(first, last)]
+        return cls(
+            torch.cat(image),
+            torch.cat(label),
+            torch.cat(valid) if any(case.valid is not None for case in cases) else None,
+            torch.tensor(numbers, dtype=torch.int64, device=device),
+            torch.tensor(places, dtype=torch.int64, device=device),
+            [case.patient_id for case in cases],
         )
 
     @property

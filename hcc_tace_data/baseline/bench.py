@@ -106,7 +106,8 @@ def _take(
     config: TrainConfig, stage: Stage, cases: Sequence[StoredCase], threads: int, count: int
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the first `count` batches of a training, beginning anew with each epoch that ends."""
-    batches = StageBatches(config, stage, cases, threads=threads, pin_memory=torch.cuda.is_available())
+    device = torch.device("cuda") if torch.cuda.is_available() else None
+    batches = StageBatches(config, stage, cases, threads=threads, pin_memory=torch.cuda.is_available(), device=device)
     done = 0
     while True:
         for batch in batches.epoch():

@@ -80,7 +80,8 @@ class TrainConfig(_Strict):
     """All that decides how a stage is trained, besides the data.
 
     `tumour_liver` is the liver that the tumour network sees in training: the annotated one, or the one that the liver
-    network found. `compile` names a backend of ``torch.compile``. The batch is that of one process.
+    network found. `compile` names a backend of ``torch.compile``. The batch is that of one process. `resident` keeps
+    all slices on the device; "auto" does so on a GPU where they take less than half of its free memory.
     """
 
     name: str
@@ -101,12 +102,18 @@ class TrainConfig(_Strict):
     precision: Literal["no", "bf16", "fp16"] = "no"
     channels_last: bool = False
     compile: Literal["inductor", "aot_eager", "eager"] | None = None
+    resident: Literal["auto", "yes", "no"] = "auto"
 
     @field_validator("precision", "tumour_liver", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
         # YAML reads the words no and true as truth values
         return {True: "true", False: "no"}[value] if isinstance(value, bool) else value
+
+    @field_validator("resident", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: Any) -> Any:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
     seed: int = 0
 

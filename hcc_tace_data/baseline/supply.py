@@ -14,9 +14,10 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.batches import BatchIterator
+from hcc_tace_data.loaders.device import DeviceBatches, DeviceSlices
 from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["StageBatches", "slice_ranges"]
+__all__ = ["StageBatches", "is_resident", "slice_ranges"]
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -25,6 +26,19 @@ def slice_ranges(config: TrainConfig, stage: Stage, cases: Sequence[StoredCase])
     """Return the slices of each case, (first, one after the last), that a stage trains on."""
     whole = stage == "liver" and config.input.slices == "all"
     return [(0, case.shape[1]) if whole or case.liver is None else case.liver[0] for case in cases]
+
+
+def is_resident(
+    config: TrainConfig, cases: Sequence[StoredCase], ranges: Sequence[tuple[int, int]], device: torch.device | None
+) -> bool:
+    """Tell whether all slices are to be kept on the device."""
+    if config.resident != "auto" or device is None or device.type != "cuda":
+        return config.resident == "yes"
+    voxels = [(last - first) * case.shape[2] * case.shape[3] for case, (first, last) in zip(cases, ranges, strict=True)]
+    # image int16 and mask uint8 for each channel, label uint8
+    need = sum(count * (3 * case.shape[0] + 1) for count, case in zip(voxels, cases, strict=True))
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * need < free
 
 
 class StageBatches:
@@ -48,6 +62,8 @@ class StageBatches:
         network that still scores on held-out patients scores by something else than the image.
     threads, rank, world_size, pin_memory
         As of :class:`hcc_tace_data.loaders.batches.BatchIterator`.
+    device : torch.device, optional
+        Where the network is; see `resident` of the configuration.
     """
 
     def __init__(
@@ -62,6 +78,7 @@ class StageBatches:
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self.cases = tuple(cases)
         self.ranges = slice_ranges(config, stage, cases)
@@ -70,17 +87,18 @@ class StageBatches:
             raise BaselineError(f"no predicted liver for {', '.join(missing)}; predict all training cases first.")
         self._livers = livers
         self._donor = _donors(self.ranges, config.seed) if shuffled else None
-        self.iterator = BatchIterator(
-            cases,
-            self.ranges,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            threads=threads,
-            rank=rank,
-            world_size=world_size,
-            pin_memory=pin_memory,
-            dtype=torch.int16,
-        )
+        share: dict[str, Any] = {"batch_size": config.batch_size, "seed": config.seed}
+        share |= {"rank": rank, "world_size": world_size}
+        #: Whether all slices lie on the device.
+        self.resident = is_resident(config, cases, self.ranges, device)
+        self.iterator: BatchIterator | DeviceBatches
+        if self.resident:
+            slices = DeviceSlices.of_stored(cases, self.ranges, device or torch.device("cpu"))
+            self.iterator = slices.batches(**share)
+        else:
+            self.iterator = BatchIterator(
+                cases, self.ranges, threads=threads, pin_memory=pin_memory, dtype=torch.int16, **share
+            )
         #: Epochs begun; set it to continue another training.
         self.epochs = 0
         self.samples = samples = sum(last - first for first, last in self.ranges)
@@ -108,10 +126,11 @@ class StageBatches:
         places = list(zip(batch["case"].tolist(), batch["slice"].tolist(), strict=True))
         if self._livers is not None:
             masks = [self._livers[self.cases[c].folder.name][d] for c, d in places]
-            batch["liver"] = torch.from_numpy(np.stack(masks))
+            batch["liver"] = torch.from_numpy(np.stack(masks)).to(batch["label"].device)
         if self._donor is not None:
             donors = [self._donor[place] for place in places]
-            batch["target"] = torch.from_numpy(np.stack([self.cases[c].label[d] for c, d in donors]))
+            target = torch.from_numpy(np.stack([self.cases[c].label[d] for c, d in donors]))
+            batch["target"] = target.to(batch["label"].device)
             batch["donor"] = torch.tensor([c for c, _ in donors])
         return batch
 

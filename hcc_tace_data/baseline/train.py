@@ -182,6 +182,7 @@ class _Run:
             rank=self.engine.process_index,
             world_size=self.engine.num_processes,
             pin_memory=self.engine.device.type == "cuda",
+            device=self.engine.device,
         )
         self.channels = train[0].shape[0]
         self.total = config.max_steps or config.epochs * self.batches.batches

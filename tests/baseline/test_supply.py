@@ -65,3 +65,23 @@ def test_one_batch_is_learnt_by_heart(cases: list[StoredCase], quick: Quick, pre
     learnt = overfit_one_batch(quick(preset), "tumour", cases[:2], steps=60)
     assert learnt["dice"] > 0.9
     assert learnt["last_loss"] < 0.5 * learnt["first_loss"]
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern"])
+def test_slices_on_the_device_are_the_same_batches(cases: list[StoredCase], quick: Quick, preset: str) -> None:
+    config = quick(preset, batch_size=3)
+    share = {"threads": 0, "rank": 1, "world_size": 2, "shuffled": True}
+    from_store = StageBatches(config.model_copy(update={"resident": "no"}), "liver", cases, **share)
+    on_device = StageBatches(
+        config.model_copy(update={"resident": "yes"}), "liver", cases, device=torch.device("cpu"), **share
+    )
+    assert on_device.resident
+    assert not from_store.resident
+    for _ in range(2):
+        for a, b in zip(from_store.epoch(), on_device.epoch(), strict=True):
+            assert {"image", "label", "case", "slice", "target", "donor"} <= a.keys() & b.keys()
+            assert all(torch.equal(a[name], b[name].to(a[name].dtype)) for name in b)
+
+
+def test_a_cpu_keeps_nothing_resident_unless_told(cases: list[StoredCase], quick: Quick) -> None:
+    assert not StageBatches(quick(), "liver", cases, threads=0, device=torch.device("cpu")).resident
