@@ -71,6 +71,8 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
     HccTaceError
         The annotated CT or its labels cannot be read.
     """
+    from hcc_tace_data.registration import register, resample
+
     fixed = read_ct(list(case.paths), on_gap="fill")
     label, liver, tumour = read_labels(case, parameters.classes, fixed)
     grid = _grid(fixed, liver, parameters)
@@ -85,9 +87,10 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
             missing[phase] = "not acquired"
         else:
             try:
-                registrations[phase] = found = _register(fixed, paths)
+                moving = read_ct(list(paths), on_gap="fill", on_tilt="resample")
+                registrations[phase] = found = register(fixed, moving)
                 if found.plausible:
-                    image[channel], valid[channel] = _resample(paths, grid, fixed, found)
+                    image[channel], valid[channel] = resample(moving, like=_like(grid, fixed), registration=found)
                 else:
                     missing[phase] = f"registration is implausible: {found.reason}"
             except HccTaceError as error:
@@ -242,21 +245,6 @@ def _own(fixed: CTVolume, grid: _Grid) -> npt.NDArray[np.int16]:
 
     array: npt.NDArray[np.int16] = resample(fixed, like=_like(grid, fixed))[0]
     return array
-
-
-def _register(fixed: CTVolume, paths: Sequence[Any]) -> Any:
-    from hcc_tace_data.registration import register
-
-    return register(fixed, read_ct(list(paths), on_gap="fill", on_tilt="resample"))
-
-
-def _resample(
-    paths: Sequence[Any], grid: _Grid, fixed: CTVolume, found: Any
-) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
-    from hcc_tace_data.registration import resample
-
-    moving = read_ct(list(paths), on_gap="fill", on_tilt="resample")
-    return resample(moving, like=_like(grid, fixed), registration=found)
 
 
 def _like(grid: _Grid, fixed: CTVolume) -> hd.Volume:
