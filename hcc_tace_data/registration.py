@@ -12,7 +12,9 @@ import io
 import json
 import logging
 import os
+import re
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +59,8 @@ _SLAB_VOXELS = 4_000_000
 # Images thinner than this have no level that is shrunken by four.
 _THREE_LEVELS_FROM = 40
 _STDOUT_LOCK = threading.Lock()
+# A line search that ends early is usual at the end of a level; the result is judged by its likeness.
+_COMPLAINT = re.compile(r"\s*IFLAG= *-1\s+LINE SEARCH FAILED.*?INCORRECT TOLERANCES\s*", re.DOTALL)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -304,7 +308,7 @@ def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
         )
         said = io.StringIO()
         engine = Greedy3D()
-        with _stdout_to_stderr():
+        with _quiet_stdout():
             engine.execute(words, out=said, err=said, fixed=still, moving=moved, mask=mask, affine=None)
         return np.asarray(flip @ np.asarray(engine["affine"], dtype=float) @ flip)
 
@@ -319,20 +323,27 @@ def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Send what the process writes to its standard output to standard error meanwhile.
+def _quiet_stdout() -> Iterator[None]:
+    """Keep what greedy's optimiser prints past Python off the standard output, where a command prints its JSON.
 
-    greedy's optimiser prints its complaints there, past Python, where a command prints its JSON.
+    What anything else of this process prints meanwhile is printed afterwards.
     """
-    with _STDOUT_LOCK:
+    with _STDOUT_LOCK, tempfile.TemporaryFile() as caught:
         sys.stdout.flush()
         kept = os.dup(1)
         try:
-            os.dup2(2, 1)
+            os.dup2(caught.fileno(), 1)
             yield
         finally:
             os.dup2(kept, 1)
             os.close(kept)
+            caught.seek(0)
+            said = caught.read().decode("utf-8", "replace")
+            others, count = _COMPLAINT.subn("", said)
+            if count:
+                logger.debug("greedy's optimiser ended its line search early, %d times", count)
+            if others.strip():
+                sys.stdout.write(others)
 
 
 def _by_simpleitk(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:

@@ -73,7 +73,8 @@ def test_a_known_motion_of_the_liver_is_found(twin, phases, engine, allowed_mm, 
     assert found.engine == engine
     assert found.plausible
     assert found.similarity_after > found.similarity_before
-    assert capfd.readouterr().out == ""
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_another_frame_of_reference_is_laid_over_first(twin, phases):
