@@ -14,6 +14,7 @@ from hcc_tace_data.splits import patients_of
 @pytest.mark.timeout(900)  # twelve trainings: half a minute alone, minutes beside others
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["demo", str(tmp_path), "--budget", "0.1", "--steps", "2", "--size", "tiny", "--json", "--quiet"]
+    words += ["--folds", "5", "--control"]
     assert main(words) == 0
     result = json.loads(capsys.readouterr().out)
     assert len(result["folds"]) == 5

@@ -25,6 +25,8 @@ def demo(
     steps: Annotated[int | None, typer.Option(help="Steps of each training, whatever they take.", min=1)] = None,
     preset: Annotated[str, typer.Option(help="paper or modern.")] = "modern",
     size: Annotated[str, typer.Option(help="Size of the twin: tiny or small.")] = "small",
+    folds: Annotated[int, typer.Option(help="Folds to train; of five, each gets few steps.", min=1, max=5)] = 1,
+    control: Annotated[bool, typer.Option("--control", help="Also train a control on shuffled labels.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the twin and the training.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
@@ -51,6 +53,8 @@ def demo(
         quiet=quiet,
         budget=budget,
         steps=steps,
+        folds=tuple(range(folds)),
+        control=control,
         started=started,
     )
     report["report"] = str(folder / "report.html")
