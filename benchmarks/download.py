@@ -1,9 +1,11 @@
 """Throughput and memory of a download, against bare s5cmd on the same server and the same bytes.
 
-    python benchmarks/download.py [--root FULL_PHANTOM] [--repeats N] [--json FILE]
+    python benchmarks/download.py [--root FULL_PHANTOM] [--patients N] [--repeats N] [--json FILE]
 
 The server is this script's: plain HTTP on loopback that answers what s5cmd asks (lists and whole objects) from memory,
-so that the server costs as little as can be. The files that arrive are compared first, then the time.
+so that the server costs as little as can be. The files that arrive are compared first, then the time. Bare s5cmd is
+timed twice: as it is, and until what it wrote is on disk, which is when a download of ours ends. Memory is also
+measured for series that come as zips from an NBIA server.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import csv
 import hashlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -19,10 +22,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from common import full_patient
+import psutil
 
+from hcc_tace_data import make_phantom
 from hcc_tace_data.downloads.s5cmd import binary
 from hcc_tace_data.ledger import md5_of
 
@@ -66,42 +73,86 @@ server.serve_forever()
 """
 
 
+NBIA = """
+import sys, json, os, shutil, socketserver, http.server, tempfile, zipfile
+from urllib.parse import urlsplit, parse_qs
+series = json.load(sys.stdin)
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def do_GET(self):
+        parts = urlsplit(self.path)
+        files = series[parse_qs(parts.query)["SeriesInstanceUID"][0]]
+        with tempfile.TemporaryFile() as body:
+            if parts.path.endswith("getSOPInstanceUIDs"):
+                body.write(json.dumps([{"SOPInstanceUID": os.path.basename(path)[:-4]} for path, _ in files]).encode())
+            else:
+                with zipfile.ZipFile(body, "w") as opened:
+                    for path, _ in files: opened.write(path, os.path.basename(path))
+                    rows = "".join(f"{os.path.basename(path)},{md5}\\n" for path, md5 in files)
+                    opened.writestr("md5hashes.csv", "Filename,MD5Hash\\n" + rows)
+            self.send_response(200)
+            self.send_header("Content-Length", str(body.tell()))
+            self.end_headers()
+            body.seek(0)
+            shutil.copyfileobj(body, self.wfile)
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+server = Server(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+OURS = "hcc-tace download (command, all checks)"
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a phantom of full size; made if it is missing")
+    parser.add_argument("--patients", type=int, default=8, help="its patients, if it is made (233 MB each)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with full_patient(options.root, "HCC_002") as phantom, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
+        phantom = options.root or Path(scratch) / "phantom"
+        if not (phantom / "series.csv").is_file():
+            make_phantom(phantom, patients=options.patients, size="full")
         with open(phantom / "series.csv", newline="") as handle:
             rows = list(csv.DictReader(handle))
-        objects = []
+        objects, series = [], {}
         for row in rows:
-            for path in sorted(
-                (phantom / row["patient_id"] / row["study_uid"] / f"{row['modality']}_{row['series_uid']}").iterdir()
-            ):
-                objects.append((f"{row['prefix']}/{path.name}", str(path), md5_of(path)))  # noqa: PERF401 - clearer
+            folder = phantom / row["patient_id"] / row["study_uid"] / f"{row['modality']}_{row['series_uid']}"
+            files = [(str(path), md5_of(path)) for path in sorted(folder.iterdir())]
+            series[row["series_uid"]] = files
+            objects += [(f"{row['prefix']}/{Path(path).name}", path, md5) for path, md5 in files]
         bucket = rows[0]["bucket"]
-        server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, bucket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        with serving(SERVER, objects, bucket) as store, serving(NBIA, series) as nbia:
+            run(phantom, Path(scratch), store, nbia, bucket, [row["prefix"] for row in rows], objects, options)
+
+
+@contextmanager
+def serving(script: str, content: Any, *words: str) -> Iterator[str]:
+    """Run a server of its own process that holds `content`; yield its address."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
         assert server.stdin is not None
         assert server.stdout is not None
-        json.dump(objects, server.stdin)
+        json.dump(content, server.stdin)
         server.stdin.close()
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        try:
-            run(phantom, Path(scratch), url, bucket, [row["prefix"] for row in rows], objects, options)
-        finally:
-            server.kill()
-            server.wait()
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+    finally:
+        server.kill()
+        server.wait()
 
 
 def run(
     phantom: Path,
     scratch: Path,
     url: str,
+    nbia: str,
     bucket: str,
     prefixes: list[str],
     objects: list[tuple[str, str, str]],
@@ -113,7 +164,7 @@ def run(
     ours = [sys.executable, "-m", "hcc_tace_data", "download", str(target), "--table", str(phantom / "series.csv")]
     ours += ["--endpoint", url, "--yes", "--quiet"]
 
-    def bare(workers: int) -> None:
+    def bare(workers: int, until_on_disk: bool = False) -> None:
         target.mkdir()
         words = [binary(), "--no-sign-request", "--endpoint-url", url, "--numworkers", str(workers), "run"]
         environment = {"AWS_REGION": "us-east-1", "PATH": "/usr/bin:/bin"}
@@ -121,25 +172,27 @@ def run(
             words, input=commands, text=True, cwd=target, env=environment, capture_output=True, check=False
         )
         assert done.returncode == 0, done.stderr
+        if until_on_disk:
+            os.sync()
 
     tasks = {
         "bare s5cmd, 16 workers": lambda: bare(16),
+        "bare s5cmd, 16 workers, until on disk": lambda: bare(16, until_on_disk=True),
         "bare s5cmd, 256 workers (its default)": lambda: bare(256),
-        "hcc-tace download (command, all checks)": lambda: subprocess.run(ours, check=True),
+        OURS: lambda: subprocess.run(ours, check=True),
     }
     wanted = sorted(md5 for _, _, md5 in objects)
     times: dict[str, list[float]] = {name: [] for name in tasks}
     peaks: list[tuple[float, float]] = []
     for turn in range(options.repeats + 1):
         for name, task in tasks.items():
-            watch = Memory() if name.startswith("hcc-tace") else None
-            if watch:
-                watch.start()
-            start = time.perf_counter()
-            task()
-            took = time.perf_counter() - start
-            if watch:
-                peaks.append(watch.stop())
+            os.sync()  # none pays for what the one before it left unwritten
+            with Memory() as watch:
+                start = time.perf_counter()
+                task()
+                took = time.perf_counter() - start
+            if name == OURS:
+                peaks.append(watch.peak)
             arrived = sorted(
                 hashlib.md5(path.read_bytes()).hexdigest()
                 for path in target.rglob("*.dcm")
@@ -152,29 +205,38 @@ def run(
     size = sum(Path(path).stat().st_size for _, path, _ in objects)
     print(f"{len(objects)} files, {size / 1e6:.1f} MB, {options.repeats} runs each; all files equal")
     medians = {name: statistics.median(values) for name, values in times.items()}
-    own = medians["hcc-tace download (command, all checks)"]
+    own = medians[OURS]
     for name, seconds in medians.items():
-        print(f"  {name:<42} {seconds:6.2f} s  {size / seconds / 1e6:7.1f} MB/s")
-    print(f"  ours / bare s5cmd with as many workers: {own / medians['bare s5cmd, 16 workers']:.2f}")
-    print(f"  ours / bare s5cmd with its default:     {own / medians['bare s5cmd, 256 workers (its default)']:.2f}")
-    mine, all_of_it = max(one for one, _ in peaks), max(both for _, both in peaks)
+        print(f"  {name:<42} {seconds:6.2f} s  {size / seconds / 1e6:7.1f} MB/s  ours / this {own / seconds:.2f}")
+    mine, all_of_it = (max(values) for values in zip(*peaks, strict=True))
     print(f"  peak memory: {mine / 1e6:.0f} MB, with s5cmd {all_of_it / 1e6:.0f} MB")
+    with Memory() as watch:
+        subprocess.run([*ours, "--source", "nbia", "--endpoint", nbia], check=True)
+    print(f"  peak memory from NBIA, 4 series at a time: {watch.peak[0] / 1e6:.0f} MB")
     if options.json:
-        options.json.write_text(json.dumps({"median_s": medians, "seconds": times, "bytes": size, "peak_bytes": mine}))
+        found = {"median_s": medians, "seconds": times, "bytes": size}
+        found |= {"peak_bytes": mine, "peak_bytes_nbia": watch.peak[0]}
+        options.json.write_text(json.dumps(found))
 
 
 class Memory(threading.Thread):
-    """Watches the resident memory of `hcc-tace download` and of what it starts, while it runs."""
+    """Watches the resident memory of `hcc-tace download`, alone and with what it starts, as a context manager."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self._done = threading.Event()
-        self._peak = (0.0, 0.0)
+        self.peak = (0.0, 0.0)
+
+    def __enter__(self) -> Memory:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
 
     def run(self) -> None:
         """Look every 20 ms."""
-        import psutil
-
         me = psutil.Process()
         while not self._done.wait(0.02):
             for child in me.children():
@@ -185,13 +247,7 @@ class Memory(threading.Thread):
                     both = own + sum(one.memory_info().rss for one in child.children(recursive=True))
                 except psutil.Error:
                     continue
-                self._peak = max(self._peak[0], own), max(self._peak[1], both)
-
-    def stop(self) -> tuple[float, float]:
-        """Return the peak, in bytes: of the process, and with its children."""
-        self._done.set()
-        self.join()
-        return self._peak
+                self.peak = max(self.peak[0], own), max(self.peak[1], both)
 
 
 if __name__ == "__main__":

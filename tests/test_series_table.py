@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from hcc_tace_data import Catalog
 from hcc_tace_data.errors import CatalogError, UsageError
-from hcc_tace_data.series_table import load_series_table
+from hcc_tace_data.series_table import load_series_table, read_series_rows
 from hcc_tace_data.splits import FOLDS, patients_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +76,42 @@ def test_a_series_that_stands_twice_is_refused(tmp_path: Path) -> None:
     table.drop(columns="prefix").to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(CatalogError, match="lacks the columns prefix"):
         load_series_table(tmp_path / "short.csv")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda lines: [*lines[:2], lines[2].rpartition(",")[0], *lines[3:]], "line 3: it has more or fewer"),
+        (lambda lines: [*lines[:2], lines[2] + ",more", *lines[3:]], "line 3: it has more or fewer"),
+        (lambda lines: [lines[0] + ",bytes", *(line + ",1" for line in lines[1:])], "a column twice"),
+        (lambda lines: [*lines[:2], '"' + lines[2], *lines[3:]], "is not a series table"),
+        (lambda lines: [], "lacks the columns"),
+    ],
+)
+def test_a_table_of_another_form_is_refused(
+    tmp_path: Path, spoil: Callable[[list[str]], list[str]], message: str
+) -> None:
+    load_series_table().head(4).to_csv(tmp_path / "series.csv", index=False)
+    lines = (tmp_path / "series.csv").read_text().splitlines()
+    (tmp_path / "series.csv").write_text("".join(f"{line}\n" for line in spoil(lines)))
+    with pytest.raises(CatalogError, match=message):
+        read_series_rows(tmp_path / "series.csv")
+
+
+def test_a_packed_table_that_was_cut_is_refused(tmp_path: Path) -> None:
+    load_series_table().to_csv(tmp_path / "series.csv.gz", index=False)
+    assert read_series_rows(tmp_path / "series.csv.gz") == read_series_rows()
+    whole = (tmp_path / "series.csv.gz").read_bytes()
+    for cut in (0, 9, len(whole) // 2, len(whole) - 4):
+        (tmp_path / "series.csv.gz").write_bytes(whole[:cut])
+        with pytest.raises(CatalogError):
+            read_series_rows(tmp_path / "series.csv.gz")
+
+
+def test_rows_and_table_agree() -> None:
+    table = load_series_table(with_bamf=True)
+    rows = read_series_rows(with_bamf=True)
+    assert table.astype(object).where(table.notna(), None).to_dict("records") == rows
 
 
 def test_folds_partition_the_patients() -> None:

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.downloads.check import BadFiles, Checked, Expected, WrongContent, check_series, digest_matches
+from hcc_tace_data.downloads.check import (
+    BadFiles,
+    Checked,
+    Digest,
+    Expected,
+    WrongContent,
+    check_series,
+    digest_matches,
+    digest_of,
+)
 from hcc_tace_data.downloads.place import Stage
 from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, local_fault
@@ -38,6 +47,7 @@ class _Job:
     had: dict[str, Path] = field(default_factory=dict)  # objects that were here, and where
     missing: set[str] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
+    digests: dict[Path, Future[Digest]] = field(default_factory=dict)  # of what arrived
     attempts: int = 0
     reason: str = ""
     lasting: bool = False
@@ -233,7 +243,7 @@ class IdcSource:
                     barren += 1
                 elif event.kind == "arrived":
                     barren = 0
-                    self._one_arrived(active, event)
+                    self._one_arrived(active, event, pool)
                 else:
                     barren += self._one_failed(active, event)
                 for address, job in list(active.items()):
@@ -260,12 +270,14 @@ class IdcSource:
             for name in sorted(job.missing):
                 tool.copy(f"{job.address}/{name}", target + name)
 
-    def _one_arrived(self, active: Mapping[str, _Job], event: Event) -> None:
+    def _one_arrived(self, active: Mapping[str, _Job], event: Event, pool: ThreadPoolExecutor) -> None:
         address, _, name = event.key.rpartition("/")
         job = active.get(address)
         if job is not None and name in job.pending:
             job.pending.discard(name)
             job.missing.discard(name)
+            path = job.folder / name
+            job.digests[path] = pool.submit(digest_of, path)
             self._advance(job.objects[name].size or 0)
 
     def _one_failed(self, active: Mapping[str, _Job], event: Event) -> int:
@@ -289,7 +301,10 @@ class IdcSource:
     def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[Any]) -> int:
         files = {job.path(name): expected for name, expected in job.objects.items()}
         recorded = self._recorded(job.wanted)
-        future = pool.submit(check_series, job.wanted, files, exact_bytes=True, recorded=recorded)
+        # its digests were asked for before, so none of them can wait for a thread that waits for it
+        future = pool.submit(
+            check_series, job.wanted, files, exact_bytes=True, recorded=recorded, digests=dict(job.digests)
+        )
         future.add_done_callback(lambda done: events.put((job, done)))
         return 1
 
@@ -319,6 +334,7 @@ class IdcSource:
             if path in paths:
                 job.missing.add(name)
                 job.had.pop(name, None)
+                job.digests.pop(path, None)
                 self._advance(-(expected.size or 0))
                 if path.parent == job.folder:
                     path.unlink(missing_ok=True)

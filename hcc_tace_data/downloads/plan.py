@@ -6,12 +6,13 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import DownloadError, PatientNotFoundError, UsageError
 from hcc_tace_data.ledger import Entry, ledger_path, read_ledger, read_series
+from hcc_tace_data.series_table import read_series_rows
 
 __all__ = ["Plan", "Wanted", "make_plan", "table_of"]
 
@@ -157,40 +158,26 @@ def _rows(
     modality: str | Iterable[str] | None,
     with_bamf: bool,
 ) -> list[Wanted]:
-    from hcc_tace_data.series_table import load_series_table
-
     if source not in ("idc", "nbia"):
         raise UsageError(f"source is {source!r}; use 'idc' or 'nbia'.")
     if with_bamf and source == "nbia":
         raise UsageError("The segmentations of BAMF AIMI are in Imaging Data Commons alone: use the source 'idc'.")
-    rows = load_series_table(table_of(root, table), with_bamf=with_bamf)
+    rows = read_series_rows(table_of(root, table), with_bamf=with_bamf)
     if patients is not None:
         names = {patients} if isinstance(patients, str) else set(patients)
-        unknown = sorted(names - set(rows["patient_id"]))
+        unknown = sorted(names - {row["patient_id"] for row in rows})
         if unknown:
             raise PatientNotFoundError(f"{', '.join(unknown)} not in the series table; 'hcc-tace list' shows who is.")
-        rows = rows[rows["patient_id"].isin(names)]
+        rows = [row for row in rows if row["patient_id"] in names]
     if modality is not None:
         kinds = {modality} if isinstance(modality, str) else set(modality)
-        unknown = sorted(kinds - set(rows["modality"]))
+        there = {row["modality"] for row in rows}
+        unknown = sorted(kinds - there)
         if unknown:
-            raise UsageError(
-                f"no series of modality {', '.join(unknown)}; there are {', '.join(sorted(set(rows['modality'])))}."
-            )
-        rows = rows[rows["modality"].isin(kinds)]
-    return [
-        Wanted(
-            patient_id=str(row["patient_id"]),
-            study_uid=str(row["study_uid"]),
-            series_uid=str(row["series_uid"]),
-            modality=str(row["modality"]),
-            instances=int(row["instances"]),
-            bytes=int(row["bytes"]),
-            bucket=str(row["bucket"]),
-            prefix=str(row["prefix"]),
-        )
-        for row in rows.to_dict("records")
-    ]
+            raise UsageError(f"no series of modality {', '.join(unknown)}; there are {', '.join(sorted(there))}.")
+        rows = [row for row in rows if row["modality"] in kinds]
+    names_of = [field.name for field in fields(Wanted)]
+    return [Wanted(**{name: row[name] for name in names_of}) for row in rows]
 
 
 def _whole(root: Path, rows: list[Wanted]) -> set[str]:
