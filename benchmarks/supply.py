@@ -2,8 +2,9 @@
 
 python benchmarks/supply.py [--root build/supply] [--seconds 1.5] [--repeats 3] [--json FILE]
 
-Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 16; patches are 96^3, in
-batches of 2. Peers run without worker processes and with two; the better rate counts. Each takes turns with the
+Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 32, and of 16: batches below
+32 MiB the C library keeps for the next one, larger ones come fresh from the kernel each time, which slows every peer and
+not us. Patches are 96^3, in batches of 2. Peers run without worker processes and with two; the better rate counts. Each takes turns with the
 others; what is printed is the median of the repeats. Peers that cache in memory hold all volumes, peers that map files
 map ours. PyTorch's own threads are off, which helps the peers: on busy cores they wait for each other.
 """
@@ -35,7 +36,7 @@ from hcc_tace_data.loaders.patches import patch_corner
 from hcc_tace_data.loaders.sample import read_labels
 
 PATIENTS = ["HCC_002", "HCC_005", "HCC_007"]
-BATCH, PATCH_BATCH, PATCH, PER_VOLUME = 16, 2, 96, 12
+BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 12
 WINDOW = (-160.0, 240.0)
 Key = tuple[int, ...]
 
@@ -150,7 +151,7 @@ def renamed(batches: Any, *names: str) -> Iterable[dict[str, Any]]:
         yield {"image": batch["image"], "label": batch["label"], "key": torch.cat(columns, dim=1)}
 
 
-def slices(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str, Any]:
+def slices(root: Path, scratch: Path, batch: int, seconds: float, repeats: int) -> dict[str, Any]:
     """2D slices."""
     import monai.data
     from monai.transforms import Compose, Lambda
@@ -195,36 +196,36 @@ def slices(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str,
         return torch.from_numpy(row["image"][None].astype(np.float32)), torch.from_numpy(row["label"].astype(np.uint8))
 
     number = {key: i for i, key in enumerate(rows_key)}
-    ours = ready.batches(BATCH)
+    ours = ready.batches(batch)
     started = []
     for _ in range(3):
         start = time.perf_counter()
         fresh = load_hcc_tace(root, unit="slice", phases="annotated")
-        for batch in fresh.batches(BATCH):
+        for first in fresh.batches(batch):
             started.append(time.perf_counter() - start)
-            del batch
+            del first
             break
     peers = {
-        "npy memmap, DataLoader": loaders(Slices(keys, memmap.plane), BATCH),
-        "MONAI CacheDataset": loaders(cached, BATCH),
-        "MONAI PersistentDataset": loaders(kept, BATCH),
-        "Hugging Face arrow, DataLoader": loaders(Slices(keys, from_arrow), BATCH),
-        "raw DICOM by pydicom, DataLoader": loaders(Slices(keys, by_pydicom(paths, memmap)), BATCH),
+        "npy memmap, DataLoader": loaders(Slices(keys, memmap.plane), batch),
+        "MONAI CacheDataset": loaders(cached, batch),
+        "MONAI PersistentDataset": loaders(kept, batch),
+        "Hugging Face arrow, DataLoader": loaders(Slices(keys, from_arrow), batch),
+        "raw DICOM by pydicom, DataLoader": loaders(Slices(keys, by_pydicom(paths, memmap)), batch),
     }
     print(f"slices: {len(keys)} of {len(paths)} patients, {volumes[0].array.shape[1:]}")
     check("hcc-tace-data batches", renamed(ours, "case", "slice"), truth)
     direct = Slices(keys, lambda n, d: (s := ds._sample(index[n, d]), (s["image"], s["label"]))[1])
     index = {key: i for i, key in enumerate(keys)}
-    check("hcc-tace-data from DICOM, no store", loaders(direct, BATCH, (0,))[0], truth)
+    check("hcc-tace-data from DICOM, no store", loaders(direct, batch, (0,))[0], truth)
     tasks: dict[str, Callable[[], Iterable[Any]]] = {"hcc-tace-data": lambda: ours}
-    whole = ready.batches(BATCH, dtype=torch.int16)
+    whole = ready.batches(batch, dtype=torch.int16)
     tasks["hcc-tace-data, int16"] = lambda: whole
-    tasks["hcc-tace-data, from DICOM, no store"] = lambda: loaders(direct, BATCH, (0,))[0]
+    tasks["hcc-tace-data, from DICOM, no store"] = lambda: loaders(direct, batch, (0,))[0]
     for name, choices in peers.items():
         check(name, choices[0], truth)
         for workers, loader in choices.items():
             tasks[f"{name}, {workers} workers"] = lambda loader=loader: loader
-    result = show("2D slices", compare(tasks, seconds, repeats), "hcc-tace-data")
+    result = show(f"2D slices, batches of {batch}", compare(tasks, seconds, repeats), "hcc-tace-data")
     result |= {
         "prepare_s": prepared,
         "startup_s": statistics.median(started),
@@ -238,11 +239,11 @@ def slices(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str,
     print(f"  start-up to the first batch, store there: {result['startup_s']:.3f} s; preparing: {prepared:.1f} s")
     for name, size in result["bytes"].items():
         print(f"  bytes on disk: {name} {size / 1e6:.0f} MB")
-    result["augmented"] = augmented(ready, cached, seconds, repeats)
+    result["augmented"] = augmented(ready, cached, batch, seconds, repeats)
     return result
 
 
-def augmented(ready: Any, cached: Any, seconds: float, repeats: int) -> dict[str, Any]:
+def augmented(ready: Any, cached: Any, batch: int, seconds: float, repeats: int) -> dict[str, Any]:
     """Slices with flip, affine, intensity and noise; both draw, so values differ."""
     import monai.data
     from monai.transforms import (
@@ -256,7 +257,7 @@ def augmented(ready: Any, cached: Any, seconds: float, repeats: int) -> dict[str
     )
 
     resident = ready.to_device("cpu")
-    ours = resident.batches(BATCH, window=WINDOW, augment=Augment(flip=0.5))
+    ours = resident.batches(batch, window=WINDOW, augment=Augment(flip=0.5))
     change = Compose(
         [
             ScaleIntensityRanged("image", *WINDOW, 0, 1, clip=True),
@@ -284,9 +285,13 @@ def augmented(ready: Any, cached: Any, seconds: float, repeats: int) -> dict[str
             }
 
     tasks: dict[str, Callable[[], Iterable[Any]]] = {"hcc-tace-data, device slices on the CPU": lambda: ours}
-    for workers, loader in loaders(Changed(), BATCH, collate_fn=monai.data.list_data_collate).items():
+    for workers, loader in loaders(Changed(), batch, collate_fn=monai.data.list_data_collate).items():
         tasks[f"MONAI CacheDataset, {workers} workers"] = lambda loader=loader: loader
-    return show("2D slices, augmented", compare(tasks, seconds, repeats), "hcc-tace-data, device slices on the CPU")
+    return show(
+        f"2D slices, augmented, batches of {batch}",
+        compare(tasks, seconds, repeats),
+        "hcc-tace-data, device slices on the CPU",
+    )
 
 
 def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str, Any]:
@@ -440,7 +445,7 @@ def measure_memory(count: int, folder: Path) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for batch in BatchIterator(stored, [(0, 80)] * count, batch_size=BATCH):
+    for batch in BatchIterator(stored, [(0, 80)] * count, batch_size=BATCHES[0]):
         del batch
     over.set()
     watcher.join()
@@ -471,7 +476,8 @@ def main() -> None:
         datasets.disable_progress_bars()
         torch.set_num_threads(1)
         result: dict[str, Any] = {"patches": patches(root, scratch, options.seconds, options.repeats)}
-        result["slices"] = slices(root, scratch, options.seconds, options.repeats)
+        for batch in BATCHES:
+            result[f"slices, {batch}"] = slices(root, scratch, batch, options.seconds, options.repeats)
         print("peak memory")
         result["memory"] = memory((2, 6, 12), scratch / "memory")
     if options.json:

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 
 from hcc_tace_data.errors import StoreError, UsageError
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.buffers import BufferPool
-from hcc_tace_data.loaders.patches import OUTSIDE_HU, PatchPlan, middle_corner, patch_corner, place_box
+from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
@@ -236,6 +237,9 @@ class _StoredBatches(Batches):
         """Copy one sample into its place in a batch."""
         raise NotImplementedError
 
+    def _scratch(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return self._pool.empty(shape, torch.from_numpy(np.empty(0, dtype)).dtype).numpy()
+
     def _arrays(self, number: int) -> Piece:
         found = self._maps.get(number)
         if found is None:
@@ -346,10 +350,10 @@ class BatchIterator(_StoredBatches):
                 np.copyto(valid, 1 if valids is None else valids[:, d])
             return
         corner = middle_corner(labels.shape[1:], label.shape)
-        place_box(images[:, d], corner, image, OUTSIDE_HU)
+        place_box(images[:, d], corner, image, OUTSIDE_HU, scratch=self._scratch)
         place_box(labels[d], corner, label, 0)
         if valid is not None:
-            place_box(np.ones_like(images[:, d], dtype=np.uint8) if valids is None else valids[:, d], corner, valid, 0)
+            place_box(None if valids is None else valids[:, d], corner, valid, 0, extent=images.shape[2:])
 
 
 class PatchBatchIterator(_StoredBatches):
@@ -431,8 +435,7 @@ class PatchBatchIterator(_StoredBatches):
     ) -> None:
         images, labels, valids = self._arrays(number)
         corner = patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
-        place_box(images, corner, image, OUTSIDE_HU)
+        place_box(images, corner, image, OUTSIDE_HU, scratch=self._scratch)
         place_box(labels, corner, label, 0)
         if valid is not None:
-            one = np.broadcast_to(np.ones(1, dtype=np.uint8), images.shape)
-            place_box(one if valids is None else valids, corner, valid, 0)
+            place_box(valids, corner, valid, 0, extent=images.shape[1:])

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from hcc_tace_data import __version__
 from hcc_tace_data.errors import StoreError, UsageError
-from hcc_tace_data.loaders.patches import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.splits import patients_of
 

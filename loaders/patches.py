@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["OUTSIDE_HU", "PatchPlan", "cut", "middle_corner", "patch_corner", "place_box"]
+__all__ = ["PatchPlan", "patch_corner"]
 
 
 class Bounded(Protocol):
@@ -25,10 +23,6 @@ class Bounded(Protocol):
 
     @property
     def tumour(self) -> tuple[tuple[int, int], ...] | None: ...
-
-
-#: What lies outside the volume, HU: air.
-OUTSIDE_HU = -1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,51 +88,3 @@ def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> 
             start = int(rng.integers(0, length - size + 1))
         corner.append(min(max(start, 0), length - size))
     return corner[0], corner[1], corner[2]
-
-
-def middle_corner(extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
-    """Return where a box of `size` begins that lies in the middle of an array of `extent`; negative if it is larger.
-
-    Examples
-    --------
-    >>> middle_corner((10, 4), (6, 8))
-    (2, -2)
-    """
-    return tuple((full - part) // 2 for full, part in zip(extent, size, strict=True))
-
-
-def place_box(array: npt.NDArray[Any], corner: Sequence[int], out: npt.NDArray[Any], outside: int) -> None:
-    """Copy the box that begins at `corner`, as large as `out`, out of the last axes of `array` into `out`.
-
-    Leading axes, which `corner` does not name, are taken whole. Voxels outside `array` get the value `outside`. It
-    converts as it copies.
-    """
-    axes = len(corner)
-    inside: list[Any] = []
-    into: list[Any] = []
-    whole = True
-    for start, length, extent in zip(corner, out.shape[-axes:], array.shape[-axes:], strict=True):
-        first, last = max(start, 0), min(start + length, extent)
-        inside.append(slice(first, max(first, last)))
-        into.append(slice(first - start, max(first, last) - start))
-        whole = whole and last - first == length
-    if whole:
-        np.copyto(out, array[(Ellipsis, *inside)])
-        return
-    out[...] = outside
-    out[(Ellipsis, *into)] = array[(Ellipsis, *inside)]
-
-
-def cut(
-    array: npt.NDArray[np.generic], corner: Sequence[int], size: Sequence[int], *, outside: int
-) -> npt.NDArray[np.generic]:
-    """Copy a patch out of the last three axes of `array`; voxels outside it get the value `outside`.
-
-    Examples
-    --------
-    >>> cut(np.arange(8).reshape(2, 2, 2), (1, 0, 0), (2, 1, 1), outside=-1).ravel().tolist()
-    [4, -1]
-    """
-    patch = np.empty((*array.shape[: array.ndim - 3], *size), dtype=array.dtype)
-    place_box(array, corner, patch, outside)
-    return patch

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import GeometryError
 from hcc_tace_data.headers import HeaderReader
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, cut
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.geometry import check_shear, even_step, make_affine, slice_axes
-from hcc_tace_data.loaders.patches import OUTSIDE_HU, cut
 from hcc_tace_data.loaders.pixels import read_slices
 from hcc_tace_data.loaders.sample import Box, read_case, read_labels
 from hcc_tace_data.loaders.store import StoredCase

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 
 from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.batches import BatchIterator, PatchBatchIterator, world
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.cases import Case
-from hcc_tace_data.loaders.patches import OUTSIDE_HU, PatchPlan, middle_corner, patch_corner, place_box
+from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.source import Piece, Source, StoredSource
 from hcc_tace_data.loaders.store import Store, StoredCase
 
@@ -435,7 +436,7 @@ def _fit(piece: Piece, affine: npt.NDArray[np.float64], size: tuple[int, int]) -
     valid = np.empty(image.shape, dtype=np.uint8)
     place_box(piece.image, corner, image, OUTSIDE_HU)
     place_box(piece.label, corner, label, 0)
-    place_box(np.ones_like(piece.image, dtype=np.uint8) if piece.valid is None else piece.valid, corner, valid, 0)
+    place_box(piece.valid, corner, valid, 0, extent=piece.label.shape)
     moved = affine.copy()
     moved[:3, 3] = affine[:3, :3] @ [0, *corner] + affine[:3, 3]
     return Piece(image, label, valid), moved

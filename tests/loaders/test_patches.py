@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.loaders.patches import PatchPlan, cut, patch_corner
+from hcc_tace_data.loaders.boxes import cut
+from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
 
 SMALL = st.tuples(*[st.integers(1, 9)] * 3)
