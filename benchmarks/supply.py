@@ -2,11 +2,12 @@
 
 python benchmarks/supply.py [--root build/supply] [--seconds 1.5] [--repeats 3] [--json FILE]
 
-Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 32, and of 16: batches below
-32 MiB the C library keeps for the next one, larger ones come fresh from the kernel each time, which slows every peer and
-not us. Patches are 96^3, in batches of 2. Peers run without worker processes and with two; the better rate counts. Each takes turns with the
-others; what is printed is the median of the repeats. Peers that cache in memory hold all volumes, peers that map files
-map ours. PyTorch's own threads are off, which helps the peers: on busy cores they wait for each other.
+Slices are 2D and 512 x 512, image float32 in HU and label uint8, in shuffled batches of 32, and of 16: memory for less
+than 32 MiB is used again by the C library, for more it comes fresh from the kernel each time, which slows every peer
+and not us. Patches are 96^3, in batches of 2. Peers run without worker processes and with two; the better rate counts.
+Each takes turns with the others; what is printed is the median of the repeats. Peers that cache in memory hold all
+volumes, peers that map files map ours. PyTorch's own threads are off, which helps the peers: on busy cores they wait
+for each other. They are on where slices are augmented.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import gc
 import json
 import logging
+import os
 import statistics
 import subprocess
 import sys
@@ -287,11 +289,10 @@ def augmented(ready: Any, cached: Any, batch: int, seconds: float, repeats: int)
     tasks: dict[str, Callable[[], Iterable[Any]]] = {"hcc-tace-data, device slices on the CPU": lambda: ours}
     for workers, loader in loaders(Changed(), batch, collate_fn=monai.data.list_data_collate).items():
         tasks[f"MONAI CacheDataset, {workers} workers"] = lambda loader=loader: loader
-    return show(
-        f"2D slices, augmented, batches of {batch}",
-        compare(tasks, seconds, repeats),
-        "hcc-tace-data, device slices on the CPU",
-    )
+    torch.set_num_threads(os.cpu_count() or 1)
+    rates = compare(tasks, seconds, repeats)
+    torch.set_num_threads(1)
+    return show(f"2D slices, augmented, batches of {batch}", rates, "hcc-tace-data, device slices on the CPU")
 
 
 def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str, Any]:
