@@ -12,6 +12,7 @@ import hashlib
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _now() -> str:
 
 
 class Ledger:
-    """The ledger of a folder, open for writing. Whoever writes holds the folder's lock.
+    """The ledger of a folder, open for writing, for all threads of a process. Whoever writes holds the folder's lock.
 
     Parameters
     ----------
@@ -102,6 +103,7 @@ class Ledger:
         self.path = ledger_path(root)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = _connect(self.path)
+        self._lock = threading.Lock()  # one connection: its transactions are the threads' in common
 
     def __enter__(self) -> Ledger:
         return self
@@ -164,15 +166,19 @@ class Ledger:
         """Return the files on record, of whole series and of those that were being moved."""
         query = "SELECT path, sop_uid, series_uid, size, md5, source, time FROM files"
         where, values = ("", ()) if series_uid is None else (" WHERE series_uid = ?", (series_uid,))
-        return [_entry(row) for row in self._connection.execute(query + where, values)]
+        with self._lock:
+            rows = self._connection.execute(query + where, values).fetchall()
+        return [_entry(row) for row in rows]
 
     def series(self) -> dict[str, SeriesRecord]:
         """Return what is on record of each series."""
-        return _series(self._connection)
+        with self._lock:
+            return _series(self._connection)
 
     def note(self, name: str) -> str | None:
         """Return a note, or None."""
-        row = self._connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        with self._lock:
+            row = self._connection.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def set_note(self, name: str, value: str) -> None:
@@ -183,14 +189,15 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+            with self._lock:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
         except sqlite3.OperationalError as error:
             raise _not_written(self.path, error) from error
 
@@ -203,7 +210,7 @@ class Ledger:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a ledger for writing; make it, or bring it to this version."""
     try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
     except sqlite3.Error as error:
         raise _not_written(path, error) from error
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import re
 import time
@@ -51,6 +52,7 @@ class _Job:
     attempts: int = 0
     reason: str = ""
     lasting: bool = False
+    placing: bool = False
     arrived: bool = False
 
     @property
@@ -98,6 +100,8 @@ class IdcSource:
         advance: Callable[[int], None],
     ) -> None:
         """Fetch series; tell of each whether it arrived (checked, synced, staged) or failed.
+
+        `arrived` is called from other threads, `failed` and `advance` from this one.
 
         Raises
         ------
@@ -191,9 +195,11 @@ class IdcSource:
         active: dict[str, _Job] = {}
         checking = 0
         barren = 0  # failures in a row
-        window = 4 * self._workers
+        window = 32 * self._workers  # objects asked for: the next series begin while the last ones are checked
         patience = max(8, self._workers)
         last, size_then = time.monotonic(), -1
+        # apart, as those that sync wait for the disk while those that read keep the processors busy
+        readers = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="read")
         pool = ThreadPoolExecutor(4, thread_name_prefix="check")
         tool: S5cmd | None = None
         try:
@@ -243,7 +249,7 @@ class IdcSource:
                     barren += 1
                 elif event.kind == "arrived":
                     barren = 0
-                    self._one_arrived(active, event, pool)
+                    self._one_arrived(active, event, readers)
                 else:
                     barren += self._one_failed(active, event)
                 for address, job in list(active.items()):
@@ -258,6 +264,7 @@ class IdcSource:
             if tool is not None:
                 tool.close()
                 tool.kill()
+            readers.shutdown(wait=True, cancel_futures=True)
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _dispatch(self, job: _Job, tool: S5cmd) -> None:
@@ -270,14 +277,14 @@ class IdcSource:
             for name in sorted(job.missing):
                 tool.copy(f"{job.address}/{name}", target + name)
 
-    def _one_arrived(self, active: Mapping[str, _Job], event: Event, pool: ThreadPoolExecutor) -> None:
+    def _one_arrived(self, active: Mapping[str, _Job], event: Event, readers: ThreadPoolExecutor) -> None:
         address, _, name = event.key.rpartition("/")
         job = active.get(address)
         if job is not None and name in job.pending:
             job.pending.discard(name)
             job.missing.discard(name)
             path = job.folder / name
-            job.digests[path] = pool.submit(digest_of, path)
+            job.digests[path] = readers.submit(digest_of, path)
             self._advance(job.objects[name].size or 0)
 
     def _one_failed(self, active: Mapping[str, _Job], event: Event) -> int:
@@ -301,17 +308,27 @@ class IdcSource:
     def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[Any]) -> int:
         files = {job.path(name): expected for name, expected in job.objects.items()}
         recorded = self._recorded(job.wanted)
-        # its digests were asked for before, so none of them can wait for a thread that waits for it
-        future = pool.submit(
-            check_series, job.wanted, files, exact_bytes=True, recorded=recorded, digests=dict(job.digests)
-        )
+        future = pool.submit(self._check, job, files, recorded, dict(job.digests))
         future.add_done_callback(lambda done: events.put((job, done)))
         return 1
+
+    def _check(
+        self,
+        job: _Job,
+        files: Mapping[Path, Expected],
+        recorded: Mapping[str, str],
+        digests: Mapping[Path, Future[Digest]],
+    ) -> list[Checked]:
+        """Check a series, and have it placed."""
+        checked = check_series(job.wanted, files, exact_bytes=True, recorded=recorded, digests=digests)
+        job.placing = True
+        self._arrived(job.wanted, checked)
+        return checked
 
     def _checked(self, job: _Job, future: Future[list[Checked]]) -> bool:
         """Act on the outcome of a check; return whether the series arrived."""
         try:
-            checked = future.result()
+            future.result()
         except BadFiles as error:
             job.reason, job.attempts = str(error), job.attempts + 1
             self._miss(job, set(error.files))
@@ -320,10 +337,11 @@ class IdcSource:
             job.reason, job.lasting = str(error), True
             return False
         except FileNotFoundError as error:
+            if job.placing:  # not a file that came: the folder itself is not as it was
+                raise
             job.reason, job.attempts = f"a file vanished: {error.filename}", job.attempts + 1
             self._miss(job, {path for path in map(job.path, job.objects) if not path.is_file()})
             return False
-        self._arrived(job.wanted, checked)
         job.arrived = True
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -300,6 +301,7 @@ def _fetch(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     total = plan.bytes
+    placing = threading.Lock()  # one series at a time: each syncs the folders that it made before it is called whole
 
     def candidates(wanted: Wanted) -> Iterable[Path]:
         final = folder / wanted.folder
@@ -314,10 +316,11 @@ def _fetch(
         return {entry.sop_uid: entry.md5 for entry in ledger.files(wanted.series_uid) if entry.source == fetcher.name}
 
     def arrived(wanted: Wanted, checked: list[Checked]) -> None:
-        place_series(folder, wanted, checked, ledger, fetcher.name, stage)
-        report.series += 1
-        report.instances += len(checked)
-        report.bytes += sum(one.size for one in checked)
+        with placing:
+            place_series(folder, wanted, checked, ledger, fetcher.name, stage)
+            report.series += 1
+            report.instances += len(checked)
+            report.bytes += sum(one.size for one in checked)
 
     def failed(wanted: Wanted, reason: str) -> None:
         ledger.failed(wanted.series_uid, fetcher.name, reason)
