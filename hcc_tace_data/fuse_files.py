@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import FusionError, RegistrationError, UsageError
+from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
 from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.files import atomic_write_text
 from hcc_tace_data.fusion import Fusion, fuse_masks
@@ -25,7 +26,7 @@ from hcc_tace_data.grids import align, move_mask, through
 from hcc_tace_data.label_files import LabelFile, read_label_file
 from hcc_tace_data.mask_agreement import agreement, summary, vote
 
-__all__ = ["FusedFiles", "fuse_files"]
+__all__ = ["FusedFiles", "fuse_files", "read_masks"]
 
 Method = Literal["staple", "majority", "union", "intersection"]
 _Mask = npt.NDArray[np.bool_]
@@ -51,6 +52,7 @@ class _Grid:
     affine: npt.NDArray[np.float64]
     shape: tuple[int, int, int]
     volume: Any = None
+    paths: tuple[Path, ...] = ()
 
 
 def fuse_files(
@@ -77,9 +79,11 @@ def fuse_files(
         Folder to write into: ``labels.nii.gz`` with ``labels.json``, ``probability_<label>.nii.gz`` (STAPLE),
         ``fusion.json``, and with `ct` ``labels_seg.dcm``.
     ct : path-like, optional
-        Folder of the CT the labels are for. Without it the first reader's grid is used.
+        Folder of the CT the labels are for. Without it the first reader's grid is used. Where a folder holds several
+        volumes, as stacked phases in one series do, ``FOLDER:N`` takes number N, counted from 0 in the order of
+        ``hcc-tace phases FOLDER``.
     phases : sequence of path-like
-        Folders of other CT phases of the patient. They are registered and resampled onto `ct`
+        Folders (or ``FOLDER:N``) of other CT phases of the patient. They are registered and resampled onto `ct`
         (``phase_<n>.nii.gz``, its transform ``phase_<n>.tfm``), and masks drawn on one of them are brought over
         through its registration.
     method : {"staple", "majority", "union", "intersection"}
@@ -89,7 +93,9 @@ def fuse_files(
     Raises
     ------
     SegmentationError, UsageError
-        A file that cannot be read.
+        A file that cannot be read, or that would be overwritten by the result; a folder of several CT volumes.
+    CollectionNotFoundError
+        A file or folder that is not there.
     FusionError
         A reader whose grid is neither that of the CT nor of a phase, or who drew no label at all.
     RegistrationError
@@ -102,14 +108,23 @@ def fuse_files(
         raise UsageError("a reader's file is given twice; it would be fused with itself.")
     if phases and ct is None:
         raise UsageError("phases are registered onto the CT that the labels are for; name it (--ct).")
-    files = [read_label_file(path) for path in paths]
+    files = _read(paths)
     folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder to write into.")
+    _check_options(method, region, weight, threshold)
     grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
-    written, others = _bring_phases(grid, phases, folder)
-    drawn = [{key: _onto(mask, file, grid, others) for key, mask in _by_label(file).items()} for file in files]
-    numbers = _numbers([key for reader in drawn for key in reader])
-    if not numbers:
-        raise FusionError("no reader drew any label; there is nothing to fuse.")
+    moving = [_ct_grid(phase) for phase in phases]
+    labels_of = [_by_label(file) for file in files]
+    numbers = _numbers([key for reader in labels_of for key in reader])
+    if ct is not None:
+        _check_coded(numbers)
+    _check_kept(paths, folder, numbers, len(moving))
+    written, others = _bring_phases(grid, phases, moving, folder)
+    drawn = [
+        {key: _onto(mask, file, grid, others) for key, mask in found.items()}
+        for found, file in zip(labels_of, files, strict=True)
+    ]
     masks = _say_no(drawn, files, numbers)
     names = _names(paths)
     fused = fuse_masks(masks, weight=weight, threshold=threshold, region=region, dtype="float32")
@@ -122,7 +137,7 @@ def fuse_files(
         written.append(folder / f"probability_{_plain(key)}.nii.gz")
         write_nifti(written[-1], fused.probability[number], grid.affine)
     if ct is not None:
-        written += _write_seg(folder / "labels_seg.dcm", label_map, numbers, Path(ct), method, names)
+        written += _write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
     report = _report(fused, masks, numbers, names, grid, method, threshold, weight)
     report["readers"] = {name: str(path) for name, path in zip(names, paths, strict=True)}
     report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
@@ -144,25 +159,105 @@ def _forget(folder: Path, written: list[str]) -> None:
             (folder / name).unlink()
 
 
+def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.ArrayLike]]:
+    """Read readers' label files onto the grid of the first: label number -> mask of each reader.
+
+    Raises
+    ------
+    SegmentationError, CollectionNotFoundError
+        A file that cannot be read, or is not there.
+    FusionError
+        A reader on another grid, or nobody who drew a label.
+    """
+    files = _read([Path(path) for path in paths])
+    grid = _Grid(affine=files[0].affine, shape=files[0].shape)
+    drawn = [{key: _onto(mask, file, grid, []) for key, mask in _by_label(file).items()} for file in files]
+    return _say_no(drawn, files, _numbers([key for reader in drawn for key in reader]))
+
+
+def _read(paths: Sequence[Path]) -> list[LabelFile]:
+    for path in paths:
+        if not path.is_file():
+            raise CollectionNotFoundError(f"no file {path}.")
+    return [read_label_file(path) for path in paths]
+
+
+def _check_options(method: str, region: str, weight: float, threshold: float) -> None:
+    """Refuse options before anything is written."""
+    if method not in get_args(Method):
+        raise UsageError(f"method is {method!r}; use {', '.join(get_args(Method))}.")
+    fuse_masks([{1: np.zeros(1, bool)}], weight=weight, threshold=threshold, region=region)  # type: ignore[arg-type]
+
+
+def _check_coded(numbers: dict[str, int]) -> None:
+    from hcc_tace_data.catalog import load_catalog
+
+    known = {segment.key for segment in load_catalog().segments}
+    foreign = sorted(set(numbers) - known)
+    if foreign:
+        raise FusionError(
+            f"labels {', '.join(foreign)} have no code in the catalogue, which a DICOM-SEG needs; leave --ct out, or "
+            f"name labels {', '.join(sorted(known))}."
+        )
+
+
+def _check_kept(paths: Sequence[Path], folder: Path, numbers: dict[str, int], phases: int) -> None:
+    """Refuse to write over a reader's file, or over the names of its labels."""
+    names = {"labels.nii.gz", "labels.json", "labels_seg.dcm", "fusion.json"}
+    names |= {f"probability_{_plain(key)}.nii.gz" for key in numbers}
+    names |= {f"phase_{number}{suffix}" for number in range(1, phases + 1) for suffix in (".nii.gz", ".tfm")}
+    here = folder.resolve()
+    for path in paths:
+        if path.resolve().parent == here and path.name in names:
+            raise UsageError(f"{path} would be overwritten by the result; name another folder than {folder}.")
+
+
 def _ct_grid(ct: str | os.PathLike[str]) -> _Grid:
     from hcc_tace_data.loaders.ct import read_ct
 
-    volume = read_ct(ct, on_gap="fill")
+    paths = _ct_files(ct)
+    volume = read_ct(paths, on_gap="fill")
     depth, height, width = (int(n) for n in volume.spatial_shape)
-    return _Grid(affine=np.asarray(volume.affine, np.float64), shape=(depth, height, width), volume=volume)
+    affine = np.asarray(volume.affine, np.float64)
+    return _Grid(affine=affine, shape=(depth, height, width), volume=volume, paths=tuple(paths))
+
+
+def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of the one CT volume in a folder, or of that which ``FOLDER:N`` names."""
+    from hcc_tace_data.index import open_collection
+    from hcc_tace_data.phase_split import split_series
+
+    folder, chosen = Path(ct), None
+    match = re.fullmatch(r"(.+):(\d+)", os.fspath(ct))
+    if match is not None and not folder.exists():
+        folder, chosen = Path(match.group(1)), int(match.group(2))
+    if not folder.is_dir():
+        raise CollectionNotFoundError(f"no folder {folder}.")
+    rows = open_collection(folder, cache=False).instances
+    rows = rows[rows["modality"] == "CT"]
+    volumes = [part for _, series in rows.groupby("series_uid") for part in split_series(series)]
+    if not volumes:
+        raise CollectionNotFoundError(f"no CT in {folder}.")
+    if chosen is None and len(volumes) > 1:
+        raise UsageError(
+            f"{folder} holds {len(volumes)} CT volumes; name one: {folder}:0 to {folder}:{len(volumes) - 1} "
+            "('hcc-tace phases' tells which is which)."
+        )
+    if chosen is not None and chosen >= len(volumes):
+        raise UsageError(f"{folder} holds {len(volumes)} CT volumes, counted from 0; there is no {chosen}.")
+    return [folder / name for name in volumes[chosen or 0]["path"]]
 
 
 def _bring_phases(
-    grid: _Grid, phases: Sequence[str | os.PathLike[str]], folder: Path
+    grid: _Grid, phases: Sequence[str | os.PathLike[str]], volumes: Sequence[_Grid], folder: Path
 ) -> tuple[list[Path], list[tuple[_Grid, npt.NDArray[np.float64]]]]:
     """Register each phase onto the CT, write it resampled, and return its grid and the transform onto it."""
     written: list[Path] = []
     others = []
     if phases and find_spec("hcc_tace_data.registration") is None:
         raise RegistrationError("this version cannot register CT phases; fuse masks that were drawn on one CT.")
-    for number, phase in enumerate(phases, start=1):
+    for number, (phase, moving) in enumerate(zip(phases, volumes, strict=True), start=1):
         registration: Any = import_module("hcc_tace_data.registration")
-        moving = _ct_grid(phase)
         found = registration.register(grid.volume, moving.volume)
         if not found.plausible:
             raise RegistrationError(f"{phase}: its registration onto the CT is implausible: {found.reason}.")
@@ -205,8 +300,10 @@ def _by_label(file: LabelFile) -> dict[str, _Mask]:
     by_number = {segment.number: segment.key for segment in segments}
     found: dict[str, _Mask] = {}
     for number, name in file.names.items():
-        if name:
-            text = name.strip().casefold()
+        text = name.strip().casefold()
+        if text.isascii() and text.isdigit():  # a number in the place of a name is no name
+            key = by_number.get(int(text), str(int(text)))
+        elif text:
             key = by_name.get(text) or by_code.get(file.codes.get(number, "")) or text
         else:
             key = by_number.get(number, str(number))
@@ -220,7 +317,9 @@ def _numbers(keys: Sequence[str]) -> dict[str, int]:
     from hcc_tace_data.catalog import load_catalog
 
     known = {segment.key: segment.number for segment in load_catalog().segments}
-    numbers = {key: known.get(key, int(key) if key.isdigit() else 0) for key in dict.fromkeys(keys)}
+    if not keys:
+        raise FusionError("no reader drew any label; there is nothing to fuse.")
+    numbers = {key: known.get(key, int(key) if key.isascii() and key.isdigit() else 0) for key in dict.fromkeys(keys)}
     free = max([*numbers.values(), *known.values()]) + 1
     for key in sorted(key for key, number in numbers.items() if not number):
         numbers[key], free = free, free + 1
@@ -257,22 +356,16 @@ def _voted(masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], metho
 
 
 def _write_seg(
-    path: Path, label_map: npt.NDArray[Any], numbers: dict[str, int], ct: Path, method: str, readers: list[str]
+    path: Path,
+    label_map: npt.NDArray[Any],
+    numbers: dict[str, int],
+    sources: Sequence[Path],
+    method: str,
+    readers: list[str],
 ) -> list[Path]:
     from hcc_tace_data import __version__
-    from hcc_tace_data.catalog import load_catalog
     from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
-    from hcc_tace_data.index import open_collection
 
-    known = {segment.key for segment in load_catalog().segments}
-    foreign = sorted(set(numbers) - known)
-    if foreign:
-        raise FusionError(
-            f"labels {', '.join(foreign)} have no code in the catalogue, which a DICOM-SEG needs; leave --ct out, or "
-            f"name labels {', '.join(sorted(known))}."
-        )
-    rows = open_collection(ct, cache=False).instances
-    used = [ct / name for name in rows.loc[rows["modality"] == "CT", "path"]]
     name = "STAPLE" if method == "staple" else f"Voting ({method})"
     algorithm = Algorithm(
         name=name,
@@ -282,7 +375,9 @@ def _write_seg(
     )
     segments = {number: key for key, number in numbers.items()}
     masks = {key: label_map == number for number, key in segments.items()}
-    return [write_seg(path, masks, used, algorithm=algorithm, series_description=f"{name} of {len(readers)} readers")]
+    return [
+        write_seg(path, masks, sources, algorithm=algorithm, series_description=f"{name} of {len(readers)} readers")
+    ]
 
 
 def _report(

@@ -7,6 +7,7 @@ but how often each of the ``2 ** readers`` patterns of votes occurs, so they run
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,7 @@ class Fusion:
 
 
 def fuse_staple(
-    readers: Sequence[npt.ArrayLike],
+    readers: Sequence[npt.ArrayLike | os.PathLike[str]],
     *,
     labels: Sequence[int] | None = None,
     weight: float = 1.0,
@@ -72,8 +73,10 @@ def fuse_staple(
 
     Parameters
     ----------
-    readers : sequence of array-like of integer or bool
-        One array a reader, all of one shape and grid; 0 is background.
+    readers : sequence of array-like of integer or bool, or of path-like
+        One array a reader, all of one shape and grid; 0 is background. Or one file a reader: NIfTI, NRRD or DICOM-SEG
+        on the grid of the first, however their axes run; labels are then matched and numbered as by
+        :func:`hcc_tace_data.fuse_files.fuse_files`.
     labels : sequence of int, optional
         Which labels; default all that any reader used, ascending.
     weight : float
@@ -93,7 +96,9 @@ def fuse_staple(
     Raises
     ------
     FusionError
-        No readers, or arrays of different shapes or of numbers that are no labels.
+        No readers, or arrays of different shapes or of numbers that are no labels, or files of different grids.
+    SegmentationError, CollectionNotFoundError
+        A file that cannot be read, or is not there.
 
     Notes
     -----
@@ -107,11 +112,17 @@ def fuse_staple(
     >>> fused.label_map.tolist()
     [0, 1, 1, 0]
     """
-    arrays = [np.asarray(reader) for reader in readers]
+    files = [os.fspath(reader) for reader in readers if isinstance(reader, (str, os.PathLike))]
+    if files:
+        from hcc_tace_data.fuse_files import read_masks
+
+        if len(files) < len(readers):
+            raise FusionError("some readers are files and some arrays; pass all as files, or all as arrays.")
+        masks = read_masks(files)
+        return fuse_masks(masks, labels=labels, weight=weight, dtype=dtype, threshold=threshold, region=region)
+    arrays = as_arrays(readers)
     _check(arrays, weight, dtype, threshold, region)
-    wanted = [int(label) for label in labels] if labels is not None else _labels_in(arrays)
-    if len(set(wanted)) != len(wanted) or any(label <= 0 for label in wanted):
-        raise UsageError(f"labels is {wanted}; name each label once, and not 0, which is the background.")
+    wanted = wanted_labels(labels) if labels is not None else _labels_in(arrays)
     fused = _nothing_yet(arrays[0].shape, wanted, region)
     for label in wanted:
         found = _fuse_label(arrays, label, weight, np.dtype(dtype), region)
@@ -143,10 +154,13 @@ def fuse_masks(
     Fusion
         Sensitivity and specificity are NaN for readers who had no say.
     """
-    arrays = [{int(k): np.asarray(m) != 0 for k, m in reader.items()} for reader in readers]
-    every = [mask for reader in arrays for mask in reader.values()]
+    if not any(readers):
+        raise FusionError("no readers to fuse.")
+    given = [dict(zip(map(int, reader), as_arrays(list(reader.values())), strict=True)) for reader in readers]
+    every = [mask for reader in given for mask in reader.values()]
     _check(every, weight, dtype, threshold, region)
-    wanted = [int(v) for v in labels] if labels is not None else sorted({k for reader in arrays for k in reader})
+    arrays = [{k: mask if mask.dtype == bool else mask != 0 for k, mask in reader.items()} for reader in given]
+    wanted = wanted_labels(labels if labels is not None else sorted({k for reader in arrays for k in reader}))
     fused = _nothing_yet(every[0].shape, wanted, region)
     for label in wanted:
         who = [number for number, reader in enumerate(arrays) if label in reader]
@@ -159,8 +173,43 @@ def fuse_masks(
     return fused
 
 
+def as_arrays(readers: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    """Return arrays of labels; refuse what is none: ragged lists, values that are no whole numbers or are negative."""
+    arrays = []
+    for number, reader in enumerate(readers, start=1):
+        try:
+            array = np.asarray(reader)
+        except (ValueError, TypeError) as error:
+            raise FusionError(f"reader {number} is no array of labels: {error}.") from error
+        if array.dtype.kind not in "biu":
+            raise FusionError(f"reader {number} has values of type {array.dtype}; labels are whole numbers.")
+        if array.dtype.kind == "i" and array.size and array.min() < 0:
+            raise FusionError(f"reader {number} holds the value {array.min()}; labels are 0 and above.")
+        arrays.append(array)
+    return arrays
+
+
+def kind_of(labels: Sequence[int]) -> type[np.integer[Any]]:
+    """Return the type of a label map that holds these labels."""
+    highest = max(labels, default=0)
+    if highest > np.iinfo(np.uint64).max:
+        raise UsageError(f"the label {highest} is too large for an array.")
+    for kind in (np.uint8, np.int32, np.int64):
+        if highest <= np.iinfo(kind).max:
+            return kind
+    return np.uint64
+
+
+def wanted_labels(labels: Sequence[int]) -> list[int]:
+    """Return labels as given; refuse the background, and one named twice."""
+    wanted = [int(label) for label in labels]
+    if len(set(wanted)) != len(wanted) or any(label <= 0 for label in wanted):
+        raise UsageError(f"labels is {wanted}; name each label once, and not 0, which is the background.")
+    return wanted
+
+
 def _nothing_yet(shape: tuple[int, ...], labels: Sequence[int], region: str) -> Fusion:
-    kind = np.uint8 if max(labels, default=0) < 256 else np.int32
+    kind = kind_of(labels)
     return Fusion(
         probability={}, label_map=np.zeros(shape, dtype=kind), sensitivity={}, specificity={}, iterations={}, prior={},
         region=region,
@@ -203,11 +252,9 @@ def _check(arrays: list[npt.NDArray[Any]], weight: float, dtype: str, threshold:
                 f"reader {number + 1} has shape {array.shape}, the first {arrays[0].shape}; "
                 "bring all onto one grid first."
             )
-        if array.dtype.kind not in "biu":
-            raise FusionError(f"reader {number + 1} has values of type {array.dtype}; labels are whole numbers.")
-    if not weight > 0 or not 0 < threshold <= 1:
+    if not 0 < weight < float("inf") or not 0 < threshold <= 1:
         raise UsageError(
-            f"weight is {weight} and threshold {threshold}; use a positive weight, and 0 < threshold <= 1."
+            f"weight is {weight} and threshold {threshold}; use a positive, finite weight, and 0 < threshold <= 1."
         )
     if dtype not in {"float64", "float32"} or region not in {"image", "union"}:
         raise UsageError(f"dtype is {dtype!r} and region {region!r}; see the documentation for their values.")
@@ -219,7 +266,7 @@ def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
         if array.dtype == np.uint8:  # counting bytes is much faster than sorting them
             found.update(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
         else:
-            found.update(np.unique(array).astype(int).tolist())
+            found.update(map(int, np.unique(array).tolist()))
     return sorted(label for label in found if label > 0)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import FusionError, UsageError
+from hcc_tace_data.fusion import as_arrays, kind_of, wanted_labels
 
 __all__ = ["Agreement", "agreement", "fleiss_kappa", "summary", "vote"]
 
@@ -73,8 +74,8 @@ def vote(
     needed = {"majority": len(arrays) // 2 + 1, "union": 1, "intersection": len(arrays)}
     if method not in needed:
         raise UsageError(f"method is {method!r}; use {', '.join(needed)}.")
-    wanted = list(labels) if labels is not None else _labels_in(arrays)
-    result = np.zeros(arrays[0].shape, dtype=np.uint8 if max(wanted, default=0) < 256 else np.int32)
+    wanted = wanted_labels(labels) if labels is not None else _labels_in(arrays)
+    result = np.zeros(arrays[0].shape, dtype=kind_of(wanted))
     best = np.zeros(arrays[0].shape, dtype=np.int32)
     for label in wanted:
         votes = _votes(arrays, label)
@@ -178,14 +179,12 @@ def summary(found: Mapping[str, Agreement], readers: Sequence[str]) -> dict[str,
 
 
 def _checked(readers: Sequence[npt.ArrayLike]) -> list[npt.NDArray[Any]]:
-    arrays = [np.asarray(reader) for reader in readers]
+    arrays = as_arrays(readers)
     if not arrays:
         raise FusionError("no readers.")
     for number, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise FusionError(f"reader {number + 1} has shape {array.shape}, the first {arrays[0].shape}.")
-        if array.dtype.kind not in "biu":
-            raise FusionError(f"reader {number + 1} has values of type {array.dtype}; labels are whole numbers.")
     return arrays
 
 

@@ -21,10 +21,15 @@ def fuse(
     readers: Annotated[list[Path], typer.Argument(help="One file a reader: NIfTI, NRRD or DICOM-SEG.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
     ct: Annotated[
-        Path | None, typer.Option(help="Folder of the CT the labels are for; a DICOM-SEG is written.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER[:N]",
+            help="CT the labels are for (volume N of a folder of several); a DICOM-SEG is written.",
+        ),
     ] = None,
     phase: Annotated[
-        list[Path] | None, typer.Option(help="Another CT phase, to be registered; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FOLDER[:N]", help="Another CT phase, to be registered; may be repeated."),
     ] = None,
     method: Annotated[str, typer.Option(help="staple, majority, union or intersection.")] = "staple",
     region: Annotated[str, typer.Option(help="Prior over the whole image, or over the readers' union.")] = "image",

@@ -107,7 +107,6 @@ def test_wrong_use(files: list[str], ct: Path, tmp_path: Path, capsys: pytest.Ca
     for words, message in (
         ([files[0], files[0]], "given twice"),
         ([files[0], str(tmp_path / "moved.nii.gz")], "another grid"),
-        ([files[0], str(tmp_path / "none.nii.gz")], "no file"),
         ([str(empty)], "no reader drew"),
         ([*files, "--method", "mean"], "--method"),
         ([*files, "--threshold", "0"], "threshold"),
@@ -115,7 +114,57 @@ def test_wrong_use(files: list[str], ct: Path, tmp_path: Path, capsys: pytest.Ca
     ):
         assert main(["fuse", *words, "--out", str(out)]) == 2
         assert message in capsys.readouterr().err
+    for words, message in (
+        ([files[0], str(tmp_path / "none.nii.gz")], "no file"),
+        ([*files, "--ct", str(tmp_path / "none")], "no folder"),
+        ([*files, "--ct", str(Path(files[0]).parent)], "no CT"),
+    ):
+        assert main(["fuse", *words, "--out", str(out)]) == 3
+        assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_readers_file_is_not_overwritten(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "labels.nii.gz"
+    shutil.copy(files[0], mine)
+    before = mine.read_bytes()
+    assert main(["fuse", str(mine), *files[1:], "--out", str(tmp_path)]) == 2
+    assert "overwritten" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [mine]
+    assert main(["fuse", *files, "--out", str(mine)]) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_one_of_several_volumes_in_a_folder(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    baselines = [patient.baseline for name, patient in open_collection(twin).items() if name != "HCC_001"]
+    study, drawn = next((s, a) for s in baselines if s for a in s.annotations[:1] if a.volume > 0)
+    folder = drawn.paths[0].parent  # stacked phases
+    readers = [str(twin / "annotations" / name / f"{study.patient_id}.nii.gz") for name in NAMES]
+    assert main(["fuse", *readers, "--out", str(tmp_path / "out"), "--ct", str(folder)]) == 2
+    assert f"{folder}:0" in capsys.readouterr().err
+    assert main(["fuse", *readers, "--out", str(tmp_path / "out"), "--ct", f"{folder}:{drawn.volume}", "-q"]) == 0
+    seg = read_seg(tmp_path / "out" / "labels_seg.dcm", like=read_ct(list(drawn.paths), on_gap="fill"))
+    np.testing.assert_array_equal(seg.label_map(), fuse_staple([_voxels(path) for path in readers]).label_map)
+    assert main(["fuse", *readers, "--out", str(tmp_path / "out"), "--ct", f"{folder}:7"]) == 2
+    assert "no 7" in capsys.readouterr().err
+
+
+def test_fuse_staple_takes_files(files: list[str]) -> None:
+    fused, expected = fuse_staple([Path(path) for path in files]), fuse_staple([_voxels(path) for path in files])
+    np.testing.assert_array_equal(fused.label_map, expected.label_map)
+    for label, probability in expected.probability.items():
+        np.testing.assert_array_equal(fused.probability[label], probability)
+
+
+def test_a_number_in_the_place_of_a_name_is_that_number(files: list[str], tmp_path: Path) -> None:
+    named = tmp_path / "named.nii.gz"
+    shutil.copy(files[0], named)
+    (tmp_path / "named.json").write_text(json.dumps({"labels": {str(n): str(n) for n in range(1, 5)}}))
+    fused = fuse_staple([str(named), *files[1:]])
+    np.testing.assert_array_equal(fused.label_map, fuse_staple([_voxels(path) for path in files]).label_map)
 
 
 def test_the_whole_chain_with_a_registered_phase(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import fuse_staple
 from hcc_tace_data.errors import FusionError, UsageError
+from hcc_tace_data.fusion import fuse_masks
+from hcc_tace_data.mask_agreement import vote
 
 
 def _readers(seed: int, count: int, shape: tuple[int, ...] = (4, 11, 9)) -> list[np.ndarray]:
@@ -153,3 +155,52 @@ def test_nonsense_is_refused() -> None:
         fuse_staple([mask], labels=[1, 1])
     with pytest.raises(UsageError, match="threshold"):
         fuse_staple([mask], threshold=0)
+
+
+@pytest.mark.parametrize(
+    ("readers", "message"),
+    [
+        ([[[1, 0], [1]]], "no array of labels"),
+        ([np.array([0, -1])], "holds the value -1"),
+        ([np.array([0.0, np.nan])], "float64"),
+        (["one.nii.gz", np.array([0, 1])], "all as files, or all as arrays"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(readers: list[object], message: str) -> None:
+    with pytest.raises(FusionError, match=message):
+        fuse_staple(readers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight", [np.inf, np.nan, -1.0])
+def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+    with pytest.raises(UsageError, match="weight"):
+        fuse_staple([np.array([0, 1])], weight=weight)
+
+
+def test_masks_of_probabilities_are_refused() -> None:
+    with pytest.raises(FusionError, match="float64"):
+        fuse_masks([{1: np.array([0.0, np.nan])}, {1: np.array([0.0, 1.0])}])
+    with pytest.raises(UsageError, match="background"):
+        fuse_masks([{0: np.array([0, 1])}])
+
+
+@pytest.mark.parametrize("label", [255, 256, 2**31, 2**40, 2**64 - 1])
+def test_labels_of_any_size(label: int) -> None:
+    reader = np.array([0, label], dtype=np.uint64)
+    assert fuse_staple([reader, reader]).label_map.tolist() == [0, label]
+    assert vote([reader, reader]).tolist() == [0, label]
+
+
+def test_views_and_types_do_not_matter() -> None:
+    readers = _readers(4, 3)
+    plain = fuse_staple(readers)
+    for other in (
+        [np.asfortranarray(reader) for reader in readers],
+        [np.repeat(reader, 2, axis=2)[:, :, ::2] for reader in readers],
+        [reader[::-1].copy()[::-1] for reader in readers],
+        [reader.astype(bool) for reader in readers],
+        [reader.astype(np.int64) for reader in readers],
+    ):
+        again = fuse_staple(other)
+        np.testing.assert_array_equal(again.probability[1], plain.probability[1])
+        np.testing.assert_array_equal(again.label_map, plain.label_map)
