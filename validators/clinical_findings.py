@@ -81,7 +81,6 @@ def interval_contradictions(context: Context) -> Found:
             "patient_id": patient,
             "evidence": {"column": "Interval_FU", "row": place + 2, "sheet_weeks": value,
                          "studies_weeks": round(weeks[patient], 4), "difference_days": difference,
-                         "baseline": visits[patient][0].isoformat(), "follow_up": visits[patient][-1].isoformat(),
                          "fits": fits[0] if fits else ""},
         }  # fmt: skip
     if empty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,10 @@ from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.executors import open_mapper
 from hcc_tace_data.validators.phi_table import write_phi_table
-from hcc_tace_data.validators.redaction import redact
+from hcc_tace_data.validators.redaction import Redactor
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
-from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
+from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, KNOWN_PLACE, Depth, Finding, Partly, Rule, Severity, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,13 +219,15 @@ def _report(
     crashed = any(finding.code == ENGINE.code for finding in findings)
     if crashed or any(rule.code == ENGINE.code for rule in chosen):
         statuses.append(RuleStatus(code=ENGINE.code, status="failed" if crashed else "passed"))
-    known = [_known(redact(finding, context), context) for finding in findings]
+    redactor = Redactor(context)
+    known = [redactor.finding(_known(finding, context)) for finding in findings]
+    statuses = [replace(status, reason=redactor.text(status.reason)) for status in statuses]
     used: set[Review] = set()
     judged = [_reviewed(finding, reviews, used) for finding in known]
     kept = [one for one in judged if SEVERITIES.index(one.severity) <= SEVERITIES.index(severity)]
     table = context.instances
     summary = {
-        "root": str(Path(context.root)),
+        "root": redactor.path(str(context.root)),
         "depth": depth,
         "patients": int(table["patient_id"].nunique()),
         "series": int(table["series_uid"].nunique()),
@@ -257,7 +260,9 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     except Skip as reason:
         return found, RuleStatus(code=rule.code, status="failed" if found else "skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report
-        logger.debug("rule %s crashed", rule.code, exc_info=True)
+        # where it crashed, but not what the error says: it may quote a header
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.debug("rule %s crashed (%s):\n%s", rule.code, type(error).__name__, trace)
         crash = Finding(
             code=ENGINE.code,
             severity="error",
@@ -276,10 +281,11 @@ def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
     for issue in context.catalog.known_issues:
         if issue.code == finding.code and issue.patient_id == finding.patient_id:
-            place = f"{finding.evidence.get('study_date', '')} {finding.evidence.get('series_number', '')}"
-            if not issue.series or place in issue.series:
-                return replace(finding, known=issue.reason)
-    return finding
+            if not issue.series or finding.evidence.get(KNOWN_PLACE) in issue.series:
+                finding = replace(finding, known=issue.reason)
+                break
+    shown = {name: value for name, value in finding.evidence.items() if name != KNOWN_PLACE}
+    return replace(finding, evidence=shown)
 
 
 def _reviewed(finding: Finding, reviews: Sequence[Review], used: set[Review]) -> Finding:
