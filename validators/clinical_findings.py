@@ -91,6 +91,12 @@ def _problems(*checks: str, rest: bool = False) -> Callable[[Context], Found]:
     """Return a check that passes on what the sheet's schema names under `checks` (or, `rest`, under no other)."""
 
     def check(context: Context) -> Found:
+        if rest and (error := context.sheet_error):
+            yield {
+                "message": f"The clinical sheet cannot be read: {error}",
+                "hint": "Fetch the sheet again, or name another one with --clinical.",
+            }
+            return
         for problem in context.sheet_problems:
             if (problem.check not in _ELSEWHERE) if rest else (problem.check in checks):
                 row = f"Row {problem.row}: " if problem.row else ""

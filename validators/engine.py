@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import CollectionNotFoundError, UsageError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.executors import open_mapper
 from hcc_tace_data.validators.phi_table import write_phi_table
 from hcc_tace_data.validators.redaction import Redactor
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
-from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, KNOWN_PLACE, Depth, Finding, Partly, Rule, Severity, Skip
+from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,8 @@ def validate(
     CollectionNotFoundError
         There is no DICOM file at `root`.
     UsageError
-        Unknown depth or severity, a selection that matches no rule, or a wrong baseline file.
+        Unknown depth or severity, a selection that matches no rule, a wrong baseline file, or a file named as
+        clinical sheet that is none.
     """
     for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
         if value not in allowed:
@@ -149,6 +150,8 @@ def validate(
     sheet = Path(clinical).expanduser() if clinical is not None else None
     if sheet is not None and not sheet.exists():
         raise CollectionNotFoundError(f"No clinical sheet at {sheet}.")
+    if sheet is not None:
+        _check_sheet(sheet)
     collection = _no_files(root) if from_table else _open(root, workers, progress)
     if from_table and table is None:
         table = _own_table(collection.root if root is not None else None)
@@ -159,6 +162,16 @@ def validate(
         if phi_table is not None:
             write_phi_table(context, phi_table)
     return report
+
+
+def _check_sheet(place: Path) -> None:
+    """Refuse a sheet that was named and is none, before any file is read."""
+    from hcc_tace_data.clinical import find_sheet, read_sheet
+
+    try:
+        read_sheet(find_sheet(place))
+    except ClinicalError as error:
+        raise UsageError(f"clinical={str(place)!r} is no clinical sheet. {error} Name another file.") from error
 
 
 def _open(
@@ -280,10 +293,10 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
     for issue in context.catalog.known_issues:
-        if issue.code == finding.code and issue.patient_id == finding.patient_id:
-            if not issue.series or finding.evidence.get(KNOWN_PLACE) in issue.series:
-                finding = replace(finding, known=issue.reason)
-                break
+        same = issue.code == finding.code and issue.patient_id == finding.patient_id
+        if same and (not issue.series or finding.evidence.get(KNOWN_PLACE) in issue.series):
+            finding = replace(finding, known=issue.reason)
+            break
     shown = {name: value for name, value in finding.evidence.items() if name != KNOWN_PLACE}
     return replace(finding, evidence=shown)
 

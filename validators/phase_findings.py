@@ -47,7 +47,9 @@ def _complete(context: Context) -> Found:
     if not len(context.phases):
         raise Skip("no CT here")
     gone = _studies_with_missing_series(context)
-    visits = {one: sorted(set(days)) for one, days in context.phases.groupby("patient_id")["study_date"]}
+    visits: dict[Any, list[Any]] = {
+        one: sorted(set(days)) for one, days in context.phases.groupby("patient_id")["study_date"]
+    }
     for (patient, day), rows in context.phases.groupby(["patient_id", "study_date"], sort=True):
         if gone & set(rows["study_uid"]):
             yield Partly(f"visit {visits[patient].index(day) + 1} of {patient} lacks a series (HT104)")

@@ -58,8 +58,9 @@ class Finding:
     def fingerprint(self) -> str:
         """What stays the same of this finding from run to run, and of no other.
 
-        A digest of its code, its places (relative to the root), what it says, and its evidence, as they are shown: masked
-        values are told apart by first character and length only, since the digest of a short value gives it away.
+        A digest of its code, its places (relative to the root), what it says, and its evidence, as they are shown:
+        masked values are told apart by first character and length only, since the digest of a short value gives it
+        away.
         """
         places = (self.patient_id, self.study_uid, self.series_uid, self.sop_uid, self.path, self.tag)
         evidence = json.dumps(_rounded(self.evidence), sort_keys=True, default=str)
