@@ -28,7 +28,6 @@ from zlib import crc32
 
 import numpy
 import pydicom
-from faker import Faker
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
@@ -41,6 +40,13 @@ from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid_elements import text_kinds
 from hcc_tace_data.validators.free_text import suspicions
 from hcc_tace_data.validators.header_values import TEXT_VRS
+
+try:
+    from faker import Faker
+except ModuleNotFoundError:
+    sys.exit(
+        "benchmarks/deid.py invents names and addresses with Faker, which is not installed: pip install '.[bench]'"
+    )
 
 LOCALES = [
     "en_US",

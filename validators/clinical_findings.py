@@ -81,7 +81,6 @@ def interval_contradictions(context: Context) -> Found:
             "patient_id": patient,
             "evidence": {"column": "Interval_FU", "row": place + 2, "sheet_weeks": value,
                          "studies_weeks": round(weeks[patient], 4), "difference_days": difference,
-                         "baseline": visits[patient][0].isoformat(), "follow_up": visits[patient][-1].isoformat(),
                          "fits": fits[0] if fits else ""},
         }  # fmt: skip
     if empty:
@@ -92,6 +91,12 @@ def _problems(*checks: str, rest: bool = False) -> Callable[[Context], Found]:
     """Return a check that passes on what the sheet's schema names under `checks` (or, `rest`, under no other)."""
 
     def check(context: Context) -> Found:
+        if rest and (error := context.sheet_error):
+            yield {
+                "message": f"The clinical sheet cannot be read: {error}",
+                "hint": "Fetch the sheet again, or name another one with --clinical.",
+            }
+            return
         for problem in context.sheet_problems:
             if (problem.check not in _ELSEWHERE) if rest else (problem.check in checks):
                 row = f"Row {problem.row}: " if problem.row else ""

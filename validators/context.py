@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import CollectionNotFoundError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.validators.executors import Mapper
 from hcc_tace_data.validators.rule import Skip
 
@@ -104,14 +104,48 @@ class Context:
         Raises
         ------
         Skip
-            There is none.
+            There is none, or it cannot be read (which HT702 reports).
         """
-        from hcc_tace_data.clinical import find_sheet, read_sheet
+        from hcc_tace_data.clinical import read_sheet
 
         try:
-            return read_sheet(find_sheet(self._clinical or self.root))
-        except CollectionNotFoundError as error:
-            raise Skip("no clinical sheet in the folder; name one with --clinical") from error
+            return read_sheet(self.sheet_path)
+        except ClinicalError:
+            raise Skip("the clinical sheet cannot be read (HT702)") from None
+
+    @property
+    def sheet_path(self) -> Path:
+        """The clinical sheet's file.
+
+        Raises
+        ------
+        Skip
+            There is none.
+        """
+        from hcc_tace_data.clinical import find_sheet
+
+        try:
+            return find_sheet(self._clinical or self.root)
+        except CollectionNotFoundError:
+            raise Skip("no clinical sheet in the folder; name one with --clinical") from None
+
+    @property
+    def sheet_error(self) -> str:
+        """Why the clinical sheet cannot be read; empty if it can.
+
+        Raises
+        ------
+        Skip
+            There is none.
+        """
+        from hcc_tace_data.clinical import read_sheet
+
+        path = self.sheet_path
+        try:
+            read_sheet(path)
+        except ClinicalError as error:
+            return str(error).replace(str(path), path.name)
+        return ""
 
     @cached_property
     def sheet_problems(self) -> list[ClinicalProblem]:

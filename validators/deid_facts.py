@@ -17,7 +17,7 @@ from hcc_tace_data.validators.wordlists import word
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["NAME_TAGS", "DeidFacts", "Value", "report"]
+__all__ = ["NAME_TAGS", "DeidFacts", "Value", "is_derived_class", "report"]
 
 #: PatientName and PatientID.
 NAME_TAGS = frozenset({"00100010", "00100020"})
@@ -29,6 +29,11 @@ _DERIVED = tuple(
 _PARTS = re.compile(r"[^\W_]+")
 #: So many values of one element in one series are named one by one; the rest are counted.
 _EACH = 20
+
+
+def is_derived_class(sop_class: str) -> bool:
+    """Return whether objects of this SOP class are made by software from images."""
+    return sop_class.startswith(_DERIVED)
 
 
 class Value(NamedTuple):
@@ -81,7 +86,7 @@ class DeidFacts:
 
     def derived(self, row: int) -> bool:
         """Return whether a file holds a segmentation, report or the like, made by software from images."""
-        return (self.mark(row, "00080016") or "").startswith(_DERIVED)
+        return is_derived_class(self.mark(row, "00080016") or "")
 
     def archived(self, row: int) -> bool:
         """Return whether a file went through the archive's own tool (CTP)."""

@@ -80,13 +80,11 @@ def _is_date(text: str, study_date: str) -> bool:
 
 def clinical_sheet(context: Context) -> Iterator[dict[str, Any]]:
     """HT313: cells and comments of the clinical sheet hold codes and measurements only."""
-    from hcc_tace_data.clinical import find_sheet
-
+    path = context.sheet_path
     try:
-        path = find_sheet(context.root)
         cells = list(_cells(path))
-    except HccTaceError as error:
-        raise Skip(f"no clinical sheet ({type(error).__name__})") from None
+    except HccTaceError:
+        raise Skip("the clinical sheet cannot be read (HT702)") from None
     except Exception as error:  # a workbook that is broken: what it holds is unchecked, and that is said
         raise Skip(f"the clinical sheet cannot be read ({type(error).__name__})") from None
     pattern = re.compile(context.catalog.identity.patient_id_pattern)

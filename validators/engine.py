@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.errors import CollectionNotFoundError, UsageError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.executors import open_mapper
 from hcc_tace_data.validators.phi_table import write_phi_table
-from hcc_tace_data.validators.redaction import redact
+from hcc_tace_data.validators.redaction import Redactor
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
-from hcc_tace_data.validators.rule import DEPTHS, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
+from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,8 @@ def validate(
     CollectionNotFoundError
         There is no DICOM file at `root`.
     UsageError
-        Unknown depth or severity, a selection that matches no rule, or a wrong baseline file.
+        Unknown depth or severity, a selection that matches no rule, a wrong baseline file, or a file named as
+        clinical sheet that is none.
     """
     for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
         if value not in allowed:
@@ -148,6 +150,8 @@ def validate(
     sheet = Path(clinical).expanduser() if clinical is not None else None
     if sheet is not None and not sheet.exists():
         raise CollectionNotFoundError(f"No clinical sheet at {sheet}.")
+    if sheet is not None:
+        _check_sheet(sheet)
     collection = _no_files(root) if from_table else _open(root, workers, progress)
     if from_table and table is None:
         table = _own_table(collection.root if root is not None else None)
@@ -158,6 +162,16 @@ def validate(
         if phi_table is not None:
             write_phi_table(context, phi_table)
     return report
+
+
+def _check_sheet(place: Path) -> None:
+    """Refuse a sheet that was named and is none, before any file is read."""
+    from hcc_tace_data.clinical import find_sheet, read_sheet
+
+    try:
+        read_sheet(find_sheet(place))
+    except ClinicalError as error:
+        raise UsageError(f"clinical={str(place)!r} is no clinical sheet. {error} Name another file.") from error
 
 
 def _open(
@@ -218,13 +232,15 @@ def _report(
     crashed = any(finding.code == ENGINE.code for finding in findings)
     if crashed or any(rule.code == ENGINE.code for rule in chosen):
         statuses.append(RuleStatus(code=ENGINE.code, status="failed" if crashed else "passed"))
-    known = [_known(redact(finding, context), context) for finding in findings]
+    redactor = Redactor(context)
+    known = [redactor.finding(_known(finding, context)) for finding in findings]
+    statuses = [replace(status, reason=redactor.text(status.reason)) for status in statuses]
     used: set[Review] = set()
     judged = [_reviewed(finding, reviews, used) for finding in known]
     kept = [one for one in judged if SEVERITIES.index(one.severity) <= SEVERITIES.index(severity)]
     table = context.instances
     summary = {
-        "root": str(Path(context.root)),
+        "root": redactor.path(str(context.root)),
         "depth": depth,
         "patients": int(table["patient_id"].nunique()),
         "series": int(table["series_uid"].nunique()),
@@ -257,7 +273,9 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     except Skip as reason:
         return found, RuleStatus(code=rule.code, status="failed" if found else "skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report
-        logger.debug("rule %s crashed", rule.code, exc_info=True)
+        # where it crashed, but not what the error says: it may quote a header
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.debug("rule %s crashed (%s):\n%s", rule.code, type(error).__name__, trace)
         crash = Finding(
             code=ENGINE.code,
             severity="error",
@@ -275,11 +293,12 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
 def _known(finding: Finding, context: Context) -> Finding:
     """Mark a finding that the catalogue lists. A patient is part of every known issue."""
     for issue in context.catalog.known_issues:
-        if issue.code == finding.code and issue.patient_id == finding.patient_id:
-            place = f"{finding.evidence.get('study_date', '')} {finding.evidence.get('series_number', '')}"
-            if not issue.series or place in issue.series:
-                return replace(finding, known=issue.reason)
-    return finding
+        same = issue.code == finding.code and issue.patient_id == finding.patient_id
+        if same and (not issue.series or finding.evidence.get(KNOWN_PLACE) in issue.series):
+            finding = replace(finding, known=issue.reason)
+            break
+    shown = {name: value for name, value in finding.evidence.items() if name != KNOWN_PLACE}
+    return replace(finding, evidence=shown)
 
 
 def _reviewed(finding: Finding, reviews: Sequence[Review], used: set[Review]) -> Finding:

@@ -7,6 +7,7 @@ is what software that trusts the DICOM links would show.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.files import atomic_path
 from hcc_tace_data.validators.executors import open_mapper
@@ -57,7 +59,7 @@ def draw_overlays(
     ----------
     collection : Collection
     folder : path-like
-        ``<folder>/<patient>/<study date>/sheet.png`` and ``slice_<number>.png`` (from the feet) are written below it.
+        ``<folder>/<patient>/study_<number>/sheet.png`` and ``slice_<number>.png`` (from the feet) are written below it.
     workers : int, optional
         Processes; default one a core, two at most.
     progress : callable, optional
@@ -68,11 +70,16 @@ def draw_overlays(
     list of Drawn
         One a SEG, by patient.
     """
-    jobs: list[tuple[Study, str, str]] = []
-    for patient in collection.values():
-        for study in patient.studies:
+    pattern = load_catalog().identity.patient_id_pattern
+    jobs: list[tuple[Study, str, str, str]] = []
+    for count, patient in enumerate(collection.values(), 1):
+        # codes only: foreign names and dates stay out of paths and pictures
+        name = patient.patient_id if re.fullmatch(pattern, patient.patient_id) else f"patient_{count}"
+        for place, study in enumerate(patient.studies, 1):
             found = [series.series_uid for series in study.series if series.modality == "SEG"]
-            jobs += [(study, uid, str(_place(Path(folder), study, number))) for number, uid in enumerate(found)]
+            for number, uid in enumerate(found, 1):
+                own = f"study_{place}" + (f"_{number}" if number > 1 else "")
+                jobs.append((study, uid, str(Path(folder) / name / own), f"{name}  study {place}"))
     drawn: list[Drawn] = []
     with open_mapper(workers if len(jobs) > 4 else 1) as mapper:
         for start in range(0, len(jobs), 8):
@@ -83,34 +90,28 @@ def draw_overlays(
     return drawn
 
 
-def _place(folder: Path, study: Study, number: int) -> Path:
-    # names of foreign folders and patients stay out of paths
-    import re
-
-    patient = study.patient_id if re.fullmatch(r"HCC_\d{3}", study.patient_id) else "patient"
-    day = study.date if study.date.isdigit() else "undated"
-    own = f"{day}_{study.study_uid.rsplit('.', 1)[-1][-8:]}" if patient == "patient" else day
-    return folder / patient / (own if not number else f"{own}_{number + 1}")
-
-
-def _draw(job: tuple[Study, str, str]) -> Drawn:
+def _draw(job: tuple[Study, str, str, str]) -> Drawn:
     from hcc_tace_data.annotated import find_annotated
     from hcc_tace_data.loaders.ct import read_ct
     from hcc_tace_data.loaders.seg import read_seg
 
-    study, uid, folder = job
+    study, uid, folder, title = job
+    patient = Path(folder).parent.name
     seg_series = next(series for series in study.series if series.series_uid == uid)
     try:
         found = find_annotated(study, seg_series)
         if found.volume is None:
-            return Drawn(study.patient_id, 0, f"its CT cannot be told: {found.reason}")
+            return Drawn(patient, 0, f"its CT cannot be told: {found.reason}")
         volume = read_ct(list(found.paths), on_gap="fill", on_tilt="keep")
         seg = read_seg(seg_series.paths[0], volume, on_off_grid="drop")
     except (HccTaceError, OSError) as error:
-        return Drawn(study.patient_id, 0, f"{type(error).__name__}: the CT or the SEG cannot be read")
+        return Drawn(patient, 0, f"{type(error).__name__}: the CT or the SEG cannot be read")
     masks = np.asarray(seg.array) >= 0.5
-    names = [segment.label for segment in seg.segments]
     keys = [segment_key(segment.label, ":".join(segment.type[1::-1])) for segment in seg.segments]
+    # a label that is none of the collection's may be anything
+    names = [
+        segment.label if key else f"Segment {segment.number}" for segment, key in zip(seg.segments, keys, strict=True)
+    ]
     colours = [_colour(key) for key in keys]
     shown = np.flatnonzero(masks.any(axis=(0, 2, 3)))
     affine = np.asarray(volume.affine, dtype=np.float64)
@@ -123,19 +124,17 @@ def _draw(job: tuple[Study, str, str]) -> Drawn:
         height = affine[2, 3] + affine[2, 0] * index
         picture = _slice(np.asarray(volume.array[index]), masks[:, index], colours, aspect)
         _sides(picture, affine)
-        title = f"{index + 1}/{masks.shape[1]}  z {height:.1f}"
-        _save(_titled(picture, title, names, colours, masks[:, index]), Path(folder) / f"slice_{index + 1:03d}.png")
+        line = f"{index + 1}/{masks.shape[1]}  z {height:.1f}"
+        _save(_titled(picture, line, names, colours, masks[:, index]), Path(folder) / f"slice_{index + 1:03d}.png")
         if index in picked:
             panels[index] = _titled(picture, f"slice {index + 1}", [], [], masks[:, index])
     if panels:
-        first = f"{study.patient_id}  {study.date}  series {seg_series.number}: {len(shown)} slices with masks"
+        first = f"{title}  series {seg_series.number}: {len(shown)} slices with masks"
         _save(_sheet(list(panels.values()), first, names, colours), Path(folder) / "sheet.png")
-    return Drawn(study.patient_id, len(shown), "" if len(shown) else "all its masks are empty")
+    return Drawn(patient, len(shown), "" if len(shown) else "all its masks are empty")
 
 
 def _colour(key: str) -> tuple[int, int, int]:
-    from hcc_tace_data.catalog import load_catalog
-
     text = next((one.colour for one in load_catalog().segments if one.key == key), "#FFFFFF")
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 

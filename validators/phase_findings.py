@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.rule import Partly, Rule, Skip
+from hcc_tace_data.validators.rule import KNOWN_PLACE, Partly, Rule, Skip
 
 __all__ = ["RULES"]
 
@@ -47,9 +47,12 @@ def _complete(context: Context) -> Found:
     if not len(context.phases):
         raise Skip("no CT here")
     gone = _studies_with_missing_series(context)
+    visits: dict[Any, list[Any]] = {
+        one: sorted(set(days)) for one, days in context.phases.groupby("patient_id")["study_date"]
+    }
     for (patient, day), rows in context.phases.groupby(["patient_id", "study_date"], sort=True):
         if gone & set(rows["study_uid"]):
-            yield Partly(f"the visit of {patient} on {day} lacks a series (HT104)")
+            yield Partly(f"visit {visits[patient].index(day) + 1} of {patient} lacks a series (HT104)")
             continue
         counts = rows["phase"].value_counts()
         missing = [phase for phase in _EXPECTED if not counts.get(phase)]
@@ -60,11 +63,16 @@ def _complete(context: Context) -> Found:
         told += [f"{unknown} volumes of unknown phase"] if unknown else []
         if told:
             yield {
-                "message": f"The visit of {day} has {'; '.join(told)}.",
+                "message": f"Visit {visits[patient].index(day) + 1} has {'; '.join(told)}.",
                 "hint": "Ask for phases that every visit has, or leave the visit out (missing='skip').",
                 "patient_id": str(patient),
                 "study_uid": str(rows["study_uid"].iloc[0]),
-                "evidence": {"missing": missing, "doubled": doubled, "unknown": unknown, "study_date": str(day)},
+                "evidence": {
+                    "missing": missing,
+                    "doubled": doubled,
+                    "unknown": unknown,
+                    "visit": visits[patient].index(day) + 1,
+                },
             }
 
 
@@ -98,7 +106,7 @@ def _stacked(context: Context) -> Found:
             "hint": "Read it as phase volumes (Collection.phase_volumes); sorted by position its phases mix.",
             **_place(row),
             "evidence": {"volumes": len(volumes), "series_number": int(row.series_number or 0),
-                         "study_date": str(row.study_date)},
+                         KNOWN_PLACE: f"{row.study_date} {int(row.series_number or 0)}"},
         }  # fmt: skip
 
 

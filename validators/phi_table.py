@@ -15,6 +15,7 @@ from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.deid_elements import codes_for
 from hcc_tace_data.validators.deid_facts import Value
 from hcc_tace_data.validators.deid_profile import element_name
+from hcc_tace_data.validators.redaction import Redactor
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -34,15 +35,16 @@ def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
     rows as well; bytes that are no text are told by their number.
     """
     facts = context.deid
+    redactor = Redactor(context)
     for (path, vr), values in sorted(facts.scan.elements.items()):
-        rows = []
+        rows, shown = [], redactor.tag(path)
         for raw, seen in values.items():
             value = Value(path, vr, raw, seen)
             text = value.text
             codes = codes_for(facts, value) if raw.strip(b" \0") else []
             rows.append((mask(text) if codes else _plain(text), seen.count, " ".join(codes)))
         for text, count, suspected in sorted(rows):
-            yield path, element_name(path), vr, text, count, suspected
+            yield shown, element_name(path), vr, text, count, suspected
 
 
 def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:

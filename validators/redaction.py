@@ -1,12 +1,17 @@
-"""Hide what may identify a person in every field of a finding, whichever rule made it."""
+"""Hide what may identify a person in every field of a finding, whichever rule made it.
+
+Rules mask what they judge themselves. But a rule of geometry may name a file, and the file a person; so all texts of
+all findings pass through a :class:`Redactor`, which knows what the index, and the headers if they were scanned, hold
+that may identify.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.masking import mask
@@ -14,45 +19,138 @@ from hcc_tace_data.validators.deid_files import name_kinds
 from hcc_tace_data.validators.deid_profile import safe_uid
 from hcc_tace_data.validators.free_text import suspicions
 from hcc_tace_data.validators.rule import Finding
+from hcc_tace_data.validators.wordlists import word
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
 
-__all__ = ["redact", "redact_path", "redact_uids"]
+__all__ = ["Redactor", "redact_path", "redact_uids"]
 
 _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.]*\d)")
 _CREATOR = re.compile(r"\[([^]]*)\]")
+_TOKEN = re.compile(r"[^\W_]+")
+#: Columns of the instance table that people may have written into.
+_TEXTS = ("study_description", "series_description", "image_type", "contrast_agent", "manufacturer", "modality")
+_UIDS = ("study_uid", "series_uid", "sop_uid", "frame_of_reference_uid")
+#: Shorter values are no identifiers but codes: "F", "M", "CT".
+_SHORTEST = 3
 
 
-def redact(finding: Finding, context: Context) -> Finding:
-    """Return the finding with foreign patient IDs, UIDs of scanners and hospitals, and telling names masked.
+class Redactor:
+    """Masks in texts whatever this collection holds that may identify a person.
 
-    Names that a patient's own code or safe UIDs make up stay readable.
+    Parameters
+    ----------
+    context : Context
+        Its header values count only if a rule has had them scanned.
     """
-    pattern = context.catalog.identity.patient_id_pattern
-    patient = finding.patient_id
-    hidden = patient if patient and not re.fullmatch(pattern, patient) else ""
-    path = redact_path(finding.path, patient=hidden)
 
-    def clean(text: str) -> str:
-        if finding.path and path != finding.path:
-            text = text.replace(finding.path, path)
-        if hidden:
-            text = text.replace(hidden, mask(hidden))
-        return redact_uids(text)
+    def __init__(self, context: Context) -> None:
+        self._pattern = re.compile(context.catalog.identity.patient_id_pattern)
+        self._secrets: set[str] = set()
+        self._longest = 1
+        self._unsafe_uids = _unsafe_uids(context)
+        table = context.instances
+        self._patients = {str(one) for one in table["patient_id"].unique() if not self._pattern.fullmatch(str(one))}
+        self._add(self._patients)
+        for name in _TEXTS:
+            self._add(text for text in table[name].unique() if suspicions(str(text)))
+        paths = [*table["path"], *context.collection.problems["path"]]
+        self._add(part for path in paths for part in PurePosixPath(str(path)).parts if self._names(part))
+        if "headers" in context.__dict__:
+            self._add(_flagged(context))
 
-    return replace(
-        finding,
-        patient_id=mask(patient) if hidden else patient,
-        study_uid=clean(finding.study_uid),
-        series_uid=clean(finding.series_uid),
-        sop_uid=clean(finding.sop_uid),
-        path=path,
-        tag=_CREATOR.sub(lambda m: f"[{mask(m[1]) if suspicions(m[1]) else m[1]}]", finding.tag),
-        message=clean(finding.message),
-        hint=clean(finding.hint),
-        evidence=_deep(finding.evidence, clean),
-    )
+    def finding(self, finding: Finding) -> Finding:
+        """Return the finding with all its texts masked where they have to be."""
+        clean = self.text
+        patient = finding.patient_id
+        foreign = bool(patient) and not self._pattern.fullmatch(patient)
+        if foreign and patient not in self._patients:  # as a clinical sheet or a split table may bring
+            self._patients.add(patient)
+            self._add([patient])
+        return replace(
+            finding,
+            patient_id=mask(patient) if foreign else patient,
+            study_uid=clean(finding.study_uid),
+            series_uid=clean(finding.series_uid),
+            sop_uid=clean(finding.sop_uid),
+            path=self.path(finding.path),
+            tag=self.tag(finding.tag),
+            message=clean(finding.message),
+            hint=clean(finding.hint),
+            evidence=_deep(finding.evidence, clean),
+        )
+
+    def text(self, text: str) -> str:
+        """Return `text` with UIDs of scanners and known identifiers masked."""
+        return self._words(_UID.sub(lambda m: mask(m[0]) if self._telling(m[0]) else m[0], text))
+
+    def tag(self, path: str) -> str:
+        """Return a tag path with private creators masked that may hold an identifier."""
+        return _CREATOR.sub(lambda m: f"[{mask(m[1]) if suspicions(m[1]) else self.text(m[1])}]", path)
+
+    def path(self, path: str) -> str:
+        """Return a path with every part masked that may hold an identifier."""
+        parts = PurePath(path).parts
+        return str(PurePath(*(mask(part) if self._names(part) else self.text(part) for part in parts))) if path else ""
+
+    def _telling(self, uid: str) -> bool:
+        return uid in self._unsafe_uids or not safe_uid(uid, derived=True)
+
+    def _names(self, part: str) -> bool:
+        return any(one in part for one in self._patients if len(one) >= _SHORTEST) or bool(_name_kinds(part))
+
+    def _add(self, values: Iterable[object]) -> None:
+        for value in values:
+            tokens = _TOKEN.findall(str(value).lower())
+            if len("".join(tokens)) < _SHORTEST or (len(tokens) == 1 and _ordinary(tokens[0])):
+                continue
+            self._secrets.add("\0".join(tokens))
+            self._longest = max(self._longest, len(tokens))
+
+    def _words(self, text: str) -> str:
+        """Mask runs of words that are a secret, the longest first; what stands between words does not matter."""
+        if not self._secrets or not text:
+            return text
+        found = list(_TOKEN.finditer(text))
+        lower = [one[0].lower() for one in found]
+        result, end, place = "", 0, 0
+        while place < len(found):
+            for last in range(min(len(found), place + self._longest), place, -1):
+                if "\0".join(lower[place:last]) in self._secrets:
+                    start, stop = found[place].start(), found[last - 1].end()
+                    result += text[end:start] + mask(text[start:stop])
+                    end, place = stop, last
+                    break
+            else:
+                place += 1
+        return result + text[end:]
+
+
+def _ordinary(token: str) -> bool:
+    known = word(token)
+    return known.technical or known.english
+
+
+def _unsafe_uids(context: Context) -> frozenset[str]:
+    """Return the UIDs of images that carry the root of a tool, which only derived objects may."""
+    from hcc_tace_data.validators.deid_facts import is_derived_class
+
+    table = context.instances
+    images = table[~table["sop_class_uid"].map(lambda uid: is_derived_class(str(uid))).astype(bool)]
+    found = {str(uid) for name in _UIDS for uid in images[name].unique()}
+    return frozenset(uid for uid in found if uid and not safe_uid(uid, derived=False))
+
+
+def _flagged(context: Context) -> Iterable[str]:
+    """Yield what the rules of de-identification suspect in headers."""
+    from hcc_tace_data.validators.deid_elements import codes_for
+
+    facts = context.deid
+    yield from facts.told
+    for value in facts.values():
+        if value.vr not in ("OB", "OW", "UN") and value.vr != "UI" and codes_for(facts, value):
+            yield from value.text.split("\\")
 
 
 def redact_uids(text: str) -> str:
@@ -66,24 +164,20 @@ def redact_uids(text: str) -> str:
     return _UID.sub(lambda m: m[0] if safe_uid(m[0], derived=True) else mask(m[0]), text)
 
 
-@lru_cache(maxsize=1 << 16)
-def redact_path(path: str, *, patient: str = "") -> str:
-    """Return a path below the root with every part masked that may hold an identifier.
+def redact_path(path: str) -> str:
+    """Return a path below the root with every part masked that may hold an identifier by itself.
 
     Examples
     --------
     >>> redact_path("HCC_001/a/IM0001.dcm"), redact_path("Simpson_Homer/IM0001.dcm")
     ('HCC_001/a/IM0001.dcm', 'S************/IM0001.dcm')
     """
-    if not path:
-        return path
+    return "/".join(mask(part) if _name_kinds(part) else redact_uids(part) for part in PurePosixPath(path).parts)
 
-    def part(name: str) -> str:
-        if (patient and patient in name) or name_kinds(name):
-            return mask(name)
-        return redact_uids(name)
 
-    return "/".join(part(name) for name in PurePosixPath(path).parts)
+@lru_cache(maxsize=1 << 16)
+def _name_kinds(part: str) -> tuple[str, ...]:
+    return tuple(name_kinds(part))
 
 
 def _deep(value: Any, clean: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from itertools import groupby
 from typing import Any
@@ -99,7 +98,7 @@ def _result(finding: Finding, place_of: dict[str, int]) -> dict[str, Any]:
         "ruleId": finding.code,
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
-        "partialFingerprints": {"place/v1": _fingerprint(finding)},
+        "partialFingerprints": {"finding/v2": finding.fingerprint},
         "properties": {**places, "evidence": dict(finding.evidence)},
     }
     if finding.code in place_of:
@@ -124,9 +123,3 @@ def _result(finding: Finding, place_of: dict[str, int]) -> dict[str, Any]:
     if finding.known:
         result["suppressions"] = [{"kind": "external", "justification": finding.known}]
     return result
-
-
-def _fingerprint(finding: Finding) -> str:
-    """Return what stays the same of a finding from run to run."""
-    text = "\0".join((finding.code, *(getattr(finding, name) for name in _PLACES)))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

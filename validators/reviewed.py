@@ -4,13 +4,14 @@ A YAML (or JSON) file::
 
     reviewed:
       - code: HT501
-        patient_id: HCC_050
-        series_uid: 1.3.6.1.4.1.14519.5.2.1.7   # optional, as are study_uid, sop_uid, path and tag
+        fingerprint: 5c1f0a...          # of the finding, as --write-baseline and --format json give it
+        patient_id: HCC_050             # where it is, for the reader; so are study_uid, series_uid, sop_uid, path, tag
         who: J. Curator
         when: 2026-01-31
         why: The scanner changed the slice spacing below the liver; masks end above.
 
-An entry silences the findings of its code that match every place it names: they are reported as known, never dropped.
+An entry silences the one finding that was reviewed: it is reported as known, never dropped. Any other finding of that
+code, of the same patient too, stays what it is; and so does the reviewed one once it says anything else.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ from hcc_tace_data.validators.rule import Finding
 
 __all__ = ["Review", "read_reviews", "write_reviews"]
 
+_KEYS = ("code", "fingerprint", "who", "when", "why")
 _PLACES = ("patient_id", "study_uid", "series_uid", "sop_uid", "path", "tag")
 _MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """One reviewed finding: what, where, by whom, when, why. Empty places match any."""
+    """One reviewed finding: what, by whom, when, why. Its places are for the reader."""
 
     code: str
+    fingerprint: str
     who: str
     when: str
     why: str
@@ -55,10 +58,8 @@ class Review:
         return f"reviewed by {self.who} on {self.when}: {self.why}"
 
     def matches(self, finding: Finding) -> bool:
-        """Whether the finding is of this code and at this place."""
-        return finding.code == self.code and all(
-            not getattr(self, name) or getattr(self, name) == getattr(finding, name) for name in _PLACES
-        )
+        """Whether this is the finding that was reviewed."""
+        return finding.code == self.code and finding.fingerprint == self.fingerprint
 
     def as_dict(self) -> dict[str, str]:
         """Return what the entry says, without empty places."""
@@ -71,8 +72,8 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     Raises
     ------
     UsageError
-        No such file, or an entry without code, who, when or why, with an unknown key, a date that is none, or no
-        place at all; the entry is named.
+        No such file, or an entry without code, fingerprint, who, when or why, with an unknown key, or a date that is
+        none; the entry is named.
     """
     file = Path(path).expanduser()
     try:
@@ -96,22 +97,21 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     if not isinstance(entry, dict):
         raise UsageError(f"{where} is no mapping of keys to values.")
     texts = {str(key): "" if value is None else str(value).strip() for key, value in entry.items()}
-    unknown = sorted(set(texts) - {"code", "who", "when", "why", *_PLACES})
+    unknown = sorted(set(texts) - {*_KEYS, *_PLACES})
     if unknown:
-        raise UsageError(
-            f"{where} has the unknown key {unknown[0]!r}; keys are code, who, when, why, {', '.join(_PLACES)}."
-        )
-    missing = [name for name in ("code", "who", "when", "why") if not texts.get(name)]
+        raise UsageError(f"{where} has the unknown key {unknown[0]!r}; keys are {', '.join((*_KEYS, *_PLACES))}.")
+    missing = [name for name in _KEYS if not texts.get(name)]
     if missing:
-        raise UsageError(f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why.")
+        raise UsageError(
+            f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why. A finding's "
+            "fingerprint is in --format json, and --write-baseline writes whole entries; a whole rule is left out with --ignore."
+        )
     if texts["code"] not in {rule.code for rule in RULES}:
         raise UsageError(f"{where}: there is no rule {texts['code']!r}; 'hcc-tace explain' lists all.")
     try:
         datetime.date.fromisoformat(texts["when"])
     except ValueError:
         raise UsageError(f"{where}: 'when' is {texts['when']!r}, not a date such as 2026-01-31.") from None
-    if not any(texts.get(name) for name in _PLACES):
-        raise UsageError(f"{where} names no place; a whole rule is left out with --ignore {texts['code']}.")
     return Review(**texts)
 
 
@@ -131,9 +131,16 @@ def write_reviews(
     entries = []
     for finding in findings:
         places = {name: getattr(finding, name) for name in _PLACES if getattr(finding, name)}
-        if finding.known or not places:
+        if finding.known:
             continue
-        entry = {"code": finding.code, **places, "who": who.strip(), "when": day, "why": why.strip()}
+        entry = {
+            "code": finding.code,
+            "fingerprint": finding.fingerprint,
+            **places,
+            "who": who.strip(),
+            "when": day,
+            "why": why.strip(),
+        }
         if entry not in entries:
             entries.append(entry)
     atomic_write_text(file, yaml.safe_dump({"reviewed": entries}, sort_keys=False, allow_unicode=True))

@@ -102,13 +102,55 @@ def test_reviewed_findings_become_known(spoiled, tmp_path):
         write_reviews(file, report.findings, who="A", why="b")
 
 
+def test_a_new_finding_beside_a_reviewed_one_is_reported(tmp_path):
+    """Same code, same patient; one in the same file and element as the reviewed one, one in another series."""
+    import pydicom
+
+    root = make_phantom(tmp_path / "t", patients=["HCC_003"])
+    series = sorted(root.glob("HCC_003/*/CT_*"))
+    first, other = sorted(series[0].glob("*.dcm"))[0], sorted(series[1].glob("*.dcm"))[0]
+
+    def write(path, text):
+        dataset = pydicom.dcmread(path)
+        dataset.ImageComments = text
+        dataset.save_as(path)
+
+    write(first, "call 713-555-0142")
+    file = tmp_path / "reviewed.yaml"
+    reviewed = validate(root, select=["HT303"])
+    assert write_reviews(file, reviewed.findings, who="A. Curator", why="a test") == 1
+    assert validate(root, select=["HT303"], baseline=file).ok
+    write(other, "call 713-555-0199")  # masked it looks the same
+    report = validate(root, select=["HT303"], baseline=file)
+    new = [one.series_uid for one in report.findings if not one.known]
+    assert (new, len(report.findings)) == ([str(pydicom.dcmread(other).SeriesInstanceUID)], 2)
+    write(other, "call 713-555-0142")  # the reviewed value in one more file
+    assert not validate(root, select=["HT303"], baseline=file).ok
+    write(other, "")
+    write(first, "call 713-555-0142 or mail bq@hospital.org")
+    report = validate(root, select=["HT303"], baseline=file)
+    assert [bool(one.known) for one in report.findings] == [False]
+    assert [one.code for one in report.unused_reviews] == ["HT303"]
+
+
+def test_fingerprints_are_stable_distinct_and_the_same_in_every_form(spoiled, tmp_path):
+    report = validate(spoiled)
+    moved = Path(shutil.copytree(spoiled, tmp_path / "elsewhere"))
+    prints = [finding.fingerprint for finding in report.findings]
+    assert [finding.fingerprint for finding in validate(moved).findings] == prints
+    assert len(set(prints)) == len(prints)
+    assert [one["fingerprint"] for one in report.as_dict()["findings"]] == prints
+    results = to_sarif(report)["runs"][0]["results"]
+    assert [one["partialFingerprints"] for one in results] == [{"finding/v2": one} for one in prints]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("reviewed: [{code: HT501, patient_id: HCC_001, who: A, why: b}]", "lacks when"),
-        ("reviewed: [{code: HT999, patient_id: HCC_001, who: A, when: 2026-01-01, why: b}]", "no rule"),
-        ("reviewed: [{code: HT501, who: A, when: 2026-01-01, why: b}]", "no place"),
-        ("reviewed: [{code: HT501, patient_id: HCC_001, who: A, when: soon, why: b}]", "not a date"),
+        ("reviewed: [{code: HT501, fingerprint: 1f, who: A, why: b}]", "lacks when"),
+        ("reviewed: [{code: HT999, fingerprint: 1f, who: A, when: 2026-01-01, why: b}]", "no rule"),
+        ("reviewed: [{code: HT501, patient_id: HCC_001, who: A, when: 2026-01-01, why: b}]", "lacks fingerprint"),
+        ("reviewed: [{code: HT501, fingerprint: 1f, who: A, when: soon, why: b}]", "not a date"),
         ("reviewed: [{code: HT501, patients: HCC_001, who: A, when: 2026-01-01, why: b}]", "unknown key 'patients'"),
         ("reviewed: 5", "no list"),
         (": :", "YAML"),
@@ -159,7 +201,7 @@ def test_sarif_has_what_its_schema_requires(spoiled):
         for location in result["locations"]:
             uri = location.get("physicalLocation", {}).get("artifactLocation", {}).get("uri", "x")
             assert not uri.startswith("/")
-    prints = [result["partialFingerprints"]["place/v1"] for result in run["results"]]
+    prints = [result["partialFingerprints"]["finding/v2"] for result in run["results"]]
     assert len(set(prints)) == len(prints)
 
 
