@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost, make_step
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["GPU_PEAKS", "bench"]
@@ -33,13 +35,16 @@ def bench(
     *,
     stage: Stage = "liver",
     steps: int = 10,
-    rounds: int = 3,
+    rounds: int = 5,
     threads: int = 2,
 ) -> dict[str, Any]:
     """Measure a training on stored cases.
 
-    The three tasks run in turn, `rounds` times, each in the same order over the same batches; the medians count. The
-    step alone runs on batches that were gathered before.
+    The step alone is forward, loss, backward and optimiser on network inputs that are ready on the device. The supply
+    is gathering from the store. Both together is all that a training does with a batch: gather, copy, scale, shrink,
+    augment, record the patients, step, average the weights. The three run in turn over the same batches, forwards in
+    one round and backwards in the next, so that a machine that gets slower favours none; medians over rounds count,
+    and of the ratio the median of each round's own.
 
     Parameters
     ----------
@@ -57,44 +62,67 @@ def bench(
     Returns
     -------
     dict
-        Images per second of ``step``, ``supply`` and ``both``; ``ratio``, time of both over that of the step alone;
-        ``gflop_per_step``, ``gflops``; ``share_of_peak`` on a GPU whose peak is known, else None.
+        Images per second of ``step``, ``supply`` and ``both``; ``ratio``, time of both over that of the step alone,
+        and ``ratios`` of the rounds; ``gflop_per_step``, ``gflops``; ``share_of_peak`` on a GPU whose peak is known,
+        else None.
+
+    Raises
+    ------
+    BaselineError
+        No case shows a liver.
     """
     usable = [case for case in cases if case.liver is not None]
+    if not usable:
+        raise BaselineError("no case shows a liver; there is nothing to train on.")
     step = make_step(config, stage, usable[0].shape[0])
+    average = WeightAverage(step.inner, config.ema) if config.ema else None
     side = max(usable[0].shape[2:])
-    ready = list(_take(config, stage, usable, 0, steps))
-    images = sum(len(batch["image"]) for batch in ready)
-    for batch in ready[:2]:  # first steps choose algorithms and allocate
-        step(batch)
-    times: dict[str, list[float]] = {"step": [], "supply": [], "both": []}
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for batch in ready:
-            step(batch)
-        times["step"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for _batch in _take(config, stage, usable, threads, steps):
+    gpu = step.engine.device.type == "cuda"
+    batches = StageBatches(config, stage, usable, threads=threads, pin_memory=gpu, device=step.engine.device)
+    gathered = list(_take(batches, steps))
+    images = sum(len(batch["image"]) for batch in gathered)
+    ready = [step.inputs(batch) for batch in gathered]
+    seen: set[str] = set()
+
+    def alone() -> None:
+        for image, target in ready:
+            step.learn(image, target)
+
+    def supply() -> None:
+        for _batch in _take(batches, steps):
             pass
-        times["supply"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for batch in _take(config, stage, usable, threads, steps):
+
+    def both() -> None:
+        for batch in _take(batches, steps):
+            seen.update(batches.patients(batch))
             step(batch)
-        times["both"].append(time.perf_counter() - start)
+            if average is not None:
+                average.update(step.inner)
+
+    tasks: dict[str, Callable[[], None]] = {"step": alone, "supply": supply, "both": both}
+    step(gathered[0])  # the first steps choose algorithms and allocate
+    step(gathered[-1])
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds):
+        for name in list(tasks)[:: 1 if number % 2 == 0 else -1]:
+            start = time.perf_counter()
+            tasks[name]()
+            times[name].append(time.perf_counter() - start)
     seconds = {name: statistics.median(values) for name, values in times.items()}
+    ratios = [b / a for a, b in zip(times["step"], times["both"], strict=True)]
     cost = estimate_cost(config, usable[0].shape[0], side)
     flops = cost.flops * (images / config.batch_size) / seconds["step"]
-    device = str(step.engine.device)
-    name = torch.cuda.get_device_name() if step.engine.device.type == "cuda" else None
+    name = torch.cuda.get_device_name() if gpu else None
     return {
-        "device": name or device,
+        "device": name or str(step.engine.device),
         "threads": torch.get_num_threads(),
         "stage": stage,
         "batch_size": config.batch_size,
         "image": list(usable[0].shape[2:]),
         "parameters": cost.parameters,
         "images_per_second": {key: round(images / value, 2) for key, value in seconds.items()},
-        "ratio": round(seconds["both"] / seconds["step"], 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(value, 3) for value in ratios],
         "rounds": {key: [round(value, 4) for value in values] for key, values in times.items()},
         "gflop_per_step": round(cost.flops / 1e9, 2),
         "gflops": round(flops / 1e9, 2),
@@ -102,12 +130,9 @@ def bench(
     }
 
 
-def _take(
-    config: TrainConfig, stage: Stage, cases: Sequence[StoredCase], threads: int, count: int
-) -> Iterator[dict[str, Tensor]]:
+def _take(batches: StageBatches, count: int) -> Iterator[dict[str, Tensor]]:
     """Yield the first `count` batches of a training, beginning anew with each epoch that ends."""
-    device = torch.device("cuda") if torch.cuda.is_available() else None
-    batches = StageBatches(config, stage, cases, threads=threads, pin_memory=torch.cuda.is_available(), device=device)
+    batches.epochs = 0
     done = 0
     while True:
         for batch in batches.epoch():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,7 @@ class TrainConfig(_Strict):
     channels_last: bool = False
     compile: Literal["inductor", "aot_eager", "eager"] | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
+    seed: int = 0
 
     @field_validator("precision", "tumour_liver", mode="before")
     @classmethod
@@ -114,8 +116,6 @@ class TrainConfig(_Strict):
     @classmethod
     def _yes_or_no(cls, value: Any) -> Any:
         return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-
-    seed: int = 0
 
 
 def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> TrainConfig:
@@ -152,8 +152,28 @@ def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> 
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        faults = "; ".join(_fault(item) for item in error.errors())
         raise BaselineError(f"configuration {path.name}: {faults}.") from error
+
+
+def _fault(item: Mapping[str, Any]) -> str:
+    """Return one fault of a configuration for a person, with the key that was probably meant."""
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] != "extra_forbidden":
+        return f"{key}: {item['msg']}"
+    known = list(_keys(TrainConfig))
+    leaf = key.rpartition(".")[2]
+    near = [other for other in known if other.rpartition(".")[2] == leaf]
+    near = near or get_close_matches(key, known, n=1)
+    return f"{key}: no such key" + (f", did you mean {near[0]}?" if near else f"; keys are {', '.join(known)}")
+
+
+def _keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Yield the keys of a configuration, with dots between levels."""
+    for name, field in model.model_fields.items():
+        yield above + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{above}{name}.")
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -7,12 +7,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hcc_tace_data.errors import BaselineError, CollectionNotFoundError, UsageError
+from hcc_tace_data.errors import BaselineError, CollectionNotFoundError
 from hcc_tace_data.loaders.cases import Case, find_cases
+from hcc_tace_data.loaders.prepare import prepare_cases
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 from hcc_tace_data.splits import FOLDS, patients_of
 
@@ -113,7 +113,10 @@ def load_cohort(
         if progress is not None:
             progress(count, total)
 
-    cases, left_out, stored = _prepare(collection, wanted, store, tuple(phases), workers, done)
+    cases, left_out = find_cases(collection, wanted, phases=tuple(phases))
+    prepared, failed = prepare_cases(store, cases, workers=workers, done=done)
+    left_out = {**left_out, **failed}
+    stored = {case.patient_id: case for case in prepared if case is not None}
     if not stored:
         raise CollectionNotFoundError(
             f"{collection.root} holds {len(collection)} patients, none with an annotated CT to train on."
@@ -129,32 +132,6 @@ def load_cohort(
         left_out=left_out,
         digest=digest,
     )
-
-
-def _prepare(
-    collection: Collection,
-    wanted: Sequence[str],
-    store: Store,
-    phases: tuple[str, ...],
-    workers: int | None,
-    done: Callable[[int], None],
-) -> tuple[list[Case], dict[str, str], dict[str, StoredCase]]:
-    try:
-        channels: Any = import_module("hcc_tace_data.loaders.prepare")
-    except ModuleNotFoundError:
-        channels = None
-    if channels is None:
-        if phases != ANNOTATED:
-            raise UsageError(f"phases are {', '.join(phases)}; this version prepares the annotated one alone.")
-        from hcc_tace_data.loaders.sample import read_case
-
-        cases, left_out = find_cases(collection, wanted)
-        found = store.fill(cases, lambda case: read_case(case, store.parameters.classes), done=done)
-        return cases, left_out, {case.patient_id: case for case in found}
-    finder: Any = find_cases
-    cases, left_out = finder(collection, wanted, phases=phases)
-    prepared, failed = channels.prepare_cases(store, cases, workers=workers, done=done)
-    return cases, {**left_out, **failed}, {case.patient_id: case for case in prepared if case is not None}
 
 
 def part_of(cohort: Cohort, fold: int) -> Part:

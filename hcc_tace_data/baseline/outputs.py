@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +12,7 @@ import torch
 
 from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, stand_upright
 from hcc_tace_data.baseline.predict import Cascade
-from hcc_tace_data.errors import BaselineError, DependencyError
+from hcc_tace_data.errors import BaselineError
 
 __all__ = ["Predicted", "label_volumes", "predict_input", "save_nifti", "save_seg", "stem_of"]
 
@@ -118,20 +116,18 @@ def save_seg(path: Path, label: npt.NDArray[np.uint8], sources: Sequence[Path], 
 
     Raises
     ------
-    DependencyError
-        This version cannot write DICOM-SEG.
+    SegmentationError
+        The sources are not the images of one volume on whose grid the label map lies.
     """
-    try:
-        writer: Any = import_module("hcc_tace_data.export.dicom_seg")
-    except ModuleNotFoundError as error:
-        raise DependencyError(f"DICOM-SEG cannot be written by this version ({error}); NIfTI can.") from error
+    from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
+
     about = cascade.about[0] if cascade.about else {}
-    algorithm = writer.Algorithm(
+    algorithm = Algorithm(
         name=f"Cascaded 2D U-Net, preset {cascade.liver_config.name}",
         version=str(about.get("package", "unknown")),
         parameters={"networks": str(len(cascade.liver)), "store": str(about.get("store_digest", ""))},
     )
-    writer.write_seg(
+    write_seg(
         path,
         label,
         sources,

@@ -143,8 +143,11 @@ class TrainingStep:
         return image, target
 
     def __call__(self, batch: Mapping[str, Tensor]) -> float:
-        """Do one step and return the loss, the same in every process."""
-        image, target = self.inputs(batch)
+        """Do one step on a batch as it was gathered and return the loss, the same in every process."""
+        return self.learn(*self.inputs(batch))
+
+    def learn(self, image: Tensor, target: Tensor) -> float:
+        """Do one step on what :meth:`inputs` gave."""
         self._prepared.zero_grad()
         with self.engine.autocast():
             output = self.network(image)

@@ -114,7 +114,7 @@ def bench(
     stage: Annotated[str, typer.Option(help="liver or tumour.")] = "liver",
     dummy: Annotated[int | None, typer.Option(help="Images of noise of this many pixels a side, no data.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each task in a round.", min=1)] = 10,
-    rounds: Annotated[int, typer.Option(help="Rounds, of which the median counts.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds, of which the median counts.", min=1)] = 5,
     threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
     cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
@@ -148,7 +148,9 @@ def bench(
     say(f"{result['device']}, {result['threads']} threads, batches of {result['batch_size']} x {result['image']}")
     say(f"  step alone    {rate['step']:10.2f} images/s")
     say(f"  supply alone  {rate['supply']:10.2f} images/s")
-    say(f"  both          {rate['both']:10.2f} images/s, {result['ratio']:.3f} times the step alone")
+    say(f"  both          {rate['both']:10.2f} images/s")
+    low, high = min(result["ratios"]), max(result["ratios"])
+    say(f"  both take {result['ratio']:.3f} times the step alone (rounds: {low:.3f} to {high:.3f})")
     say(f"  {result['gflop_per_step']} GFLOP a step, {result['gflops']} GFLOP/s in the step")
     if result["share_of_peak"] is not None:
         say(f"  {result['share_of_peak']:.1%} of the GPU's peak")

@@ -169,7 +169,10 @@ def test_largest_component() -> None:
     ("overrides", "named"),
     [
         (["optimizer.lr=-1"], "optimizer.lr"),
-        (["optimizer.speed=1"], "optimizer.speed"),
+        (["optimizer.speed=1"], "optimizer.speed: no such key"),
+        (["optimiser.lr=1"], r"optimiser: no such key, did you mean optimizer\?"),
+        (["lr=1"], r"lr: no such key, did you mean optimizer.lr\?"),
+        (["input.windw=null"], r"did you mean input.window\?"),
         (["batch_size=many"], "batch_size"),
         (["batch_size"], "key=value"),
         (["name.x=1"], "no keys"),
