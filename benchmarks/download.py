@@ -1,11 +1,11 @@
 """Throughput and memory of a download, against bare s5cmd on the same server and the same bytes.
 
-    python benchmarks/download.py [--root FULL_PHANTOM] [--patients N] [--repeats N] [--json FILE]
+    python benchmarks/download.py [--server plain|moto] [--root FULL_PHANTOM] [--patients N] [--repeats N] [--json FILE]
 
-The server is this script's: plain HTTP on loopback that answers what s5cmd asks (lists and whole objects) from memory,
-so that the server costs as little as can be. The files that arrive are compared first, then the time. Bare s5cmd is
-timed twice: as it is, and until what it wrote is on disk, which is when a download of ours ends. Memory is also
-measured for series that come as zips from an NBIA server.
+Of the two servers on loopback, `moto` is a whole S3 server; `plain` answers what s5cmd asks (lists and whole objects)
+from memory and costs as little as a server can, so that nothing but the client's own work is left to compare. The
+files that arrive are compared first, then the time. Bare s5cmd is timed twice: as it is, and until what it wrote is on
+disk, which is when a download of ours ends. Memory is also measured for series that come as zips from an NBIA server.
 """
 
 from __future__ import annotations
@@ -72,6 +72,26 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
+MOTO = """
+import sys, json, http.client, logging, threading
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+address = server.get_host_and_port()
+bucket = sys.argv[1]
+made = http.client.HTTPConnection(*address)
+headers = {"x-amz-acl": "public-read", "Authorization": "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/s3/aws4_request"}
+def put(path, body):
+    made.request("PUT", path, body=body, headers=headers)
+    answer = made.getresponse()
+    answer.read()
+    if answer.status != 200: sys.exit(f"{path}: {answer.status}")
+put(f"/{bucket}", b"")
+for key, path, _ in json.load(sys.stdin): put(f"/{bucket}/{key}", open(path, "rb").read())
+print(address[1], flush=True)
+threading.Event().wait()
+"""
 
 NBIA = """
 import sys, json, os, shutil, socketserver, http.server, tempfile, zipfile
@@ -103,6 +123,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
+SERVERS = {"plain": SERVER, "moto": MOTO}
 OURS = "hcc-tace download (command, all checks)"
 
 
@@ -111,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a phantom of full size; made if it is missing")
     parser.add_argument("--patients", type=int, default=8, help="its patients, if it is made (233 MB each)")
+    parser.add_argument("--server", choices=("plain", "moto"), default="plain")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -127,7 +149,7 @@ def main() -> None:
             series[row["series_uid"]] = files
             objects += [(f"{row['prefix']}/{Path(path).name}", path, md5) for path, md5 in files]
         bucket = rows[0]["bucket"]
-        with serving(SERVER, objects, bucket) as store, serving(NBIA, series) as nbia:
+        with serving(SERVERS[options.server], objects, bucket) as store, serving(NBIA, series) as nbia:
             run(phantom, Path(scratch), store, nbia, bucket, [row["prefix"] for row in rows], objects, options)
 
 
@@ -171,7 +193,7 @@ def run(
         done = subprocess.run(
             words, input=commands, text=True, cwd=target, env=environment, capture_output=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr[:500]
         if until_on_disk:
             os.sync()
 
