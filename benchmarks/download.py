@@ -81,7 +81,8 @@ server.start()
 address = server.get_host_and_port()
 bucket = sys.argv[1]
 made = http.client.HTTPConnection(*address)
-headers = {"x-amz-acl": "public-read", "Authorization": "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/s3/aws4_request"}
+signed = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/s3/aws4_request"
+headers = {"x-amz-acl": "public-read", "Authorization": signed}
 def put(path, body):
     made.request("PUT", path, body=body, headers=headers)
     answer = made.getresponse()

@@ -207,18 +207,18 @@ class _StoredBatches(Batches):
         self._lock = threading.Lock()
         self._pool = BufferPool()
 
-    def _fill(self, numbers: npt.NDArray[np.int64], samples: npt.NDArray[np.int64], epoch: int) -> Batch:
-        shape = (len(samples), self._channels, *self._size)
+    def _fill(self, numbers: npt.NDArray[np.int64], places: Sequence[Any]) -> Batch:
+        shape = (len(places), self._channels, *self._size)
         image = self._pool.empty(shape, self.dtype, pin_memory=self.pin_memory)
-        label = self._pool.empty((len(samples), *self._size), torch.uint8, pin_memory=self.pin_memory)
+        label = self._pool.empty((len(places), *self._size), torch.uint8, pin_memory=self.pin_memory)
         images, labels = image.numpy(), label.numpy()
         batch: Batch = {"image": image, "label": label}
         valids = None
         if self._masked:
             batch["valid"] = self._pool.empty(shape, torch.uint8, pin_memory=self.pin_memory)
             valids = batch["valid"].numpy()
-        for row, (number, sample) in enumerate(zip(numbers.tolist(), samples.tolist(), strict=True)):
-            self._copy(number, sample, epoch, images[row], labels[row], None if valids is None else valids[row])
+        for row, (number, place) in enumerate(zip(numbers.tolist(), places, strict=True)):
+            self._copy(number, place, images[row], labels[row], None if valids is None else valids[row])
             for channel in self._absent[number]:
                 images[row, channel] = np.nan
         batch["case"] = torch.from_numpy(numbers)
@@ -228,17 +228,13 @@ class _StoredBatches(Batches):
     def _copy(
         self,
         number: int,
-        sample: int,
-        epoch: int,
+        place: Any,
         image: npt.NDArray[Any],
         label: npt.NDArray[Any],
         valid: npt.NDArray[Any] | None,
     ) -> None:
-        """Copy one sample into its place in a batch."""
+        """Copy what lies at `place` of a case into a batch."""
         raise NotImplementedError
-
-    def _scratch(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        return self._pool.empty(shape, torch.from_numpy(np.empty(0, dtype)).dtype).numpy()
 
     def _arrays(self, number: int) -> Piece:
         found = self._maps.get(number)
@@ -328,32 +324,31 @@ class BatchIterator(_StoredBatches):
         )
 
     def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
-        batch = self._fill(self._case[samples], samples, epoch)
-        batch["slice"] = torch.from_numpy(self._slice[samples])
+        where = self._slice[samples]
+        batch = self._fill(self._case[samples], where.tolist())
+        batch["slice"] = torch.from_numpy(where)
         return batch
 
     def _copy(
         self,
         number: int,
-        sample: int,
-        epoch: int,
+        place: int,
         image: npt.NDArray[Any],
         label: npt.NDArray[Any],
         valid: npt.NDArray[Any] | None,
     ) -> None:
         images, labels, valids = self._arrays(number)
-        d = int(self._slice[sample])
         if images.shape[2:] == image.shape[1:]:
-            np.copyto(image, images[:, d])
-            np.copyto(label, labels[d])
+            np.copyto(image, images[:, place])
+            np.copyto(label, labels[place])
             if valid is not None:
-                np.copyto(valid, 1 if valids is None else valids[:, d])
+                np.copyto(valid, 1 if valids is None else valids[:, place])
             return
         corner = middle_corner(labels.shape[1:], label.shape)
-        place_box(images[:, d], corner, image, OUTSIDE_HU, scratch=self._scratch)
-        place_box(labels[d], corner, label, 0)
+        place_box(images[:, place], corner, image, OUTSIDE_HU)
+        place_box(labels[place], corner, label, 0)
         if valid is not None:
-            place_box(None if valids is None else valids[:, d], corner, valid, 0, extent=images.shape[2:])
+            place_box(None if valids is None else valids[:, place], corner, valid, 0, extent=images.shape[2:])
 
 
 class PatchBatchIterator(_StoredBatches):
@@ -414,28 +409,24 @@ class PatchBatchIterator(_StoredBatches):
 
     def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
         numbers = samples // self.plan.per_volume
-        batch = self._fill(numbers, samples, epoch)
-        batch["corner"] = torch.tensor(
-            [
-                patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
-                for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
-            ],
-            dtype=torch.int64,
-        ).reshape(-1, 3)
+        corners = [
+            patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
+            for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
+        ]
+        batch = self._fill(numbers, corners)
+        batch["corner"] = torch.tensor(corners, dtype=torch.int64).reshape(-1, 3)
         return batch
 
     def _copy(
         self,
         number: int,
-        sample: int,
-        epoch: int,
+        place: tuple[int, int, int],
         image: npt.NDArray[Any],
         label: npt.NDArray[Any],
         valid: npt.NDArray[Any] | None,
     ) -> None:
         images, labels, valids = self._arrays(number)
-        corner = patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
-        place_box(images, corner, image, OUTSIDE_HU, scratch=self._scratch)
-        place_box(labels, corner, label, 0)
+        place_box(images, place, image, OUTSIDE_HU)
+        place_box(labels, place, label, 0)
         if valid is not None:
-            place_box(valids, corner, valid, 0, extent=images.shape[1:])
+            place_box(valids, place, valid, 0, extent=images.shape[1:])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
-
-import numpy as np
 
 from hcc_tace_data.errors import UsageError
 
@@ -70,7 +69,8 @@ def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> 
     epoch : int
         Another epoch, another patch.
     """
-    rng = np.random.default_rng([plan.seed, epoch, sample])
+    # random() of a seed in words is the same in every version of Python, and ready ten times as fast as NumPy's
+    draw = Random(f"{plan.seed} {epoch} {sample}").random
     shape = case.shape[1:]
     box = case.tumour or case.liver
     # Every per_volume patches hold their exact share of foreground, not a share on average.
@@ -83,8 +83,8 @@ def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> 
             continue
         if wants and box is not None:
             first, last = box[axis]
-            start = int(rng.integers(first, last)) - size // 2
+            start = first + int(draw() * (last - first)) - size // 2
         else:
-            start = int(rng.integers(0, length - size + 1))
+            start = int(draw() * (length - size + 1))
         corner.append(min(max(start, 0), length - size))
     return corner[0], corner[1], corner[2]

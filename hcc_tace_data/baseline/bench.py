@@ -112,9 +112,9 @@ def bench(
     ratios = [b / a for a, b in zip(times["step"], times["both"], strict=True)]
     cost = estimate_cost(config, usable[0].shape[0], side)
     flops = cost.flops * (images / config.batch_size) / seconds["step"]
-    name = torch.cuda.get_device_name() if gpu else None
+    card = torch.cuda.get_device_name() if gpu else None
     return {
-        "device": name or str(step.engine.device),
+        "device": card or str(step.engine.device),
         "threads": torch.get_num_threads(),
         "stage": stage,
         "batch_size": config.batch_size,
