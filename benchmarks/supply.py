@@ -8,6 +8,9 @@ and not us. Patches are 96^3, in batches of 2. Peers run without worker processe
 Each takes turns with the others; what is printed is the median of the repeats. Peers that cache in memory hold all
 volumes, peers that map files map ours. PyTorch's own threads are off, which helps the peers: on busy cores they wait
 for each other. They are on where slices are augmented.
+
+MONAI's own readers and transforms give MetaTensor, a tensor with an affine; a cache of bare tensors is the fastest
+thing that can be built of its parts, and counts as a peer too.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from hcc_tace_data.loaders.patches import patch_corner
 from hcc_tace_data.loaders.sample import read_labels
 
 PATIENTS = ["HCC_002", "HCC_005", "HCC_007"]
-BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 12
+BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 48
 WINDOW = (-160.0, 240.0)
 Key = tuple[int, ...]
 
@@ -156,7 +159,7 @@ def renamed(batches: Any, *names: str) -> Iterable[dict[str, Any]]:
 def slices(root: Path, scratch: Path, batch: int, seconds: float, repeats: int) -> dict[str, Any]:
     """2D slices."""
     import monai.data
-    from monai.transforms import Compose, Lambda
+    from monai.transforms import Compose, EnsureTyped, Lambda
 
     start = time.perf_counter()
     ds = load_hcc_tace(root, unit="slice", phases="annotated")
@@ -184,6 +187,8 @@ def slices(root: Path, scratch: Path, batch: int, seconds: float, repeats: int) 
     )
     items = [{"key": key} for key in keys]
     cached = monai.data.CacheDataset(items, load, progress=False)
+    typed = Compose([load, EnsureTyped(["image", "label"], track_meta=True)])
+    usual = monai.data.CacheDataset(items, typed, progress=False)
     kept = monai.data.PersistentDataset(items, load, cache_dir=scratch / "persistent")
     arrow = load_hcc_tace(root, unit="slice", phases="annotated", format="hf", split=None)
     import datasets
@@ -209,7 +214,8 @@ def slices(root: Path, scratch: Path, batch: int, seconds: float, repeats: int) 
             break
     peers = {
         "npy memmap, DataLoader": loaders(Slices(keys, memmap.plane), batch),
-        "MONAI CacheDataset": loaders(cached, batch),
+        "MONAI CacheDataset, MetaTensor": loaders(usual, batch, collate_fn=monai.data.list_data_collate),
+        "MONAI CacheDataset, bare tensors": loaders(cached, batch),
         "MONAI PersistentDataset": loaders(kept, batch),
         "Hugging Face arrow, DataLoader": loaders(Slices(keys, from_arrow), batch),
         "raw DICOM by pydicom, DataLoader": loaders(Slices(keys, by_pydicom(paths, memmap)), batch),

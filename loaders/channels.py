@@ -104,7 +104,11 @@ def find_phases(collection: Collection, patients: Iterable[str]) -> dict[str, li
     chosen = Patients(collection.root, rows, collection.problems)
     found: dict[str, list[PhaseFiles]] = {}
     parts: dict[str, list[pd.DataFrame]] = {}
-    for row in chosen.phase_volumes.sort_values("confidence", ascending=False, kind="stable").to_dict("records"):
+    volumes = chosen.phase_volumes
+    # as in phases.phase_paths: of two equally sure volumes the one with more slices
+    order = volumes.assign(confidence=volumes["confidence"].round(4))
+    order = order.sort_values(["confidence", "instances"], ascending=False, kind="stable")
+    for row in order.to_dict("records"):
         patient_id, series_uid = str(row["patient_id"]), str(row["series_uid"])
         if series_uid not in parts:
             parts[series_uid] = split_series(_series(chosen[patient_id], str(row["study_uid"]), series_uid))

@@ -126,7 +126,7 @@ def bench(
         "rounds": {key: [round(value, 4) for value in values] for key, values in times.items()},
         "gflop_per_step": round(cost.flops / 1e9, 2),
         "gflops": round(flops / 1e9, 2),
-        "share_of_peak": _share(name, config.precision, flops),
+        "share_of_peak": _share(card, config.precision, flops),
     }
 
 
