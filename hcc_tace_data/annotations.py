@@ -228,10 +228,9 @@ def choose_annotations(
         From :func:`find_annotations`.
     wanted : str or sequence of str
         "collection"; "bamf" (the corrected one if there is one, on the collection's CT if there is one); a reader's
-        name;
-        several of these, to be fused by STAPLE; or "staple", all readers that lie on one CT (the collection's, if that
-        is
-        known) but the collection's SEG: that is a fusion itself, and joins only where fewer than two others are there.
+        name; several of these, to be fused by STAPLE; or "staple", all readers that lie on one CT (the collection's, if
+        that is known) but the collection's SEG: that is a fusion itself, and joins only where fewer than two others are
+        there. A reader whose file cannot be read or placed is left out of "staple" with a warning.
 
     Returns
     -------
@@ -256,6 +255,9 @@ def choose_annotations(
         anchor = own or next(iter(placed), None)
         if anchor is None:
             return (), (), "no annotation that lies on a CT: " + _reasons(available)
+        for one in available:
+            if not one.paths:
+                logger.warning("%s of %s is not fused: %s", one.path, one.patient_id, one.reason)
         here = _one_of_each([one for one in placed if _same(one.paths, anchor.paths)], anchor.paths)
         others = [one for one in here if one.reader != "collection"]
         return tuple(others if len(others) > 1 else here), anchor.paths, ""

@@ -30,8 +30,9 @@ def files(out: Path, name: str, split: str) -> list[Path]:
 
 def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
     """Write image and labels of one case."""
-    for path, array in zip(files, (arrays.image, arrays.label), strict=True):
-        write_nifti(path, array, arrays.affine)
+    image, label = files
+    write_nifti(image, arrays.image, arrays.affine)
+    write_nifti(label, arrays.label, arrays.affine)
 
 
 def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
