@@ -86,8 +86,8 @@ def write_seg(
         those that do not occur; by default not those beyond the standard ones (necrosis).
     on_tilt : {"raise", "keep"}
         What to do where the gantry was tilted. "keep": the labels lie on the slices as they were acquired, as
-        ``read_ct(on_tilt="keep")`` gives them; each frame is put where its slice is. Labels on a straightened volume lie
-        on no source image and cannot be written.
+        ``read_ct(on_tilt="keep")`` gives them; each frame is put where its slice is. Labels on a straightened volume
+        lie on no source image and cannot be written.
     series_description : str
     series_number : int
     series_uid : str, optional
@@ -258,8 +258,8 @@ def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.
     except TiltError as error:
         if not keep_tilt:
             raise TiltError(
-                f"{paths[0].parent}: {str(error).partition(':')[0].lower()}, so the slices are sheared. For labels on the "
-                "slices as they were acquired, pass on_tilt='keep'."
+                f"{paths[0].parent}: the gantry was tilted, so the slices are sheared. For labels on the slices as they "
+                "were acquired, pass on_tilt='keep'."
             ) from error
         tilted = True
     along = position @ normal
