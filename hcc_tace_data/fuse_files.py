@@ -5,10 +5,8 @@ Moawad et al. 2023 drew on registered phases and fused three readers by STAPLE (
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,21 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
 from hcc_tace_data.export.nifti_file import write_nifti
-from hcc_tace_data.files import atomic_write_text, writing_to
-from hcc_tace_data.fusion import Fusion, fuse_masks
+from hcc_tace_data.export.records import write_json
+from hcc_tace_data.files import writing_to
+from hcc_tace_data.fuse_results import (
+    OURS,
+    begin,
+    file_names,
+    make_report,
+    probability_names,
+    reader_names,
+    write_seg,
+)
+from hcc_tace_data.fusion import fuse_masks
 from hcc_tace_data.grids import align, move_mask, through
 from hcc_tace_data.label_files import LabelFile, read_label_file
-from hcc_tace_data.mask_agreement import agreement, summary, vote
+from hcc_tace_data.mask_agreement import vote
 
 if TYPE_CHECKING:
     from hcc_tace_data.registration import Registration
@@ -32,10 +40,6 @@ __all__ = ["FusedFiles", "fuse_files", "read_masks"]
 
 Method = Literal["staple", "majority", "union", "intersection"]
 _Mask = npt.NDArray[np.bool_]
-# Names of the files of a result; nothing else is ever removed.
-_OURS = re.compile(
-    r"labels\.(nii\.gz|json)|labels_seg\.dcm|fusion\.json|probability_\w+\.nii\.gz|phase_\d+\.(nii\.gz|tfm(\.json)?)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,67 +141,28 @@ def fuse_files(
     others = [(volume, phase.registration.matrix) for volume, phase in zip(moving, brought, strict=True)]
     drawn = [{key: _onto(mask, file, grid, others) for key, mask in file.by_label.items()} for file in files]
     masks = _say_no(drawn, files, numbers)
-    names = _names(paths)
+    names = reader_names(paths)
     fused = fuse_masks(masks, weight=weight, threshold=threshold, region=region, dtype="float32")
     label_map = fused.label_map if method == "staple" else _voted(masks, numbers, method)
-    report = _report(fused, masks, numbers, names, grid, method, threshold, weight)
+    report = make_report(fused, masks, numbers, names, grid.affine, method, threshold, weight)
     report["readers"] = {name: str(path) for name, path in zip(names, paths, strict=True)}
     report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
-    report["written"] = _file_names(numbers, method, len(phases), seg=ct is not None)
+    report["written"] = file_names(numbers, method, len(phases), seg=ct is not None)
     with writing_to(folder):
-        earlier = _begin(folder, report["written"])
+        earlier = begin(folder, report["written"])
         for number, phase in enumerate(brought, start=1):
             write_nifti(folder / f"phase_{number}.nii.gz", phase.resampled, grid.affine)
             phase.registration.save(folder / f"phase_{number}.tfm")
         write_nifti(folder / "labels.nii.gz", label_map, grid.affine)
-        _write_json(folder / "labels.json", {"labels": {str(number): key for key, number in numbers.items()}})
-        for number, name in _probability_names(numbers).items() if method == "staple" else ():
+        write_json(folder / "labels.json", {"labels": {str(number): key for key, number in numbers.items()}})
+        for number, name in probability_names(numbers).items() if method == "staple" else ():
             write_nifti(folder / name, fused.probability[number], grid.affine)
         if ct is not None:
-            _write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
+            write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
         for name in earlier - set(report["written"]):
             (folder / name).unlink(missing_ok=True)
-        _write_json(folder / "fusion.json", report)
+        write_json(folder / "fusion.json", report)
     return FusedFiles(files=tuple(folder / name for name in report["written"]), report=report)
-
-
-def _file_names(numbers: dict[str, int], method: str, phases: int, *, seg: bool) -> list[str]:
-    """Return the names of all files of a result."""
-    names = [f"phase_{n}{suffix}" for n in range(1, phases + 1) for suffix in (".nii.gz", ".tfm", ".tfm.json")]
-    names.append("labels.nii.gz")
-    names += _probability_names(numbers).values() if method == "staple" else []
-    return [*names, *(["labels_seg.dcm"] if seg else []), "labels.json", "fusion.json"]
-
-
-def _probability_names(numbers: dict[str, int]) -> dict[int, str]:
-    """Return number -> the name of its file; with the number where two labels would be one name."""
-    plain = {number: re.sub(r"\W", "_", key) for key, number in numbers.items()}
-    often = Counter(name.casefold() for name in plain.values())
-    return {
-        number: f"probability_{name}{'' if often[name.casefold()] == 1 else f'_{number}'}.nii.gz"
-        for number, name in plain.items()
-    }
-
-
-def _begin(folder: Path, written: list[str]) -> set[str]:
-    """Note what is about to be written, and return it with the names of an earlier result.
-
-    A run that is stopped leaves this note in the place of the report, so that nobody takes its files for a whole
-    result, and the next run knows them. What an earlier fusion wrote and this one does not make is removed in the end:
-    it would tell of other readers or options.
-    """
-    try:
-        earlier = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))["written"]
-        known = {str(name) for name in earlier if _OURS.fullmatch(str(name))}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        known = set()
-    known |= set(written)
-    _write_json(folder / "fusion.json", {"complete": False, "written": sorted(known)})
-    return known
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.ArrayLike]]:
@@ -246,7 +211,7 @@ def _check_kept(paths: Sequence[Path], folder: Path) -> None:
     """Refuse to write over a reader's file, or over the names of its labels."""
     here = folder.resolve()
     for path in paths:
-        if path.resolve().parent == here and _OURS.fullmatch(path.name):
+        if path.resolve().parent == here and OURS.fullmatch(path.name):
             raise UsageError(f"{path} would be overwritten by the result; name another folder than {folder}.")
 
 
@@ -357,71 +322,3 @@ def _voted(masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], metho
         maps.append(label_map)
     voted: npt.NDArray[Any] = vote(maps, method=method, labels=list(numbers.values()))  # type: ignore[arg-type]
     return voted
-
-
-def _write_seg(
-    path: Path,
-    label_map: npt.NDArray[Any],
-    numbers: dict[str, int],
-    sources: Sequence[Path],
-    method: str,
-    readers: list[str],
-) -> None:
-    from hcc_tace_data import __version__
-    from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
-
-    name = "STAPLE" if method == "staple" else f"Voting ({method})"
-    algorithm = Algorithm(
-        name=name,
-        version=__version__,
-        kind="SEMIAUTOMATIC",
-        parameters={"readers": str(len(readers)), "method": method},
-    )
-    segments = {number: key for key, number in numbers.items()}
-    masks = {key: label_map == number for number, key in segments.items()}
-    write_seg(path, masks, sources, algorithm=algorithm, series_description=f"{name} of {len(readers)} readers")
-
-
-def _report(
-    fused: Fusion, masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], names: list[str], grid: _Grid,
-    method: str, threshold: float, weight: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Return what is to be known about the fusion, as plain values."""
-    spacing = [float(n) for n in np.linalg.norm(grid.affine[:3, :3], axis=0)]
-    agreed: dict[str, dict[str, Any]] = {}
-    for key, number in numbers.items():
-        who = [place for place, reader in enumerate(masks) if number in reader]  # who looked for it
-        if len(who) > 1:
-            found = agreement([np.asarray(masks[place][number], bool) for place in who], spacing, label=True)
-            agreed[key] = summary(found, [names[place] for place in who])
-
-    def plain(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
-        return {name: None if v != v else float(v) for name, v in zip(names, values, strict=True)}
-
-    staple = {
-        key: {
-            "iterations": fused.iterations[number],
-            "prior": fused.prior[number],
-            "sensitivity": plain(fused.sensitivity[number]),
-            "specificity": plain(fused.specificity[number]),
-        }
-        for key, number in numbers.items()
-    }
-    return {
-        "method": method,
-        "region": fused.region,
-        "weight": weight,
-        "threshold": threshold,
-        "ties": list(numbers),
-        "labels": numbers,
-        "staple": staple,
-        "agreement": agreed,
-    }
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Return a short name for each reader: the file's, else its folder's, else the whole path."""
-    for names in ([path.name.split(".")[0] for path in paths], [path.resolve().parent.name for path in paths]):
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]

@@ -258,8 +258,8 @@ def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.
     except TiltError as error:
         if not keep_tilt:
             raise TiltError(
-                f"{paths[0].parent}: the gantry was tilted, so the slices are sheared. For labels on the slices as they "
-                "were acquired, pass on_tilt='keep'."
+                f"{paths[0].parent}: the gantry was tilted, so the slices are sheared. For labels on the slices as "
+                "they were acquired, pass on_tilt='keep'."
             ) from error
         tilted = True
     along = position @ normal
