@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, RegistrationError, SegmentationError, UsageError
 from hcc_tace_data.grids import align, move_mask, through
-from hcc_tace_data.label_files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid
+from hcc_tace_data.label_files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid, segment_key
 
 if TYPE_CHECKING:
     import highdicom
@@ -228,10 +228,9 @@ def choose_annotations(
         From :func:`find_annotations`.
     wanted : str or sequence of str
         "collection"; "bamf" (the corrected one if there is one, on the collection's CT if there is one); a reader's
-        name;
-        several of these, to be fused by STAPLE; or "staple", all readers that lie on one CT (the collection's, if that
-        is
-        known) but the collection's SEG: that is a fusion itself, and joins only where fewer than two others are there.
+        name; several of these, to be fused by STAPLE; or "staple", all readers that lie on one CT (the collection's, if
+        that is known) but the collection's SEG: that is a fusion itself, and joins only where fewer than two others are
+        there. A reader whose file cannot be read or placed is left out of "staple" with a warning.
 
     Returns
     -------
@@ -256,6 +255,9 @@ def choose_annotations(
         anchor = own or next(iter(placed), None)
         if anchor is None:
             return (), (), "no annotation that lies on a CT: " + _reasons(available)
+        for one in available:
+            if not one.paths:
+                logger.warning("%s of %s is not fused: %s", one.path, one.patient_id, one.reason)
         here = _one_of_each([one for one in placed if _same(one.paths, anchor.paths)], anchor.paths)
         others = [one for one in here if one.reader != "collection"]
         return tuple(others if len(others) > 1 else here), anchor.paths, ""
@@ -352,17 +354,13 @@ def _read_one(
 
 
 def _seg_on_its_ct(annotation: Annotation, like: highdicom.Volume) -> dict[str, npt.NDArray[Any]]:
-    from hcc_tace_data.catalog import load_catalog
     from hcc_tace_data.loaders.seg import read_seg
 
     found = read_seg(annotation.path, like=like, on_off_grid="drop")
     _check_lost(annotation, len(found.lost), len(like.array))
-    segments = load_catalog().segments
-    names = {alias.casefold(): s.key for s in segments for alias in (s.name, s.key, *s.aliases)}
-    codes = {segment.type.value: segment.key for segment in segments}
     masks: dict[str, npt.NDArray[Any]] = {}
     for segment, mask in zip(found.segments, found.array, strict=True):
-        key = names.get(segment.label.strip().casefold()) or codes.get(segment.type[0])
+        key = segment_key(segment.number, segment.label, segment.type[0])
         if key is None:
             logger.warning("%s: segment %r is not in the vocabulary; left out", annotation.patient_id, segment.label)
             continue
@@ -375,19 +373,15 @@ def _brought_over(
     annotation: Annotation, file: LabelFile, like: highdicom.Volume, engine: str
 ) -> dict[str, npt.NDArray[Any]]:
     """Return masks that were drawn on another CT of the study, through the registration of that CT onto this one."""
-    from importlib import import_module
-    from importlib.util import find_spec
-
     from hcc_tace_data.loaders.ct import read_ct
+    from hcc_tace_data.registration import register
 
     where = f"{annotation.path} of {annotation.patient_id} was drawn on series {annotation.series_uid}"
-    if find_spec("hcc_tace_data.registration") is None:
-        raise RegistrationError(f"{where}, not on this CT, and this version cannot register the two.")
     moving = read_ct(list(annotation.paths), on_gap="fill")
     own, other = moving.frame_of_reference_uid, like.frame_of_reference_uid
     if own and other and str(own) != str(other):
         raise FrameOfReferenceError(f"{where}, in another frame of reference than this CT.")
-    found = import_module("hcc_tace_data.registration").register(like, moving, engine=engine)
+    found = register(like, moving, engine=engine)
     if not found.plausible:
         raise RegistrationError(f"{where}, and its registration onto this CT is implausible: {found.reason}.")
     matrix, shape = np.asarray(found.matrix, np.float64), _shape(like)

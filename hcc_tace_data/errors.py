@@ -25,6 +25,7 @@ The tree (each child also inherits the builtin a caller would expect)::
     │   ├── IncompleteDownloadError           some series could not be had; the rest is here
     │   ├── DiskFullError                     no room, or a limit on the size of files
     │   └── FolderLockedError                 another process works on the folder
+    ├── OutputError (OSError)                 results cannot be written where they should be
     ├── StoreError (ValueError)               a training store is stale, foreign or broken
     └── BaselineError (ValueError)            configuration, checkpoint or run of the baseline
         └── NoLiverError                      the liver network found nothing
@@ -183,6 +184,10 @@ class DiskFullError(DownloadError):
 
 class FolderLockedError(DownloadError):
     """Another process works on the folder."""
+
+
+class OutputError(HccTaceError, OSError):
+    """Results cannot be written: no room, no right to, or another process writes there."""
 
 
 class StoreError(HccTaceError, ValueError):

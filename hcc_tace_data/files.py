@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text", "sync_folder"]
+from hcc_tace_data.errors import HccTaceError, OutputError
+
+__all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text", "drop_leftovers", "sync_folder", "writing_to"]
+
+_LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.part(\.|$)")
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def sync_folder(folder: Path) -> None:
@@ -65,3 +72,36 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Remove the temporary files below `folder` that a killed process left; no other may be writing there."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if _LEFTOVER.match(name):
+                with suppress(FileNotFoundError):
+                    Path(place, name).unlink()
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn errors of the system while results are written into one that says where and what to do.
+
+    Raises
+    ------
+    OutputError
+        No room, no right to write, a file where a folder should be.
+    """
+    try:
+        yield
+    except HccTaceError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutputError(
+                f"the disk of {folder} is full, or a limit on the size of files is reached ({error}). What is there is "
+                "whole; make room, then run the same command again."
+            ) from error
+        raise OutputError(
+            f"{folder} cannot be written: {error}. Choose another folder, or get the right to write there."
+        ) from error

@@ -5,26 +5,36 @@ Moawad et al. 2023 drew on registered phases and fused three readers by STAPLE (
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
-from hcc_tace_data.export.nifti import write_nifti
-from hcc_tace_data.files import atomic_write_text
-from hcc_tace_data.fusion import Fusion, fuse_masks
+from hcc_tace_data.export.nifti_file import write_nifti
+from hcc_tace_data.export.records import write_json
+from hcc_tace_data.files import writing_to
+from hcc_tace_data.fuse_results import (
+    OURS,
+    begin,
+    file_names,
+    make_report,
+    probability_names,
+    reader_names,
+    write_seg,
+)
+from hcc_tace_data.fusion import fuse_masks
 from hcc_tace_data.grids import align, move_mask, through
 from hcc_tace_data.label_files import LabelFile, read_label_file
-from hcc_tace_data.mask_agreement import agreement, summary, vote
+from hcc_tace_data.mask_agreement import vote
+
+if TYPE_CHECKING:
+    from hcc_tace_data.registration import Registration
 
 __all__ = ["FusedFiles", "fuse_files", "read_masks"]
 
@@ -45,6 +55,12 @@ class FusedFiles:
 
     files: tuple[Path, ...]
     report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Brought:
+    resampled: npt.NDArray[np.int16]
+    registration: Registration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +116,8 @@ def fuse_files(
         A reader whose grid is neither that of the CT nor of a phase, or who drew no label at all.
     RegistrationError
         Phases were given and cannot be registered.
+    OutputError
+        The folder cannot be written.
     """
     paths = [Path(reader) for reader in readers]
     if not paths:
@@ -115,48 +133,36 @@ def fuse_files(
     _check_options(method, region, weight, threshold)
     grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
     moving = [_ct_grid(phase) for phase in phases]
-    labels_of = [_by_label(file) for file in files]
-    numbers = _numbers([key for reader in labels_of for key in reader])
+    numbers = _numbers([key for file in files for key in file.by_label])
     if ct is not None:
         _check_coded(numbers)
-    _check_kept(paths, folder, numbers, len(moving))
-    written, others = _bring_phases(grid, phases, moving, folder)
-    drawn = [
-        {key: _onto(mask, file, grid, others) for key, mask in found.items()}
-        for found, file in zip(labels_of, files, strict=True)
-    ]
+    _check_kept(paths, folder)
+    brought = [_bring_phase(grid, phase, volume) for phase, volume in zip(phases, moving, strict=True)]
+    others = [(volume, phase.registration.matrix) for volume, phase in zip(moving, brought, strict=True)]
+    drawn = [{key: _onto(mask, file, grid, others) for key, mask in file.by_label.items()} for file in files]
     masks = _say_no(drawn, files, numbers)
-    names = _names(paths)
+    names = reader_names(paths)
     fused = fuse_masks(masks, weight=weight, threshold=threshold, region=region, dtype="float32")
     label_map = fused.label_map if method == "staple" else _voted(masks, numbers, method)
-    write_nifti(folder / "labels.nii.gz", label_map, grid.affine)
-    written.append(folder / "labels.nii.gz")
-    labels = {str(number): key for key, number in numbers.items()}
-    atomic_write_text(folder / "labels.json", json.dumps({"labels": labels}, indent=2) + "\n")
-    for key, number in numbers.items() if method == "staple" else ():
-        written.append(folder / f"probability_{_plain(key)}.nii.gz")
-        write_nifti(written[-1], fused.probability[number], grid.affine)
-    if ct is not None:
-        written += _write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
-    report = _report(fused, masks, numbers, names, grid, method, threshold, weight)
+    report = make_report(fused, masks, numbers, names, grid.affine, method, threshold, weight)
     report["readers"] = {name: str(path) for name, path in zip(names, paths, strict=True)}
     report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
-    files_now = (*written, folder / "labels.json", folder / "fusion.json")
-    report["written"] = [path.name for path in files_now]
-    _forget(folder, report["written"])
-    atomic_write_text(folder / "fusion.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    return FusedFiles(files=files_now, report=report)
-
-
-def _forget(folder: Path, written: list[str]) -> None:
-    """Remove what an earlier fusion wrote here and this one did not: it would tell of other readers or options."""
-    try:
-        earlier = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))["written"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    for name in set(map(str, earlier)) - set(written):
-        if Path(name).name == name and (folder / name).is_file():
-            (folder / name).unlink()
+    report["written"] = file_names(numbers, method, len(phases), seg=ct is not None)
+    with writing_to(folder):
+        earlier = begin(folder, report["written"])
+        for number, phase in enumerate(brought, start=1):
+            write_nifti(folder / f"phase_{number}.nii.gz", phase.resampled, grid.affine)
+            phase.registration.save(folder / f"phase_{number}.tfm")
+        write_nifti(folder / "labels.nii.gz", label_map, grid.affine)
+        write_json(folder / "labels.json", {"labels": {str(number): key for key, number in numbers.items()}})
+        for number, name in probability_names(numbers).items() if method == "staple" else ():
+            write_nifti(folder / name, fused.probability[number], grid.affine)
+        if ct is not None:
+            write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
+        for name in earlier - set(report["written"]):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / "fusion.json", report)
+    return FusedFiles(files=tuple(folder / name for name in report["written"]), report=report)
 
 
 def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.ArrayLike]]:
@@ -171,7 +177,7 @@ def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.Ar
     """
     files = _read([Path(path) for path in paths])
     grid = _Grid(affine=files[0].affine, shape=files[0].shape)
-    drawn = [{key: _onto(mask, file, grid, []) for key, mask in _by_label(file).items()} for file in files]
+    drawn = [{key: _onto(mask, file, grid, []) for key, mask in file.by_label.items()} for file in files]
     return _say_no(drawn, files, _numbers([key for reader in drawn for key in reader]))
 
 
@@ -201,14 +207,11 @@ def _check_coded(numbers: dict[str, int]) -> None:
         )
 
 
-def _check_kept(paths: Sequence[Path], folder: Path, numbers: dict[str, int], phases: int) -> None:
+def _check_kept(paths: Sequence[Path], folder: Path) -> None:
     """Refuse to write over a reader's file, or over the names of its labels."""
-    names = {"labels.nii.gz", "labels.json", "labels_seg.dcm", "fusion.json"}
-    names |= {f"probability_{_plain(key)}.nii.gz" for key in numbers}
-    names |= {f"phase_{number}{suffix}" for number in range(1, phases + 1) for suffix in (".nii.gz", ".tfm")}
     here = folder.resolve()
     for path in paths:
-        if path.resolve().parent == here and path.name in names:
+        if path.resolve().parent == here and OURS.fullmatch(path.name):
             raise UsageError(f"{path} would be overwritten by the result; name another folder than {folder}.")
 
 
@@ -248,27 +251,15 @@ def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
     return [folder / name for name in volumes[chosen or 0]["path"]]
 
 
-def _bring_phases(
-    grid: _Grid, phases: Sequence[str | os.PathLike[str]], volumes: Sequence[_Grid], folder: Path
-) -> tuple[list[Path], list[tuple[_Grid, npt.NDArray[np.float64]]]]:
-    """Register each phase onto the CT, write it resampled, and return its grid and the transform onto it."""
-    written: list[Path] = []
-    others = []
-    if phases and find_spec("hcc_tace_data.registration") is None:
-        raise RegistrationError("this version cannot register CT phases; fuse masks that were drawn on one CT.")
-    for number, (phase, moving) in enumerate(zip(phases, volumes, strict=True), start=1):
-        registration: Any = import_module("hcc_tace_data.registration")
-        found = registration.register(grid.volume, moving.volume)
-        if not found.plausible:
-            raise RegistrationError(f"{phase}: its registration onto the CT is implausible: {found.reason}.")
-        resampled, _ = registration.resample(moving.volume, like=grid.volume, registration=found)
-        written.append(folder / f"phase_{number}.nii.gz")
-        write_nifti(written[-1], resampled, grid.affine)
-        transform = folder / f"phase_{number}.tfm"
-        found.save(transform)
-        written += [transform, transform.with_name(f"{transform.name}.json")]
-        others.append((moving, np.asarray(found.matrix, np.float64)))
-    return written, others
+def _bring_phase(grid: _Grid, phase: str | os.PathLike[str], moving: _Grid) -> _Brought:
+    """Register a phase onto the CT, and resample it."""
+    from hcc_tace_data.registration import register, resample
+
+    found = register(grid.volume, moving.volume)
+    if not found.plausible:
+        raise RegistrationError(f"{phase}: its registration onto the CT is implausible: {found.reason}.")
+    resampled, _ = resample(moving.volume, like=grid.volume, registration=found)
+    return _Brought(resampled=resampled, registration=found)
 
 
 def _onto(mask: _Mask, file: LabelFile, grid: _Grid, others: list[tuple[_Grid, npt.NDArray[np.float64]]]) -> _Mask:
@@ -288,28 +279,6 @@ def _onto(mask: _Mask, file: LabelFile, grid: _Grid, others: list[tuple[_Grid, n
         f"{file.path} lies on another grid than the CT or the first reader. Give the CT phase it was drawn on "
         "(--phase)."
     )
-
-
-def _by_label(file: LabelFile) -> dict[str, _Mask]:
-    """Return label -> mask; labels are keys of ``catalog.yaml``, other names as they are, or numbers."""
-    from hcc_tace_data.catalog import load_catalog
-
-    segments = load_catalog().segments
-    by_name = {text.casefold(): s.key for s in segments for text in (s.name, s.key, *s.aliases)}
-    by_code = {segment.type.value: segment.key for segment in segments}
-    by_number = {segment.number: segment.key for segment in segments}
-    found: dict[str, _Mask] = {}
-    for number, name in file.names.items():
-        text = name.strip().casefold()
-        if text.isascii() and text.isdigit():  # a number in the place of a name is no name
-            key = by_number.get(int(text), str(int(text)))
-        elif text:
-            key = by_name.get(text) or by_code.get(file.codes.get(number, "")) or text
-        else:
-            key = by_number.get(number, str(number))
-        mask = file.mask(number)
-        found[key] = mask if key not in found else found[key] | mask
-    return found
 
 
 def _numbers(keys: Sequence[str]) -> dict[str, int]:
@@ -353,76 +322,3 @@ def _voted(masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], metho
         maps.append(label_map)
     voted: npt.NDArray[Any] = vote(maps, method=method, labels=list(numbers.values()))  # type: ignore[arg-type]
     return voted
-
-
-def _write_seg(
-    path: Path,
-    label_map: npt.NDArray[Any],
-    numbers: dict[str, int],
-    sources: Sequence[Path],
-    method: str,
-    readers: list[str],
-) -> list[Path]:
-    from hcc_tace_data import __version__
-    from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
-
-    name = "STAPLE" if method == "staple" else f"Voting ({method})"
-    algorithm = Algorithm(
-        name=name,
-        version=__version__,
-        kind="SEMIAUTOMATIC",
-        parameters={"readers": str(len(readers)), "method": method},
-    )
-    segments = {number: key for key, number in numbers.items()}
-    masks = {key: label_map == number for number, key in segments.items()}
-    return [
-        write_seg(path, masks, sources, algorithm=algorithm, series_description=f"{name} of {len(readers)} readers")
-    ]
-
-
-def _report(
-    fused: Fusion, masks: list[dict[int, npt.ArrayLike]], numbers: dict[str, int], names: list[str], grid: _Grid,
-    method: str, threshold: float, weight: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Return what is to be known about the fusion, as plain values."""
-    spacing = [float(n) for n in np.linalg.norm(grid.affine[:3, :3], axis=0)]
-    agreed = {}
-    for key, number in numbers.items():
-        who = [place for place, reader in enumerate(masks) if number in reader]
-        if len(who) > 1 and len(who) == len(names):
-            agreed[key] = agreement([np.asarray(reader[number], bool) for reader in masks], spacing, label=True)
-
-    def plain(values: npt.NDArray[np.float64]) -> dict[str, float | None]:
-        return {name: None if v != v else float(v) for name, v in zip(names, values, strict=True)}
-
-    staple = {
-        key: {
-            "iterations": fused.iterations[number],
-            "prior": fused.prior[number],
-            "sensitivity": plain(fused.sensitivity[number]),
-            "specificity": plain(fused.specificity[number]),
-        }
-        for key, number in numbers.items()
-    }
-    return {
-        "method": method,
-        "region": fused.region,
-        "weight": weight,
-        "threshold": threshold,
-        "ties": list(numbers),
-        "labels": numbers,
-        "staple": staple,
-        "agreement": summary(agreed, names),
-    }
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Return a short name for each reader: the file's, else its folder's, else the whole path."""
-    for names in ([path.name.split(".")[0] for path in paths], [path.resolve().parent.name for path in paths]):
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in text)

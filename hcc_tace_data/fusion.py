@@ -22,13 +22,29 @@ __all__ = ["Fusion", "fuse_masks", "fuse_staple"]
 # The squared change of every reader's p and q below which ITK stops.
 _CONVERGED = 1e-14
 _MAX_ITERATIONS = 200_000
+# Where readers stand against each other like for like, rounding decides which way the iteration turns. Images of so
+# many voxels are summed in ITK's order, voxel by voxel, and so agree with it to the last bit; in larger ones counts
+# stand for voxels.
+_SUMMED_IN_ORDER = 1 << 18
 # Votes of so many readers fit one code of 16 bits; more readers are counted by their distinct rows.
 _CODED_READERS = 16
 _PART = 1 << 18
 _COMPARED_CODES = 16
 
-#: Probability, sensitivity, specificity, iterations, prior, and the box outside which all voxels are alike.
-_Found = tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float, tuple[slice, ...] | None]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FusedLabel:
+    """One label; `reached` says where, within `box`, its probability is high enough, and `reached_outside` whether
+    it is so everywhere else. It is told in float64, whatever type the probabilities have."""
+
+    probability: npt.NDArray[np.floating[Any]]
+    sensitivity: npt.NDArray[np.float64]
+    specificity: npt.NDArray[np.float64]
+    iterations: int
+    prior: float
+    box: tuple[slice, ...]
+    reached: npt.NDArray[np.bool_]
+    reached_outside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +141,8 @@ def fuse_staple(
     wanted = wanted_labels(labels) if labels is not None else _labels_in(arrays)
     fused = _nothing_yet(arrays[0].shape, wanted, region)
     for label in wanted:
-        found = _fuse_label(arrays, label, weight, np.dtype(dtype), region)
-        _add(fused, label, found, slice(None), len(arrays), threshold)
+        found = _fuse_label(arrays, label, weight, np.dtype(dtype), threshold, region)
+        _add(fused, label, found, slice(None), len(arrays))
     return fused
 
 
@@ -166,10 +182,9 @@ def fuse_masks(
         who = [number for number, reader in enumerate(arrays) if label in reader]
         if not who:
             raise FusionError(f"no reader drew label {label}.")
-        found = _fuse_label(
-            [arrays[number][label].view(np.uint8) for number in who], 1, weight, np.dtype(dtype), region
-        )
-        _add(fused, label, found, who, len(arrays), threshold)
+        masks = [arrays[number][label].view(np.uint8) for number in who]
+        found = _fuse_label(masks, 1, weight, np.dtype(dtype), threshold, region)
+        _add(fused, label, found, who, len(arrays))
     return fused
 
 
@@ -216,30 +231,27 @@ def _nothing_yet(shape: tuple[int, ...], labels: Sequence[int], region: str) -> 
     )  # fmt: skip
 
 
-def _add(fused: Fusion, label: int, found: _Found, who: list[int] | slice, readers: int, threshold: float) -> None:
+def _add(fused: Fusion, label: int, found: _FusedLabel, who: list[int] | slice, readers: int) -> None:
     """Enter what was found for a label; `who` of all the readers had a say."""
-    for kept, values in ((fused.sensitivity, found[1]), (fused.specificity, found[2])):
+    for kept, values in ((fused.sensitivity, found.sensitivity), (fused.specificity, found.specificity)):
         kept[label] = np.full(readers, np.nan)
         kept[label][who] = values
-    fused.probability[label], fused.iterations[label], fused.prior[label] = found[0], found[3], found[4]
-    _claim(fused, label, threshold, found[5])
+    fused.probability[label], fused.iterations[label], fused.prior[label] = (
+        found.probability, found.iterations, found.prior,
+    )  # fmt: skip
+    _claim(fused, label, found)
 
 
-def _claim(fused: Fusion, label: int, threshold: float, box: tuple[slice, ...] | None) -> None:
+def _claim(fused: Fusion, label: int, found: _FusedLabel) -> None:
     """Give a label the voxels where it is probable enough and more probable than the label that has them."""
-    probability, label_map = fused.probability[label], fused.label_map
-    if not probability.size:
-        return
-    if box is not None and probability.flat[0] < threshold and probability.flat[-1] < threshold:
-        # outside the box all voxels have one probability, too low to win any
-        probability, label_map = probability[box], label_map[box]
-    else:
-        box = (slice(None),) * probability.ndim
-    wins = probability >= threshold
-    earlier = [other for other in fused.probability if other != label]
-    for other in np.unique(label_map[wins]).tolist() if earlier else ():
+    box, wins = found.box, found.reached
+    if found.reached_outside:
+        box, wins = (slice(None),) * fused.label_map.ndim, np.ones(fused.label_map.shape, dtype=bool)
+        wins[found.box] = found.reached
+    label_map, probability = fused.label_map[box], found.probability[box]
+    for other in np.unique(label_map[wins]).tolist() if len(fused.probability) > 1 else ():
         if other:
-            wins &= (label_map != other) | (probability > fused.probability[other][box])
+            wins = wins & ((label_map != other) | (probability > fused.probability[other][box]))
     np.copyto(label_map, label, where=wins)
 
 
@@ -270,12 +282,21 @@ def _labels_in(arrays: list[npt.NDArray[Any]]) -> list[int]:
     return sorted(label for label in found if label > 0)
 
 
-def _fuse_label(arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], region: str) -> _Found:
-    shape = arrays[0].shape
+def _fuse_label(
+    arrays: list[npt.NDArray[Any]], label: int, weight: float, kind: np.dtype[Any], threshold: float, region: str
+) -> _FusedLabel:
+    shape, readers = arrays[0].shape, len(arrays)
     box = _box(arrays, label)
-    undefined = np.full(len(arrays), np.nan)
-    if box is None or not arrays[0].size:
-        return np.zeros(shape, kind), undefined, np.ones(len(arrays)), 0, 0.0, None
+    undefined, ones = np.full(readers, np.nan), np.ones(readers)
+    if box is None:
+        nowhere = (slice(0),) * len(shape)
+        return _FusedLabel(
+            probability=np.zeros(shape, kind), sensitivity=undefined, specificity=ones, iterations=0, prior=0.0,
+            box=nowhere, reached=np.zeros((0,) * len(shape), bool),
+        )  # fmt: skip
+    in_order = region == "image" and arrays[0].size <= _SUMMED_IN_ORDER
+    if in_order:
+        box = (slice(None),) * len(shape)
     masks = [array[box] == label for array in arrays]
     codes, all_votes, all_counts = _patterns(masks)
     used = np.flatnonzero(all_counts)
@@ -287,24 +308,41 @@ def _fuse_label(arrays: list[npt.NDArray[Any]], label: int, weight: float, kind:
         if blank.any():
             counts[blank] += outside
         else:
-            votes = np.concatenate([votes, np.zeros((1, len(arrays)), bool)])
+            votes = np.concatenate([votes, np.zeros((1, readers), bool)])
             counts = np.concatenate([counts, [float(outside)]])
     if votes.all():
         result = np.zeros(shape, kind)
         result[box] = 1
-        return result, np.ones(len(arrays)), undefined, 0, 1.0, None
-    probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight)
-    blank = ~votes.any(axis=1)
-    result = np.full(shape, probability[blank][0] if outside else 0.0, dtype=kind)
-    by_code = np.zeros(len(all_votes), dtype=kind)
+        return _FusedLabel(
+            probability=result, sensitivity=ones, specificity=undefined, iterations=0, prior=1.0, box=box,
+            reached=np.ones(masks[0].shape, bool),
+        )  # fmt: skip
+    order = None
+    if in_order:
+        place = np.zeros(len(all_votes), dtype=np.intp)
+        place[used] = np.arange(len(used))
+        order = place[codes.ravel()]
+    probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight, order)
+    of_nobody = float(probability[~votes.any(axis=1)][0]) if outside else 0.0
+    result = np.full(shape, of_nobody, dtype=kind)
+    by_code = np.zeros(len(all_votes))
     by_code[used] = probability[: len(used)]
-    target = result[box]
-    if target.ndim < 2:
-        target[...] = by_code[codes]
-    else:
-        for plane, code in zip(target, codes, strict=True):  # look-ups make wide copies too
-            plane[...] = by_code[code]
-    return result, p, q, iterations, prior, box
+    _look_up(by_code.astype(kind), codes, result[box])
+    reached = np.empty(codes.shape, dtype=bool)
+    _look_up(by_code >= threshold, codes, reached)
+    return _FusedLabel(
+        probability=result, sensitivity=p, specificity=q, iterations=iterations, prior=prior, box=box, reached=reached,
+        reached_outside=of_nobody >= threshold,
+    )  # fmt: skip
+
+
+def _look_up(table: npt.NDArray[Any], codes: npt.NDArray[Any], into: npt.NDArray[Any]) -> None:
+    """Write the table's value of each code."""
+    if codes.ndim < 2:
+        into[...] = table[codes]
+        return
+    for plane, code in zip(into, codes, strict=True):  # look-ups make wide copies too
+        plane[...] = table[code]
 
 
 def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None:
@@ -368,27 +406,50 @@ def _parts(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _expect_and_maximise(
-    votes: npt.NDArray[np.bool_], counts: npt.NDArray[np.float64], weight: float
+    votes: npt.NDArray[np.bool_],
+    counts: npt.NDArray[np.float64],
+    weight: float,
+    order: npt.NDArray[np.intp] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], int, float]:
     """Return the probability of each pattern, the readers' p and q, the iterations and the prior.
 
     As ITK: the first probability is the mean vote; then p and q from the probabilities, probabilities from p and q,
     until no p or q changes. The change is not tested in the first pass. A zero denominator keeps the old value.
+
+    Parameters
+    ----------
+    votes : ndarray of bool, shape (P, R)
+        Patterns.
+    counts : ndarray, shape (P,)
+        How often each occurs.
+    weight : float
+        Factor of the prior.
+    order : ndarray of int, shape (N,), optional
+        The pattern of each voxel, to sum over voxels in their order instead of over counts.
     """
+
+    def total(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if order is None:
+            return np.asarray(values @ counts)
+        return np.array([np.add.accumulate(row[order])[-1] for row in values])
+
     yes, no = votes.T.astype(float), (~votes.T).astype(float)
     probability = votes.mean(axis=1)
-    prior = float((probability * counts).sum() / counts.sum()) * weight
+    prior = float(total(probability[None])[0] / counts.sum()) * weight
     p = np.full(len(yes), -10.0)
     q = np.full(len(yes), -10.0)
     for iteration in range(_MAX_ITERATIONS):
-        true, false = probability * counts, (1 - probability) * counts
+        true, false = total(np.stack([probability, 1 - probability]))
         old_p, old_q = p, q
-        p = yes @ true / true.sum() if true.sum() > 0 else p
-        q = no @ false / false.sum() if false.sum() > 0 else q
-        given_true = prior * np.where(votes, p, 1 - p).prod(axis=1)
-        given_false = (1 - prior) * np.where(votes, 1 - q, q).prod(axis=1)
-        total = given_true + given_false
-        probability = np.divide(given_true, total, out=probability.copy(), where=total > 0)
+        p = total(yes * probability) / true if true > 0 else p
+        q = total(no * (1 - probability)) / false if false > 0 else q
+        given_true, given_false = np.ones(len(votes)), np.ones(len(votes))
+        for vote, one_p, one_q in zip(votes.T, p, q, strict=True):
+            given_true *= np.where(vote, one_p, 1 - one_p)
+            given_false *= np.where(vote, 1 - one_q, one_q)
+        given_true *= prior
+        evidence = given_true + (1 - prior) * given_false
+        probability = np.divide(given_true, evidence, out=probability.copy(), where=evidence > 0)
         if iteration and ((p - old_p) ** 2 <= _CONVERGED).all() and ((q - old_q) ** 2 <= _CONVERGED).all():
             return probability, p, q, iteration, prior
     raise FusionError(f"STAPLE did not converge in {_MAX_ITERATIONS} iterations; the readers contradict each other.")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import DicomReadError, SegmentationError
 
-__all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
+__all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid", "segment_key"]
 
 #: Suffixes of label files, longest first.
 LABEL_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".dcm")
@@ -72,26 +72,65 @@ class LabelFile:
         return np.asarray(layer == self.value_of.get(number, number))
 
     @cached_property
-    def by_key(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """Segment key of ``catalog.yaml`` -> mask, matched by code, by name, or by number where nothing is named."""
-        from hcc_tace_data.catalog import load_catalog
-
-        segments = load_catalog().segments
-        by_code = {segment.type.value: segment.key for segment in segments}
-        by_name = {text.casefold(): s.key for s in segments for text in (s.name, s.key, *s.aliases)}
-        by_number = {segment.number: segment.key for segment in segments}
-        named = any(self.names.values())
+    def by_label(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Label -> mask: keys of ``catalog.yaml``; other names as they are, without case; numbers where none is."""
         found: dict[str, npt.NDArray[np.bool_]] = {}
         for number, name in self.names.items():
-            key = by_name.get(name.strip().casefold()) or by_code.get(self.codes.get(number, ""))
-            if not named:
-                key = by_number.get(number)
-            if key is not None:
-                found[key] = self.mask(number) if key not in found else found[key] | self.mask(number)
+            key = segment_key(number, name, self.codes.get(number, ""))
+            if key is None:
+                text = name.strip().casefold() or str(number)
+                key = str(int(text)) if _is_number(text) else text
+            found[key] = self.mask(number) if key not in found else found[key] | self.mask(number)
+        return found
+
+    @cached_property
+    def by_key(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Segment key of ``catalog.yaml`` -> mask; other labels are left out."""
+        from hcc_tace_data.catalog import load_catalog
+
+        catalog = load_catalog()
+        known = {segment.key for segment in catalog.segments}
+        found = {key: mask for key, mask in self.by_label.items() if key in known}
         if not self.says_all:  # a bare label map: what it does not show was looked for and not seen
-            for keys in load_catalog().classes("standard").values():
+            for keys in catalog.classes("standard").values():
                 found.setdefault(keys[0], np.zeros(self.shape, bool))
         return found
+
+
+def segment_key(number: int, name: str = "", code: str = "") -> str | None:
+    """Return the catalogue's key of a label, or None: by name, else by code, else, where it has no name, by number.
+
+    Parameters
+    ----------
+    number : int
+        Of the label in its file.
+    name : str
+        As the file has it; a number in the place of a name is that number.
+    code : str
+        SNOMED CT code of the type.
+
+    Examples
+    --------
+    >>> segment_key(7, "Tumor"), segment_key(7, "lesion", "4147007"), segment_key(1), segment_key(1, "spleen")
+    ('tumour', 'tumour', 'liver', None)
+    """
+    from hcc_tace_data.catalog import load_catalog
+
+    text = name.strip().casefold()
+    for segment in load_catalog().segments:
+        if text in {word.casefold() for word in (segment.name, segment.key, *segment.aliases)}:
+            return segment.key
+    for segment in load_catalog().segments:
+        if segment.type.value == code:
+            return segment.key
+    if text and not _is_number(text):
+        return None
+    wanted = int(text or number)
+    return next((segment.key for segment in load_catalog().segments if segment.number == wanted), None)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def read_label_grid(path: str | os.PathLike[str]) -> tuple[Affine, tuple[int, int, int]]:

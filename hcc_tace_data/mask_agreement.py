@@ -5,7 +5,7 @@ Votes are counted voxel by voxel and know no reader better than another; :func:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,29 +153,19 @@ def fleiss_kappa(votes: npt.ArrayLike, readers: int) -> float:
     return float((same.mean() - chance) / (1 - chance)) if chance < 1 else float("nan")
 
 
-def summary(found: Mapping[str, Agreement], readers: Sequence[str]) -> dict[str, Any]:
-    """Return agreement by label as plain values for JSON; NaN becomes None."""
-
-    def plain(value: float) -> float | None:
-        return None if value != value else round(float(value), 6)
-
+def summary(found: Agreement, readers: Sequence[str]) -> dict[str, Any]:
+    """Return agreement as plain values for JSON, pair by pair of the readers' names; NaN becomes None."""
+    pairs = [(i, j) for i in range(len(readers)) for j in range(i + 1, len(readers))]
     return {
-        name: {
-            "dice": {
-                f"{readers[i]}/{readers[j]}": plain(one.dice[i, j])
-                for i in range(len(readers))
-                for j in range(i + 1, len(readers))
-            },
-            "hd95_mm": {
-                f"{readers[i]}/{readers[j]}": plain(one.hd95_mm[i, j])
-                for i in range(len(readers))
-                for j in range(i + 1, len(readers))
-            },
-            "fleiss_kappa": plain(one.kappa),
-            "union_voxels": one.union_voxels,
-        }
-        for name, one in found.items()
+        "dice": {f"{readers[i]}/{readers[j]}": _plain(found.dice[i, j]) for i, j in pairs},
+        "hd95_mm": {f"{readers[i]}/{readers[j]}": _plain(found.hd95_mm[i, j]) for i, j in pairs},
+        "fleiss_kappa": _plain(found.kappa),
+        "union_voxels": found.union_voxels,
     }
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else round(float(value), 6)
 
 
 def _checked(readers: Sequence[npt.ArrayLike]) -> list[npt.NDArray[Any]]:

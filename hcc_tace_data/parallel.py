@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
-from threading import Lock
+from multiprocessing import get_context, parent_process
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 __all__ = ["in_parallel", "process_pool", "workers_for"]
@@ -60,7 +60,20 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     ...     pool.submit(factorial, 5).result()
     120
     """
-    return _Pool(workers, mp_context=get_context("spawn"))
+    return _Pool(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: killed, it can tell its workers nothing."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def workers_for(size: int, workers: int | None = None) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.export.records import write_companions, write_json
+from hcc_tace_data.export.companions import write_companions
+from hcc_tace_data.export.records import claim_folder, write_json
 from hcc_tace_data.files import atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
     table : pandas.DataFrame
         A series table; see :func:`hcc_tace_data.series_table.load_series_table`.
     out : path-like
-        Folder to write into.
+        Folder to write into: empty, or of an earlier run.
 
     Returns
     -------
@@ -70,7 +71,9 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
     Raises
     ------
     UsageError
-        The table is empty.
+        The table is empty, or the folder holds something else.
+    OutputError
+        The folder cannot be written, or another process exports into it.
     """
     from hcc_tace_data import __version__
     from hcc_tace_data.catalog import load_catalog
@@ -91,8 +94,6 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
         if name in present
     ]
     files = {"series.csv": _csv(_COLUMNS, rows), "splits.csv": _csv(_SPLIT, split)}
-    for name, data in files.items():
-        atomic_write_bytes(folder / name, data)
     data_citation = next(citation for citation in catalog.citations if citation.key == "data")
     document = {
         "@context": _CONTEXT,
@@ -132,10 +133,13 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
             _record_set("splits", "splits.csv", "Which part of the split a patient is in.", _SPLIT, "patient_id"),
         ],
     }
-    write_json(folder / "croissant.json", document)
-    write_companions(folder, {"format": "croissant"}, {})
-    companions = ("LICENSE.txt", "CITATION.bib", "provenance.json")
-    return [folder / name for name in ("croissant.json", *files, *companions)]
+    parameters = {"format": "croissant"}
+    with claim_folder(folder, parameters):
+        for name, data in files.items():
+            atomic_write_bytes(folder / name, data)
+        write_json(folder / "croissant.json", document)
+        companions = write_companions(folder, parameters, {})
+    return [folder / "croissant.json", *(folder / name for name in files), *companions]
 
 
 def _csv(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> bytes:

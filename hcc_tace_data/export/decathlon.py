@@ -5,29 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.export.nnunet import write_case
 from hcc_tace_data.export.records import write_json
 from hcc_tace_data.splits import FOLDS
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.records import Record
-    from hcc_tace_data.export.run import Classes
-    from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["finish", "write_case"]
+__all__ = ["files", "finish", "write_case"]
 
 
-def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: Classes) -> list[Path]:
-    """Write image and labels of one case."""
+def files(out: Path, name: str, split: str) -> list[Path]:
+    """Return the files of a case: image and labels."""
     part = "Ts" if split == "test" else "Tr"
-    image = out / f"images{part}" / f"{case.patient_id}.nii.gz"
-    label = out / f"labels{part}" / f"{case.patient_id}.nii.gz"
-    write_nifti(image, arrays.image, arrays.affine)
-    write_nifti(label, arrays.label, arrays.affine)
-    return [image, label]
+    return [out / f"{kind}{part}" / f"{name}.nii.gz" for kind in ("images", "labels")]
 
 
-def finish(out: Path, records: dict[str, Record], classes: Classes, names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write ``dataset.json`` (all to train on in "training", each with its fold) and ``dataset_fold<K>.json``."""
     from hcc_tace_data.catalog import load_catalog
 
@@ -36,7 +30,7 @@ def finish(out: Path, records: dict[str, Record], classes: Classes, names: dict[
     def items(wanted: list[Record]) -> list[dict[str, Any]]:
         listed = []
         for record in wanted:
-            image, label = sorted(record.files)
+            image, label = (path.as_posix() for path in files(Path(), record.name, record.split))
             fold = {} if record.fold is None else {"fold": record.fold}
             listed.append({"image": f"./{image}", "label": f"./{label}", "patient_id": record.patient_id, **fold})
         return listed

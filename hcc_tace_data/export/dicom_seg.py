@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import NotAVolumeError, SegmentationError, UsageError
+from hcc_tace_data.errors import NotAVolumeError, SegmentationError, TiltError, UsageError
 from hcc_tace_data.files import atomic_path
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def write_seg(
     *,
     algorithm: Algorithm,
     segments: Mapping[int, str] | str | None = None,
+    on_tilt: Literal["raise", "keep"] = "raise",
     series_description: str = "Segmentation",
     series_number: int = 301,
     series_uid: str | None = None,
@@ -83,6 +84,10 @@ def write_seg(
         What the numbers of a label map mean: number -> segment key, or the name of a label set of ``catalog.yaml`` such
         as "standard". Default: the numbers that the catalogue's segments have. All are described in the file, also
         those that do not occur; by default not those beyond the standard ones (necrosis).
+    on_tilt : {"raise", "keep"}
+        What to do where the gantry was tilted. "keep": the labels lie on the slices as they were acquired, as
+        ``read_ct(on_tilt="keep")`` gives them; each frame is put where its slice is. Labels on a straightened volume
+        lie on no source image and cannot be written.
     series_description : str
     series_number : int
     series_uid : str, optional
@@ -99,6 +104,8 @@ def write_seg(
         Labels of another shape than the volume, or with numbers or keys that mean nothing.
     NotAVolumeError, DicomReadError
         The sources are not the slices of one CT volume.
+    TiltError
+        The gantry was tilted, and `on_tilt` is "raise".
 
     Notes
     -----
@@ -112,8 +119,10 @@ def write_seg(
 
     from hcc_tace_data import __version__
 
+    if on_tilt not in {"raise", "keep"}:
+        raise UsageError(f"on_tilt is {on_tilt!r}; use 'raise' or 'keep'.")
     masks, described = _masks(labels, segments)
-    sources, places = _sources([Path(source) for source in source_paths])
+    sources, places = _sources([Path(source) for source in source_paths], keep_tilt=on_tilt == "keep")
     depths = {len(sources), len(places)}
     shape = next(iter(masks.values())).shape
     size = (int(sources[0].Rows), int(sources[0].Columns))
@@ -223,8 +232,11 @@ def _code(concept: Any) -> tuple[str, str, str]:
     return concept.value, concept.scheme, concept.meaning
 
 
-def _sources(paths: list[Path]) -> tuple[list[Dataset], npt.NDArray[np.float64]]:
-    """Return the headers of the slices along +normal, and the positions (N, 3) of the even grid they lie on."""
+def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.NDArray[np.float64]]:
+    """Return the headers of the slices along +normal, and the positions (N, 3) of the even grid they lie on.
+
+    Of a tilted gantry's slices it is their own positions.
+    """
     import pydicom
 
     from hcc_tace_data.headers import HeaderReader
@@ -240,13 +252,22 @@ def _sources(paths: list[Path]) -> tuple[list[Dataset], npt.NDArray[np.float64]]
     if rows[0]["modality"] != "CT" or not rows[0]["frame_of_reference_uid"]:
         raise NotAVolumeError(f"{paths[0]} is no CT slice with a frame of reference; a SEG cannot refer to it.")
     _, _, normal, position = slice_axes(rows)
-    check_shear(position, normal)
+    tilted = False
+    try:
+        check_shear(position, normal)
+    except TiltError as error:
+        if not keep_tilt:
+            raise TiltError(
+                f"{paths[0].parent}: the gantry was tilted, so the slices are sheared. For labels on the slices as "
+                "they were acquired, pass on_tilt='keep'."
+            ) from error
+        tilted = True
     along = position @ normal
     order = np.argsort(along, kind="stable")
     along, position = along[order], position[order]
     if len(along) > 1 and np.diff(along).min() <= POSITION_TOLERANCE:
         raise NotAVolumeError("several source files lie at one position; pass the slices of one phase.")
-    if even_step(along) is None and len(along) > 1:
+    if not tilted and even_step(along) is None and len(along) > 1:
         # the grid that read_ct(on_gap="fill") makes: steps of the smallest spacing
         step = float(np.diff(along).min())
         count = int(np.floor((along[-1] - along[0]) / step + 0.02)) + 1

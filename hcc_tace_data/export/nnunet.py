@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.export.nifti_file import write_nifti
 from hcc_tace_data.export.records import write_json
 from hcc_tace_data.splits import FOLDS
 
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from hcc_tace_data.export.run import Classes
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["finish", "write_case"]
+__all__ = ["files", "finish", "write_case"]
 
 
-def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: Classes) -> list[Path]:
-    """Write image and labels of one case."""
+def files(out: Path, name: str, split: str) -> list[Path]:
+    """Return the files of a case: image and labels."""
     part = "Ts" if split == "test" else "Tr"
-    image = out / f"images{part}" / f"{case.patient_id}_0000.nii.gz"
-    label = out / f"labels{part}" / f"{case.patient_id}.nii.gz"
+    return [out / f"images{part}" / f"{name}_0000.nii.gz", out / f"labels{part}" / f"{name}.nii.gz"]
+
+
+def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
+    """Write image and labels of one case."""
+    image, label = files
     write_nifti(image, arrays.image, arrays.affine)
     write_nifti(label, arrays.label, arrays.affine)
-    return [image, label]
 
 
-def finish(out: Path, records: dict[str, Record], classes: Classes, names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write ``dataset.json`` and ``splits_final.json``: the five fixed folds, by patient, of those exported."""
     from hcc_tace_data.catalog import load_catalog
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.export.nifti import write_nifti
-from hcc_tace_data.export.records import licence_text
+from hcc_tace_data.export.companions import licence_text
+from hcc_tace_data.export.nifti_file import write_nifti
+from hcc_tace_data.export.records import plain_name
 from hcc_tace_data.files import atomic_path, atomic_write_text
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.export.run import Classes
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["features", "finish", "write_case"]
+__all__ = ["features", "files", "finish", "write_case"]
 
 
 def features() -> Any:
@@ -33,8 +34,13 @@ def features() -> Any:
     )  # fmt: skip
 
 
-def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: Classes) -> list[Path]:
-    """Write one row into a file of its own, so that a run can go on where it was stopped."""
+def files(out: Path, name: str, split: str) -> list[Path]:
+    """Return the one file of a case, which holds its row, so that a run can go on where it was stopped."""
+    return [out / "data" / f"{split}-{name}.parquet"]
+
+
+def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
+    """Write the row of one case."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -42,7 +48,7 @@ def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: C
 
     def volume(kind: str, array: Any) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
-            path = Path(folder) / f"{case.patient_id}_{kind}.nii.gz"
+            path = Path(folder) / f"{plain_name(case.patient_id)}_{kind}.nii.gz"
             write_nifti(path, array, arrays.affine)
             return {"bytes": path.read_bytes(), "path": path.name}
 
@@ -58,19 +64,18 @@ def write_case(case: Case, arrays: CaseArrays, out: Path, split: str, classes: C
         "spacing_mm": [float(step) for step in arrays.spacing],
         "clinical": json.dumps({k: None if v != v else v for k, v in case.clinical.items()}, ensure_ascii=False),
     }
-    path = out / "data" / f"{split}-{case.patient_id}.parquet"
-    with atomic_path(path) as temporary:
+    with atomic_path(files[0]) as temporary:
         pq.write_table(pa.Table.from_pylist([row], schema=features().arrow_schema), temporary, compression="none")
-    return [path]
 
 
-def finish(out: Path, records: dict[str, Record], classes: Classes, names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write the dataset card."""
     from hcc_tace_data.catalog import load_catalog
 
     catalog = load_catalog()
     splits = [s for s in ("train", "test") if any(record.split == s for record in records.values())]
-    files = "\n".join(f"      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)
+    listed = "".join(f"\n      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)
+    configs = f"\nconfigs:\n  - config_name: default\n    data_files:{listed}" if splits else ""
     rows = "\n".join(f"| {number} | {names[number]} |" for number in sorted(names))
     counts = ", ".join(f"{sum(r.split == s for r in records.values())} to {_USE[s]}" for s in splits)
     cited = "\n".join(f"- {citation.text} https://doi.org/{citation.doi}" for citation in catalog.citations)
@@ -84,11 +89,7 @@ tags:
   - computed-tomography
   - liver
 size_categories:
-  - n<1K
-configs:
-  - config_name: default
-    data_files:
-{files}
+  - n<1K{configs}
 ---
 
 # {catalog.identity.name}

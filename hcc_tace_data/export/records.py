@@ -1,32 +1,42 @@
-"""What lies beside exported data: licence, citations, provenance, and a record of each patient that is done."""
+"""The folder of an export: one process at a time writes there, and a run takes up where an earlier one stopped.
+
+What is written whole is told by a record, ``.hcc-tace/records/<name>.json``: one a patient, or one a study. A record
+is begun before the first of its files is written and lists what is going to be; so whatever a killed run left is
+known, and goes when it is not written anew.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.errors import UsageError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.errors import FolderLockedError, OutputError, UsageError
+from hcc_tace_data.files import atomic_write_text, drop_leftovers, writing_to
 
-__all__ = ["Record", "licence_text", "read_records", "write_companions", "write_json", "write_record"]
+__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "plain_name", "write_json", "write_record"]
 
 _FOLDER = ".hcc-tace"
+_RECORDS = f"{_FOLDER}/records"
+_PARAMETERS = f"{_FOLDER}/parameters.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One patient of an export that is written whole.
+    """One patient, or one study, of an export.
 
     Attributes
     ----------
+    name : str
+        Of the record, different from all others of the export.
     patient_id : str
     digest : str
-        Of the sources; another one means that they changed since.
+        Of the sources; another one means that they changed since. Empty while the files are being written.
     split : str
         "train" or "test".
     fold : int or None
@@ -37,17 +47,20 @@ class Record:
         UIDs, annotations and readers the files were made of.
     """
 
+    name: str
     patient_id: str
-    digest: str
-    split: str
-    fold: int | None
-    files: dict[str, int]
+    digest: str = ""
+    split: str = ""
+    fold: int | None = None
+    files: dict[str, int] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)
 
-    def is_whole(self, out: Path, digest: str) -> bool:
-        """Tell whether the files are there in their length, made of sources of this digest."""
+    def is_whole(self, out: Path, digest: str | None = None) -> bool:
+        """Tell whether the files are there in their length, and were made of sources of this digest."""
+        if not self.digest or digest not in {None, self.digest}:
+            return False
         try:
-            return digest == self.digest and all((out / name).stat().st_size == n for name, n in self.files.items())
+            return all((out / name).stat().st_size == size for name, size in self.files.items())
         except OSError:
             return False
 
@@ -57,83 +70,89 @@ def write_json(path: Path, document: Any) -> None:
     atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
+def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> None:
+    """Note that files of a record are about to be written."""
+    named = {path.relative_to(out).as_posix(): 0 for path in files}
+    write_record(out, Record(name=name, patient_id=patient_id, files=named))
+
+
 def write_record(out: Path, record: Record) -> None:
-    """Note that a patient is done."""
-    write_json(out / _FOLDER / f"{record.patient_id}.json", asdict(record))
+    """Note what became of a patient or study."""
+    write_json(out / _RECORDS / f"{record.name}.json", asdict(record))
 
 
-def read_records(out: Path, parameters: Mapping[str, Any]) -> dict[str, Record]:
-    """Return PatientID -> record of an export that was begun with the same parameters; claim the folder for them.
+def drop_record(out: Path, record: Record) -> None:
+    """Remove a record with its files."""
+    root = out.resolve()
+    for name in record.files:
+        path = out / name
+        if root in path.resolve().parents:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # other files lie there
+                path.parent.rmdir()
+    (out / _RECORDS / f"{record.name}.json").unlink(missing_ok=True)
+
+
+def plain_name(text: str) -> str:
+    """Return an identifier as a file may be called; one that has to be changed gets a digest, so that all differ.
+
+    Examples
+    --------
+    >>> plain_name("HCC_001"), plain_name("../7")
+    ('HCC_001', '7-a9ed9db7')
+    """
+    plain = re.sub(r"[^0-9A-Za-z_.-]+", "-", text).strip("-.")
+    return plain if plain == text else f"{plain or 'unnamed'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def claim_folder(out: Path, parameters: Mapping[str, Any]) -> Iterator[dict[str, Record]]:
+    """Hold the folder of an export for this process; yield name -> record of what an earlier run wrote.
 
     Raises
     ------
     UsageError
-        The folder holds an export made with others, or other files.
+        The folder holds an export made with other parameters, or other files.
+    OutputError
+        Another process exports into it, or it cannot be written.
     """
-    mine = {str(key): value for key, value in parameters.items()}
-    place = out / _FOLDER / "parameters.json"
+    from hcc_tace_data.downloads.lock import lock_folder
+
+    mine = json.loads(json.dumps(dict(parameters)))
+    with writing_to(out):
+        _check_ours(out, mine)  # before anything is put there
+        try:
+            with lock_folder(out, wait=False):
+                _check_ours(out, mine)
+                drop_leftovers(out)
+                write_json(out / _PARAMETERS, mine)
+                yield _read_records(out)
+        except FolderLockedError as error:
+            raise OutputError(str(error)) from error
+
+
+def _check_ours(out: Path, mine: dict[str, Any]) -> None:
+    place = out / _PARAMETERS
     try:
         theirs = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if out.is_dir() and any(entry.name != _FOLDER for entry in out.iterdir()):
             raise UsageError(f"{out} holds other files; name an empty folder, or one of an earlier export.") from None
-        write_json(place, mine)
-        return {}
+        return
     except ValueError as error:
         raise UsageError(f"{place} is damaged ({error}); empty {out} and export again.") from error
-    if theirs != json.loads(json.dumps(mine)):
-        changed = ", ".join(sorted(k for k in {*theirs, *mine} if theirs.get(k) != json.loads(json.dumps(mine)).get(k)))
+    changed = ", ".join(sorted(key for key in {*theirs, *mine} if theirs.get(key) != mine.get(key)))
+    if changed:
         raise UsageError(f"{out} holds an export with another {changed}; name another folder, or empty this one.")
+
+
+def _read_records(out: Path) -> dict[str, Record]:
     records = {}
-    for path in sorted((out / _FOLDER).glob("*.json")):
-        if path == place:
-            continue
+    for path in sorted((out / _RECORDS).glob("*.json")):
         try:
             record = Record(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             continue  # made anew
-        records[record.patient_id] = record
+        if record.name == path.name.removesuffix(".json"):
+            records[record.name] = record
     return records
-
-
-def licence_text() -> str:
-    """Return the licence of the data and what it asks for."""
-    from hcc_tace_data.catalog import load_catalog
-
-    identity = load_catalog().identity
-    return (
-        f"{identity.title}\nhttps://doi.org/{identity.doi}\n\n"
-        f"Files of the collection and what was derived from them here are under {identity.licence}\n"
-        f"({identity.licence_url}): name the authors (CITATION.bib) and say what you changed.\n"
-        "Changed here: format, and labels as provenance.json tells.\n"
-    )
-
-
-def write_companions(out: Path, parameters: Mapping[str, Any], records: Mapping[str, Record]) -> None:
-    """Write LICENSE.txt, CITATION.bib and provenance.json."""
-    from importlib.metadata import version
-
-    from hcc_tace_data import __version__
-    from hcc_tace_data.catalog import load_catalog
-
-    catalog = load_catalog()
-    atomic_write_text(out / "LICENSE.txt", licence_text())
-    atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")
-    provenance = {
-        "collection": {"name": catalog.identity.name, "doi": catalog.identity.doi, "licence": catalog.identity.licence},
-        "generated_by": {
-            "hcc-tace-data": __version__,
-            **{name: version(name) for name in ("highdicom", "nibabel", "numpy", "pydicom")},
-        },
-        "generated": datetime.fromtimestamp(float(os.environ.get("SOURCE_DATE_EPOCH", _now())), UTC).isoformat(),
-        "parameters": dict(parameters),
-        "patients": {
-            name: {"split": record.split, "fold": record.fold, **record.sources, "files": record.files}
-            for name, record in sorted(records.items())
-        },
-    }
-    write_json(out / "provenance.json", provenance)
-
-
-def _now() -> float:
-    return datetime.now(UTC).timestamp()

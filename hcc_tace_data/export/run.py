@@ -1,4 +1,8 @@
-"""Exporting annotated cases: one patient after the other on all cores, resumable, whole files only."""
+"""Exporting annotated cases: one patient after the other on all cores, resumable, whole files only.
+
+What is left when a run ends is what its records tell: of a patient whose sources changed and who cannot be written
+any more, nothing stays.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hcc_tace_data.errors import HccTaceError, PatientNotFoundError, UsageError
-from hcc_tace_data.export.records import Record, read_records, write_companions, write_record
+from hcc_tace_data.export.companions import write_companions
+from hcc_tace_data.export.records import (
+    Record,
+    begin_record,
+    claim_folder,
+    drop_record,
+    plain_name,
+    write_record,
+)
 from hcc_tace_data.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
@@ -33,9 +45,14 @@ Classes = dict[int, tuple[str, ...]]
 class _Writer(Protocol):
     """What a format's module has."""
 
-    def write_case(self, case: Case, arrays: CaseArrays, out: Path, split: str, classes: Classes) -> list[Path]: ...
+    def files(self, out: Path, name: str, split: str) -> list[Path]:
+        """Return the files of a case, which is called `name` in file names."""
 
-    def finish(self, out: Path, records: dict[str, Record], classes: Classes, names: dict[int, str]) -> None: ...
+    def write_case(self, case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
+        """Write them, each whole or not at all."""
+
+    def finish(self, out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
+        """Write what describes the whole: `records` of all patients, `names` of the classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +116,8 @@ def export_cases(
         No such format, label set or annotation, or the folder holds something else.
     PatientNotFoundError
         A patient the collection does not hold.
+    OutputError
+        The folder cannot be written, or another process exports into it.
     """
     from hcc_tace_data.catalog import load_catalog
     from hcc_tace_data.loaders.cases import find_cases
@@ -116,23 +135,32 @@ def export_cases(
     named = annotations if isinstance(annotations, str) else list(annotations)
     parameters = {"format": format, "labels": labels, "annotations": named}
     folder = Path(out)
-    records = read_records(folder, parameters)
-    for patient_id, reason in left_out.items():
-        yield ExportedCase(patient_id=patient_id, skipped=reason)
-        if progress is not None:
-            progress()
-    for patient_id, done in _run(cases, folder, format, classes, records, workers):
-        if isinstance(done, Record):
-            records[patient_id] = done
-            files = tuple(folder / name for name in done.files)
-            yield ExportedCase(patient_id=patient_id, files=files)
-        else:
-            yield ExportedCase(patient_id=patient_id, skipped=done)
-        if progress is not None:
-            progress()
-    whole = {name: record for name, record in records.items() if record.is_whole(folder, record.digest)}
-    _writer(format).finish(folder, whole, classes, names)
-    write_companions(folder, parameters, whole)
+    with claim_folder(folder, parameters) as records:
+        for patient_id, reason in left_out.items():
+            _drop(folder, records, patient_id)
+            yield ExportedCase(patient_id=patient_id, skipped=reason)
+            if progress is not None:
+                progress()
+        for patient_id, done in _run(cases, folder, format, classes, records, workers):
+            if isinstance(done, Record):
+                records[done.name] = done
+                yield ExportedCase(patient_id=patient_id, files=tuple(folder / name for name in done.files))
+            else:
+                _drop(folder, records, patient_id)
+                yield ExportedCase(patient_id=patient_id, skipped=done)
+            if progress is not None:
+                progress()
+        for name in [name for name, record in records.items() if not record.is_whole(folder)]:
+            drop_record(folder, records.pop(name))
+        _writer(format).finish(folder, records, names)
+        write_companions(folder, parameters, records)
+
+
+def _drop(out: Path, records: dict[str, Record], patient_id: str) -> None:
+    """Remove what an earlier run wrote of a patient who cannot be written any more."""
+    record = records.pop(plain_name(patient_id), None)
+    if record is not None:
+        drop_record(out, record)
 
 
 def _writer(format: str) -> _Writer:
@@ -147,21 +175,25 @@ def _run(
     """Yield PatientID and record, or why there is none."""
     from hcc_tace_data.loaders.store import case_digest
 
-    todo = []
+    todo, size = [], 0
     for case in cases:
-        record = records.get(case.patient_id)
-        if record is not None and record.is_whole(out, case_digest(case)):
-            yield case.patient_id, record
-        else:
-            todo.append(case)
-    names = [case.patient_id for case in todo]
-    size = sum(path.stat().st_size for case in todo for path in case.paths)
+        record = records.get(plain_name(case.patient_id))
+        try:
+            if record is not None and record.is_whole(out, case_digest(case)):
+                yield case.patient_id, record
+                continue
+            size += sum(path.stat().st_size for path in case.paths)
+        except OSError as error:
+            yield case.patient_id, f"a source file cannot be read: {error}"
+            continue
+        todo.append(case)
+    ids = [case.patient_id for case in todo]
     calls = [(case, out, format, classes) for case in todo]
-    results = in_parallel(_export_one, calls, workers_for(size, workers))
-    yield from zip(names, results, strict=True)
+    yield from zip(ids, in_parallel(_export_one, calls, workers_for(size, workers)), strict=True)
 
 
 def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record | str:
+    """Write one case; return its record, or why it cannot be read."""
     from hcc_tace_data.loaders.sample import read_case
     from hcc_tace_data.loaders.store import case_digest
     from hcc_tace_data.splits import split_table
@@ -170,13 +202,20 @@ def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record 
     fold = table.get(case.patient_id)
     # a patient the split does not know is one to train on, in no fold
     split = "test" if case.patient_id in table and fold is None else "train"
+    name, writer = plain_name(case.patient_id), _writer(format)
     try:
         digest = case_digest(case)
         arrays = read_case(case, classes)
-        files = _writer(format).write_case(case, arrays, out, split, classes)
+    except (HccTaceError, OSError) as error:
+        return str(error)
+    files = writer.files(out, name, split)
+    begin_record(out, name, case.patient_id, files)
+    try:
+        writer.write_case(case, arrays, files, classes)
     except HccTaceError as error:
         return str(error)
     record = Record(
+        name=name,
         patient_id=case.patient_id,
         digest=digest,
         split=split,

@@ -1,9 +1,15 @@
-"""Three simulated readers and the fusion of what they drew."""
+"""Three simulated readers and the fusion of what they drew.
+
+They err near borders, in strokes, and independently of each other: of the voxels of a structure as many are missed by
+two readers as there would be if each missed any voxel with his own chance, and as good as none outside is drawn by two.
+STAPLE assumes just that, so that it has to find the planted skill again. Real readers err alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +22,8 @@ READERS = ("reader_1", "reader_2", "reader_3")
 
 #: Aimed-at sensitivity, and false positives as a part of the structure's own size, of each reader.
 _SKILL = ((0.97, 0.02), (0.94, 0.03), (0.95, 0.05))
+#: Which of the readers err at a voxel, at least one.
+_PATTERNS = np.array([pattern for pattern in product((False, True), repeat=len(READERS)) if any(pattern)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +36,56 @@ class Reading:
     specificity: dict[int, float]
 
 
-def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], size: int) -> NDArray[np.float32]:
     """White noise blurred in-plane: the hand of a reader errs in strokes, not in pixels."""
     from scipy.ndimage import uniform_filter
 
     field = rng.standard_normal(shape, dtype=np.float32)
-    size = max(1, shape[1] // 48)
     field = uniform_filter(field, (1, size, size)) if size > 1 else field
     return np.asarray(field / max(float(field.std()), 1e-6), np.float32)
+
+
+def _errors(
+    rng: np.random.Generator,
+    place: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    counts: NDArray[np.int64],
+    spacing: tuple[float, float, float],
+) -> list[NDArray[np.int64]]:
+    """Return the flat indices of the voxels that get each pattern of errors, in strokes near the border of `place`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    place : ndarray of bool, shape (D, H, W)
+        A structure, or what is around it.
+    free : ndarray of bool, shape (D, H, W)
+        Voxels of it that may be taken.
+    counts : ndarray of int, shape (P,)
+        How many voxels each pattern is to get.
+    spacing : tuple of float
+        mm.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    flat = np.flatnonzero(free)
+    counts = counts.copy()
+    while counts.sum() > flat.size:  # in a structure of a few voxels
+        counts[counts.argmax()] -= 1
+    total = int(counts.sum())
+    if not total:
+        return [np.zeros(0, np.int64) for _ in counts]
+    depth = distance_transform_edt(place, spacing).astype(np.float32)
+    depth += _smooth_field(rng, place.shape, max(1, place.shape[1] // 12)) * np.float32(0.8 * spacing[1])
+    near = flat[np.argpartition(depth[free], total - 1)[:total]]
+    stroke = _smooth_field(rng, place.shape, max(1, place.shape[1] // 24)).flat[near]
+    return np.split(near[np.argsort(stroke, kind="stable")], np.cumsum(counts)[:-1])
+
+
+def _independent(rates: NDArray[np.float64], voxels: int) -> NDArray[np.int64]:
+    """Return how many of `voxels` get each pattern of :data:`_PATTERNS` if readers err independently at these rates."""
+    shares = np.where(_PATTERNS, rates, 1.0 - rates).prod(axis=1)
+    return np.rint(shares * voxels).astype(np.int64)
 
 
 def simulate_readers(
@@ -59,36 +109,29 @@ def simulate_readers(
     list of Reading
         With the sensitivity and specificity measured on what was drawn, so they are exact.
     """
-    from scipy.ndimage import distance_transform_edt
-
-    present = [int(v) for v in np.unique(truth) if v]
     window = _window(truth > 0, margin=6)
     inner = truth[window]
-    maps = [np.zeros_like(inner) for _ in READERS]
-    for label in present:
-        mask = inner == label
-        box = _window(mask, margin=4)
-        local = mask[box]
-        inside = distance_transform_edt(local, spacing).astype(np.float32)[local]
-        around = ~local
-        outside = distance_transform_edt(around, spacing).astype(np.float32)[around]
-        for k, _name in enumerate(READERS):
-            rng = generator("reader", seed, patient_id, k, label)
-            sensitivity, extra = _SKILL[k]
-            wobble = _smooth_field(rng, local.shape) * np.float32(0.8 * spacing[1])
-            drawn = local.copy()
-            miss = round((1.0 - sensitivity) * inside.size)
-            add = min(round(extra * inside.size), outside.size)
-            if miss:
-                flat = np.flatnonzero(local)
-                order = np.argpartition(inside + wobble[local], miss - 1)[:miss]
-                drawn.flat[flat[order]] = False
-            if add:
-                flat = np.flatnonzero(around)
-                order = np.argpartition(outside + wobble[around], add - 1)[:add]
-                drawn.flat[flat[order]] = True
-            # Small structures are drawn last: a vessel drawn into the liver stays a vessel.
-            maps[k][box][drawn] = label
+    maps = [inner.copy() for _ in READERS]
+    touched = np.zeros(inner.shape, dtype=bool)  # one pattern of errors a voxel
+    present = [int(v) for v in np.unique(truth) if v]
+    # Small structures first: a vessel drawn into the liver stays a vessel, and is missed there by the liver.
+    for label in reversed(present):
+        box = _window(inner == label, margin=4)
+        place, rng = inner[box] == label, generator("reader", seed, patient_id, label)
+        drawn, taken = [one[box] for one in maps], touched[box]
+        size = int(np.count_nonzero(place))
+        lost = np.array([np.count_nonzero(place & (one != label)) for one in drawn])
+        misses = _independent(np.array([1.0 - sensitivity for sensitivity, _ in _SKILL]) + lost / size, size)
+        misses[_PATTERNS.sum(axis=1) == 1] -= lost[::-1]  # alone the last reader errs first
+        adds = _independent(np.array([extra for _, extra in _SKILL]) * size / truth.size, truth.size - size)
+        for value, where, free, counts in (
+            (0, place, place & ~taken, np.maximum(misses, 0)),
+            (label, ~place, (inner[box] < label) & ~taken, adds),
+        ):
+            for pattern, part in zip(_PATTERNS, _errors(rng, where, free, counts, spacing), strict=True):
+                taken.flat[part] = True
+                for reader in np.flatnonzero(pattern):
+                    drawn[reader].flat[part] = value
     readings = []
     for k, name in enumerate(READERS):
         whole = np.zeros_like(truth)

@@ -184,17 +184,12 @@ def test_another_ct_is_registered_or_refused_never_taken_by_index(root: Path, mo
     assert "far" not in [one.reader for one in choose_annotations(study.annotations, "staple")[0]]
     np.testing.assert_array_equal(_label(root, "far")[0], labels)  # alone it is served on its own CT
     like = read_ct(list(own.paths))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RegistrationError, match="cannot register"):
-        read_annotations([far], like, own.paths)
 
     class Found:
         plausible, reason = True, ""
         matrix = np.array([[1, 0, 0, 8.0], [0, 1, 0, -6.0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    module = type("Module", (), {"register": staticmethod(lambda fixed, moving, engine: Found)})
-    monkeypatch.setattr("importlib.import_module", lambda name: module)
+    monkeypatch.setattr("hcc_tace_data.registration.register", lambda fixed, moving, engine: Found)
     moved = read_annotations([far], like, own.paths).masks["liver"]
     where = np.argwhere(moved).mean(axis=0)
     there = like.affine @ [*where, 1]
@@ -255,11 +250,23 @@ def test_values_that_are_no_labels_are_refused(tmp_path: Path) -> None:
         read_label_file(tmp_path / "b.nii")
 
 
-def test_a_broken_reader_is_listed_with_the_reason(root: Path) -> None:
+def test_a_broken_reader_is_listed_with_the_reason(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "annotations" / "broken").mkdir()
     (root / "annotations" / "broken" / f"{PATIENT}.nii.gz").write_bytes(b"nothing")
     (one,) = [one for one in _study(root).annotations if one.reader == "broken"]
     assert one.paths == ()
     assert "not a readable NIfTI" in one.reason
-    with pytest.raises(HccTaceError):
+    with pytest.raises(HccTaceError, match="not a readable NIfTI"):
         load_hcc_tace(root, annotations=["reader_1", "broken"])
+    caplog.clear()
+    assert _label(root, "staple")[1] == 3  # the others are fused, and it is said that one is not
+    assert str(one.path) in caplog.text
+    assert "not a readable NIfTI" in caplog.text
+
+
+def test_a_number_in_the_place_of_a_name_is_that_number(root: Path) -> None:
+    folder = root / "annotations" / "other"
+    folder.mkdir()
+    shutil.copy(root / "annotations" / "reader_1" / f"{PATIENT}.nii.gz", folder)
+    (folder / f"{PATIENT}.json").write_text(json.dumps({"labels": {str(n): str(n) for n in range(1, 5)}}))
+    np.testing.assert_array_equal(_label(root, "other")[0], _drawn(root, "reader_1"))

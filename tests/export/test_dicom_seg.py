@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hcc_tace_data import open_collection
 from hcc_tace_data.annotated import find_annotated
 from hcc_tace_data.catalog import load_catalog
-from hcc_tace_data.errors import NotAVolumeError, UsageError
+from hcc_tace_data.errors import NotAVolumeError, TiltError, UsageError
 from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.seg import read_seg
@@ -123,6 +123,33 @@ def test_twin(twin: Path, tmp_path: Path, patient: str) -> None:
         known = item.SegmentationAlgorithmIdentificationSequence[0]
         assert (known.AlgorithmName, known.AlgorithmParameters) == ("STAPLE", "region=image")
     assert len(written.SegmentSequence) == (5 if patient == "HCC_017" else 4)
+
+
+def test_labels_of_a_tilted_gantry_lie_on_its_slices_or_are_refused(
+    tmp_path: Path, write_ct: Callable[..., list[Path]], draw_labels: Callable[[int], np.ndarray]
+) -> None:
+    paths, places = write_ct(tmp_path / "ct"), {}
+    for path in paths:
+        ds = pydicom.dcmread(path)
+        x, y, z = map(float, ds.ImagePositionPatient)
+        ds.ImagePositionPatient = [x, y + 0.25 * (z + 410), z]
+        ds.save_as(path)
+        places[ds.SOPInstanceUID] = [x, y + 0.25 * (z + 410), z]
+    labels, out = draw_labels(2), tmp_path / "seg.dcm"
+    with pytest.raises(TiltError, match="on_tilt='keep'"):
+        write_seg(out, labels, paths, algorithm=STAPLE)
+    assert not out.exists()
+    seg = pydicom.dcmread(write_seg(out, labels, paths, algorithm=STAPLE, on_tilt="keep"))
+    heights = sorted(place[2] for place in places.values())
+    found = np.zeros_like(labels)
+    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        own = [float(v) for v in frame.PlanePositionSequence[0].ImagePositionPatient]
+        np.testing.assert_allclose(own, places[source.ReferencedSOPInstanceUID], atol=1e-4)
+        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        found[heights.index(places[source.ReferencedSOPInstanceUID][2])][pixels > 0] = number
+    np.testing.assert_array_equal(found, labels)
+    assert _errors(out) == []
 
 
 def test_every_frame_cites_the_slice_it_lies_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -136,6 +137,51 @@ def test_a_readers_file_is_not_overwritten(
     assert list(tmp_path.iterdir()) == [mine]
     assert main(["fuse", *files, "--out", str(mine)]) == 2
     assert "is a file" in capsys.readouterr().err
+
+
+def test_a_stopped_run_is_no_result_and_the_next_one_clears_up(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["fuse", *files, "-o", str(out), "-q"]) == 0
+    (out / "thesis.txt").write_text("mine")
+    replace = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "probability_tumour.nii.gz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert main(["fuse", *files[:2], "-o", str(out), "-q"]) == 2
+    assert "disk" in capsys.readouterr().err
+    assert json.loads((out / "fusion.json").read_text())["complete"] is False
+    monkeypatch.undo()
+    assert main(["fuse", *files[1:], "-o", str(out), "-q", "--method", "majority"]) == 0
+    assert {path.name for path in out.iterdir()} == {"labels.nii.gz", "labels.json", "fusion.json", "thesis.txt"}
+    (tmp_path / "file").write_text("")
+    assert main(["fuse", *files, "-o", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_names_of_labels_and_readers_stay_apart(files: list[str], tmp_path: Path) -> None:
+    """Labels whose names make one file name, a reader who looked for one label only, files of one name."""
+    image = nibabel.load(files[0])
+    drawn = np.asarray(image.dataobj)
+    told = ({"1": "left lobe", "2": "left-lobe"}, {"1": "left lobe", "2": "left-lobe"}, {"2": "left-lobe"})
+    for number, names in enumerate(told):
+        path = tmp_path / "ab"[number // 2] / f"{'one' if number < 2 else 'two'}{number % 2}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        kept = np.where((drawn > 2) | ((drawn == 1) & ("1" not in names)), 0, drawn).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(kept, image.affine), path)
+        path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps({"labels": names}))
+    words = [str(path) for path in sorted(tmp_path.rglob("*.nii.gz"))]
+    assert main(["fuse", *words, "-o", str(tmp_path / "out"), "-q"]) == 0
+    report = json.loads((tmp_path / "out" / "fusion.json").read_text())
+    assert len(list((tmp_path / "out").glob("probability_*.nii.gz"))) == 2
+    assert list(report["agreement"]["left lobe"]["dice"]) == ["one0/one1"]
+    assert len(report["agreement"]["left-lobe"]["dice"]) == 3
+    assert report["staple"]["left lobe"]["sensitivity"]["two0"] is None
 
 
 def test_one_of_several_volumes_in_a_folder(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,48 @@ def test_equal_to_itk(count: int) -> None:
         np.testing.assert_array_equal(ours.label_map, probability >= 0.5)
 
 
+@pytest.mark.parametrize("kind", ["sparse", "dense", "nearly identical", "against each other", "guessing", "nested"])
+def test_equal_to_itk_to_the_last_bit_where_rounding_decides(kind: str) -> None:
+    """Readers who stand against each other like for like: the iteration leaves the balance by rounding alone."""
+    for seed in range(12):
+        rng = np.random.default_rng([seed, len(kind)])
+        shape = tuple(int(n) for n in rng.integers(1, 12, 3))
+        truth = rng.random(shape) < {"sparse": 0.03, "dense": 0.97}.get(kind, 0.4)
+        readers = []
+        for number in range(int(rng.integers(2, 9))):
+            p, q = rng.uniform(0.6, 0.99, 2) if kind != "guessing" else rng.uniform(0.1, 1, 2)
+            if kind == "nearly identical":
+                p = q = 0.99
+            if kind == "against each other" and number % 2:
+                p, q = 1 - p, 1 - q
+            readers.append(np.where(truth, rng.random(shape) < p, rng.random(shape) > q).astype(np.uint8))
+        if kind == "nested":
+            readers = [readers[0] | readers[1], readers[0]]
+        readers[0].flat[0], readers[-1].flat[-1] = 1, 0
+        if not any(reader.any() for reader in readers) or all(reader.all() for reader in readers):
+            continue  # defined apart: ITK divides by zero
+        probability, sensitivity, _, iterations = _itk(readers)
+        ours = fuse_staple(readers, labels=[1])
+        np.testing.assert_array_equal(ours.probability[1], probability)
+        np.testing.assert_array_equal(ours.sensitivity[1], sensitivity)
+        np.testing.assert_array_equal(ours.label_map, probability >= 0.5)
+        assert ours.iterations[1] == iterations
+        single = fuse_staple(readers, labels=[1], dtype="float32")
+        np.testing.assert_array_equal(single.label_map, ours.label_map)
+
+
+def test_equal_to_itk_in_an_image_too_large_to_be_summed_voxel_by_voxel() -> None:
+    readers = [np.kron(reader, np.ones((4, 16, 12), np.uint8)) for reader in _readers(8, 4)]
+    assert readers[0].size > 1 << 18
+    probability, sensitivity, specificity, iterations = _itk(readers)
+    ours = fuse_staple(readers)
+    assert ours.iterations[1] == iterations
+    np.testing.assert_allclose(ours.probability[1], probability, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(ours.sensitivity[1], sensitivity, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours.specificity[1], specificity, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(ours.label_map, probability >= 0.5)
+
+
 def test_equal_to_itk_with_a_weight() -> None:
     readers = _readers(7, 3)
     probability, sensitivity, _, iterations = _itk(readers, 0.6)

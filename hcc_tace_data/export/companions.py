@@ -1,0 +1,78 @@
+"""What lies beside exported data: licence, citations and provenance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hcc_tace_data.export.records import Record, write_json
+from hcc_tace_data.files import atomic_write_text
+
+__all__ = ["COMPANIONS", "licence_text", "write_companions"]
+
+COMPANIONS = ("LICENSE.txt", "CITATION.bib", "provenance.json")
+
+
+def licence_text() -> str:
+    """Return the licence of the data and what it asks for."""
+    from hcc_tace_data.catalog import load_catalog
+
+    identity = load_catalog().identity
+    return (
+        f"{identity.title}\nhttps://doi.org/{identity.doi}\n\n"
+        f"Files of the collection and what was derived from them here are under {identity.licence}\n"
+        f"({identity.licence_url}): name the authors (CITATION.bib) and say what you changed.\n"
+        "Changed here: format, and labels as provenance.json tells.\n"
+    )
+
+
+def write_companions(
+    out: Path, parameters: Mapping[str, Any], records: Mapping[str, Record], *, unit: str = "patients"
+) -> list[Path]:
+    """Write LICENSE.txt, CITATION.bib and provenance.json, and return their paths.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+    parameters : mapping of str to Any
+        What was asked for.
+    records : mapping of str to Record
+        Name -> what was written.
+    unit : str
+        What a record stands for, in the plural.
+    """
+    from importlib.metadata import version
+
+    from hcc_tace_data import __version__
+    from hcc_tace_data.catalog import load_catalog
+
+    catalog = load_catalog()
+    atomic_write_text(out / "LICENSE.txt", licence_text())
+    atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")
+    provenance = {
+        "collection": {"name": catalog.identity.name, "doi": catalog.identity.doi, "licence": catalog.identity.licence},
+        "generated_by": {
+            "hcc-tace-data": __version__,
+            **{name: version(name) for name in ("highdicom", "nibabel", "numpy", "pydicom")},
+        },
+        "generated": datetime.fromtimestamp(float(os.environ.get("SOURCE_DATE_EPOCH", _now())), UTC).isoformat(),
+        "parameters": dict(parameters),
+        unit: {
+            name: {
+                "patient_id": record.patient_id,
+                **({"split": record.split, "fold": record.fold} if record.split else {}),
+                **record.sources,
+                "files": record.files,
+            }
+            for name, record in sorted(records.items())
+        },
+    }
+    write_json(out / "provenance.json", provenance)
+    return [out / name for name in COMPANIONS]
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

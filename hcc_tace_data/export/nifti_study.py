@@ -1,0 +1,186 @@
+"""One study as NIfTI: its segmentations, and the CT volumes they were drawn on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.export.nifti_file import write_nifti
+from hcc_tace_data.export.records import Record, begin_record, plain_name, write_json, write_record
+
+if TYPE_CHECKING:
+    from hcc_tace_data.collection import Series, Study
+    from hcc_tace_data.loaders.seg import SegmentationOnGrid
+
+__all__ = ["export_study", "record_name", "study_digest"]
+
+
+def record_name(study: Study) -> str:
+    """Return what the record of a study is called."""
+    return f"{plain_name(study.patient_id)}-{_digest(study.study_uid, 12)}"
+
+
+def study_digest(study: Study) -> str:
+    """Return digits that change when a file of the study does: in name, size or time of change."""
+    return _digest(study.instances[["path", "size", "mtime_ns"]].sort_values("path").to_csv(index=False), 16)
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """What has been written of a study, and what was left out."""
+
+    out: Path
+    stem: Path
+    name: str
+    patient_id: str
+    files: list[Path] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+
+    def begin(self, *paths: Path) -> None:
+        """Note files before they are written."""
+        self.files += paths
+        begin_record(self.out, self.name, self.patient_id, self.files)
+
+    def volume_name(self, series: Series, volume: int) -> str:
+        """Return the path of a volume's files without their suffix; series of one number differ by their UIDs."""
+        number = "x" if series.number is None else str(series.number)
+        return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}_run-{volume + 1}"
+
+
+def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Record:
+    """Write one study; `subject` is the patient's name in file names."""
+    from hcc_tace_data.phase_split import split_series
+
+    session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
+    stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
+    work = _Work(out=out, stem=stem, name=record_name(study), patient_id=study.patient_id)
+    written: set[tuple[str, int]] = set()
+    for series in study.series:
+        if series.modality == "SEG":
+            for number in range(len(series.instances)):
+                _export_seg(study, series, number, work, written)
+    for series in study.series if all_volumes else ():
+        if series.modality != "CT":
+            continue
+        for volume, part in enumerate(split_series(series.instances)):
+            if (series.series_uid, volume) not in written:
+                _export_ct(series, volume, [series.root / path for path in part["path"]], work, written)
+    record = Record(
+        name=work.name,
+        patient_id=study.patient_id,
+        digest=study_digest(study),
+        files={path.relative_to(out).as_posix(): path.stat().st_size for path in work.files},
+        sources={
+            "study_uid": study.study_uid, "study_date": study.date, "skipped": work.skipped, "known": work.known,
+        },
+    )  # fmt: skip
+    write_record(out, record)
+    return record
+
+
+def _export_seg(study: Study, series: Series, number: int, work: _Work, written: set[tuple[str, int]]) -> None:
+    """Write one SEG file and, once, the CT it was drawn on."""
+    from hcc_tace_data.annotated import find_annotated
+    from hcc_tace_data.annotations import is_known_loss
+    from hcc_tace_data.collection import Series
+    from hcc_tace_data.loaders.seg import read_seg
+
+    one = Series(series.root, series.instances.iloc[number : number + 1])
+    named = f"SEG {one.instances['sop_uid'].iloc[0]}"
+    try:
+        found = find_annotated(study, one)
+        if found.volume is None:
+            work.skipped.append(f"{named}: cannot tell which CT was annotated: {found.reason}")
+            return
+        ct = next(item for item in study.series if item.series_uid == found.volume.series_uid)
+        volume = _export_ct(ct, found.volume.volume, list(found.paths), work, written)
+        if volume is None:
+            work.skipped.append(f"{named}: its CT cannot be written")
+            return
+        seg = read_seg(one.paths[0], like=volume, on_off_grid="drop")
+    except HccTaceError as error:
+        work.skipped.append(f"{named}: {error}")
+        return
+    if seg.lost:
+        # of a missing CT file every segment has a frame, no more
+        expected = is_known_loss(study.patient_id) and len(seg.lost) <= len(seg.segments)
+        told = f"{named}: {len(seg.lost)} frames with voxels set lie off the CT"
+        (work.known if expected else work.skipped).append(told)
+    base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"
+    _write_segments(base, seg, one, work)
+
+
+def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _Work) -> None:
+    """Write label map, masks where segments overlap or are fractional, and what the numbers mean."""
+    overlapping = len(seg.segments) > 1 and bool((np.count_nonzero(seg.array, axis=0) > 1).any())
+    sidecar = {
+        "SOPInstanceUID": str(series.instances["sop_uid"].iloc[0]),
+        "SeriesInstanceUID": series.series_uid,
+        "Overlapping": overlapping,
+        "LostFrames": len(seg.lost),
+        "Segments": [
+            {
+                "Number": item.number,
+                "Label": item.label,
+                "Category": dict(zip(("Value", "Scheme", "Meaning"), item.category, strict=True)),
+                "Type": dict(zip(("Value", "Scheme", "Meaning"), item.type, strict=True)),
+                "Algorithm": item.algorithm,
+            }
+            for item in seg.segments
+        ],
+    }
+    suffix = "probseg" if seg.fractional else "mask"
+    masks = [
+        (Path(f"{base}_label-{item.number}_{suffix}.nii.gz"), mask)
+        for item, mask in zip(seg.segments, seg.array, strict=True)
+        if overlapping or seg.fractional
+    ]
+    arrays = [(Path(f"{base}_dseg.nii.gz"), seg.label_map()), *masks]
+    work.begin(*(path for path, _ in arrays), Path(f"{base}_dseg.json"))
+    for path, array in arrays:
+        write_nifti(path, array, seg.affine)
+    write_json(Path(f"{base}_dseg.json"), sidecar)
+
+
+def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, written: set[tuple[str, int]]) -> Any:
+    """Write one CT volume unless it was written; return it, or None with the reason among what was left out."""
+    from hcc_tace_data.loaders.ct import read_ct
+
+    try:
+        volume = read_ct(paths, on_gap="fill")
+    except HccTaceError as error:
+        work.skipped.append(f"CT series {series.number}: {error}")
+        return None
+    if (series.series_uid, number) in written:
+        return volume
+    base = work.volume_name(series, number)
+    image, told = Path(f"{base}_ct.nii.gz"), Path(f"{base}_ct.json")
+    work.begin(image, told)
+    write_nifti(image, volume.array, np.asarray(volume.affine))
+    sidecar = {
+        "SeriesInstanceUID": series.series_uid,
+        "SeriesDescription": series.description,
+        "Volume": number,
+        "SlicesRead": len(volume.positions),
+        "SlicesFilled": len(volume.array) - len(volume.positions),
+        "Units": "HU",
+    }
+    write_json(told, sidecar)
+    written.add((series.series_uid, number))
+    return volume
+
+
+def _seg_name(study: Study, series: Series, number: int) -> str:
+    segs = [item.series_uid for item in study.series if item.modality == "SEG"]
+    return f"seg{segs.index(series.series_uid) + 1}" + (f"file{number + 1}" if len(series.instances) > 1 else "")
