@@ -26,6 +26,8 @@ _OUTSIDE = 0.01
 _TOUCHES_MM = 6.0
 #: The portal vein enters the liver; the drawn part may end this far (mm) below it.
 _PORTAL_MM = 30.0
+#: The liver lies on the right: its centre may be this far (mm) left of the body's middle, after the right lobe is gone.
+_LIVER_LEFT = 20.0
 #: The abdominal aorta lies before the spine, a little left of the middle: mm to the left, and depth from front to back.
 _AORTA_LEFT = (-40.0, 70.0)
 _AORTA_DEPTH = (0.3, 0.85)
@@ -253,6 +255,18 @@ def _aorta(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     )
 
 
+def _liver_side(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    left = facts.off_midline_mm.get("liver")
+    if left is None or not left > _LIVER_LEFT:
+        return None
+    return (
+        f"The liver's centre lies {left:.0f} mm to the patient's left of the body's middle.",
+        "Look at the contours (--overlays): the masks may be mirrored. Where the organs are mirrored too, the patient "
+        "has situs inversus.",
+        {"left_mm": round(left, 1)},
+    )
+
+
 def _portal_vein(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     mm = facts.from_liver_mm.get("portal_vein")
     if mm is None or mm <= _PORTAL_MM:
@@ -371,5 +385,12 @@ RULES: tuple[Rule, ...] = (
         summary="Tube voltage and current, thickness, pitch, rotation and field of view lie in the paper's ranges.",
         why="What a study says of its scans should be true of all of them. What headers do not say is not told.",
         fix="None needed: it is information.", source=_PAPER, check=_acquisition,
+    ),
+    Rule(
+        code="HT514", name="liver-side", severity="error", scope="instance", depth="pixels",
+        summary="The liver lies on the patient's right: its centre at most 20 mm left of the body's middle.",
+        why="Masks that were mirrored look like masks, and train a model on the spleen.",
+        fix="Look at the contours (--overlays); mirror the masks back, never the CT.",
+        source="anatomy", check=_over_masks(_liver_side),
     ),
 )  # fmt: skip
