@@ -9,6 +9,7 @@ import numpy as np
 
 from hcc_tace_data.errors import NotAVolumeError, TiltError
 from hcc_tace_data.validators.context import Context, series_place
+from hcc_tace_data.validators.mask_facts import WHOLE_LIVER
 from hcc_tace_data.validators.rule import Partly, Rule, Skip
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _tumour_touches(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | No
 
 
 def _liver_volume(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
-    whole = sum(facts.volume_ml.get(key, 0.0) for key in ("liver", "tumour", "necrosis", "portal_vein"))
+    whole = sum(facts.volume_ml.get(key, 0.0) for key in WHOLE_LIVER)
     if not facts.volume_ml.get("liver") or _LIVER_ML[0] <= whole <= _LIVER_ML[1]:
         return None
     return (
@@ -256,7 +257,7 @@ def _aorta(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
 
 
 def _liver_side(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
-    left = facts.off_midline_mm.get("liver")
+    left = facts.off_midline_mm.get("whole_liver")
     if left is None or not left > _LIVER_LEFT:
         return None
     return (
@@ -388,7 +389,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT514", name="liver-side", severity="error", scope="instance", depth="pixels",
-        summary="The liver lies on the patient's right: its centre at most 20 mm left of the body's middle.",
+        summary="The liver lies on the patient's right: its centre (tumour included) at most 20 mm left of the middle.",
         why="Masks that were mirrored look like masks, and train a model on the spleen.",
         fix="Look at the contours (--overlays); mirror the masks back, never the CT.",
         source="anatomy", check=_over_masks(_liver_side),
