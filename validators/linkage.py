@@ -130,7 +130,8 @@ def _off_grid(context: Context) -> Found:
                 "severity": "error" if beyond else "warning",
                 "message": f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
                 f"{float(worst[off].max()):.3g} mm, {beyond} by more than {_NEAR_MM:g} mm.",
-                "hint": "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
+                "hint": _scaled(facts, _volume_rows(context, found))
+                or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
                 if beyond
                 else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
                 **context.place(row),
@@ -138,6 +139,18 @@ def _off_grid(context: Context) -> Found:
                              "largest_mm": round(float(worst[off].max()), 4),
                              "segments": segments},
             }  # fmt: skip
+
+
+def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
+    """Return what to do where frames have another pixel spacing than the CT; empty where they have not."""
+    own = facts.spacings[0]
+    ct = rows[["spacing_row", "spacing_column"]].to_numpy(float)[0]
+    if np.allclose(np.sort(own), np.sort(ct), rtol=1e-3):
+        return ""
+    return (
+        f"Its pixel spacing is {own[0]:.4g} x {own[1]:.4g} mm, the CT's {ct[0]:.4g} x {ct[1]:.4g} mm: find out which "
+        "of the two is wrong, or resample the masks."
+    )
 
 
 def _distances(facts: SegFacts, rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -160,6 +173,8 @@ def _distances(facts: SegFacts, rows: pd.DataFrame) -> tuple[Floats, Floats]:
         (row, float(first["spacing_column"]), int(first["columns"])),
         (column, float(first["spacing_row"]), int(first["rows"])),
     ):
+        if not spacing > 0:  # HT505 tells
+            continue
         index = corners @ direction / spacing
         outside = np.maximum(-index, index - (extent - 1))
         off = np.maximum(np.abs(index - np.rint(index)), outside).max(axis=0)

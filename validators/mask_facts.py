@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 _SOMETHING = -300
 #: Pixels of a slice that are enough to tell a body from air.
 _ENOUGH = 128
+#: Where more frames lie off the grid than this share of those on it, what is left of the masks says nothing.
+_LOST = 0.1
 #: Parts of a mask smaller than this (ml) are specks of fusing, no findings.
 _SPECK_ML = 1.0
 
@@ -47,6 +49,8 @@ class MaskFacts:
         Of every described segment; 0 where its mask is empty.
     outside_body : mapping
         Share of the mask's voxels outside the patient.
+    liver_in_air : float
+        Share of the whole liver's voxels that are air or lung; 0 without a liver.
     from_liver_mm : mapping
         Gap between the liver and the farthest part (of 1 ml or more) of the tumour, or the nearest of the portal vein;
         0 for neighbouring voxels; missing where there is no liver.
@@ -58,6 +62,7 @@ class MaskFacts:
     error: str = ""
     volume_ml: Mapping[str, float] = field(default_factory=dict)
     outside_body: Mapping[str, float] = field(default_factory=dict)
+    liver_in_air: float = 0.0
     from_liver_mm: Mapping[str, float] = field(default_factory=dict)
     off_midline_mm: Mapping[str, float] = field(default_factory=dict)
     depth_share: Mapping[str, float] = field(default_factory=dict)
@@ -93,19 +98,23 @@ def measure(job: MaskJob) -> MaskFacts:
         seg = read_seg(job.seg, volume, on_off_grid="drop")
     except (HccTaceError, OSError) as error:
         return MaskFacts(error=str(error).replace(job.seg, "the SEG"))
+    if len(seg.lost) > _LOST * max(1, len(seg.paintings)):
+        return MaskFacts(error=f"{len(seg.lost)} frames with voxels lie off its CT's grid (HT404)")
     masks: dict[str, Mask] = {}
     for info, mask in zip(seg.segments, seg.array, strict=True):
         key = segment_key(info.label, ":".join((info.type[1], info.type[0]))) or f"segment {info.number}"
         masks[key] = masks[key] | (mask >= 0.5) if key in masks else mask >= 0.5
     affine = np.asarray(volume.affine, dtype=np.float64)
-    body = _body(np.asarray(volume.array))
-    whole = np.logical_or.reduce([masks[key] for key in WHOLE_LIVER if key in masks] or [np.zeros_like(body.mask)])
+    hu = np.asarray(volume.array)
+    body = _body(hu)
+    whole = np.logical_or.reduce([masks[key] for key in WHOLE_LIVER if key in masks] or [np.zeros(hu.shape, np.bool_)])
     placed = {**masks, "whole_liver": whole}
     centres = {key: _centre(mask, body, affine) for key, mask in placed.items() if mask.any()}
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return MaskFacts(
         volume_ml={key: float(np.count_nonzero(mask)) * voxel_ml for key, mask in masks.items()},
         outside_body={key: _outside(mask, body) for key, mask in masks.items() if mask.any()},
+        liver_in_air=float(np.mean(hu[whole] < _SOMETHING)) if whole.any() else 0.0,
         from_liver_mm=_from_liver(masks, affine, voxel_ml),
         off_midline_mm={key: place[0] for key, place in centres.items()},
         depth_share={key: place[1] for key, place in centres.items()},

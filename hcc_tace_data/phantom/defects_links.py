@@ -313,7 +313,8 @@ def _masks_in_air(twin: Twin) -> str:
 @plant("HT514")
 def _mirrored(twin: Twin) -> str:
     volume = _Volume(twin)
+    soft = volume.soft
     for number in (_LIVER, _MASS, _PORTAL):
-        volume.masks[number] = volume.masks[number][:, :, ::-1]
+        volume.masks[number] = volume.masks[number][:, :, ::-1] & soft
     volume.save()
-    return "mirrored the masks of liver, tumour and portal vein from right to left"
+    return "mirrored the masks of liver, tumour and portal vein from right to left, as far as there is soft tissue"
