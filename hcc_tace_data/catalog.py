@@ -166,7 +166,8 @@ class KnownIssue(_Record):
 
     code: str = Field(pattern=r"^HT\d{3}$")
     patient_id: str
-    #: "YYYYMMDD number" of the series concerned; empty where the whole patient is.
+    #: "YYYYMMDD number" of the series concerned, "YYYYMMDD phase" of a visit that lacks one; empty where the whole
+    #: patient is.
     series: tuple[str, ...] = ()
     source: Literal["paper", "idc", "sheet", "reported"]
     reason: str

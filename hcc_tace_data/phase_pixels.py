@@ -105,7 +105,8 @@ def measure_volume(rows: pd.DataFrame, root: Path, masks: OrganMasks | None = No
             return masked
         free = measure_organs(read_planes(rows, root, _spread_out(place)))
     except (HccTaceError, OSError) as error:
-        logger.warning("pixels of series %s were not looked at: %s", rows["series_uid"].iloc[0], error)
+        # the error names a file, and the file perhaps a person: what it says is in the evidence
+        logger.warning("pixels of series %s were not looked at: %s", rows["series_uid"].iloc[0], type(error).__name__)
         return Enhancement(reason=f"not looked at: {error}".replace(f"{root}/", ""))
     if not masked.masks:
         return free

@@ -247,8 +247,14 @@ def _masks(study: Study) -> OrganMasks | None:
     try:
         return load_masks(study.segmentation.paths[0])
     except (HccTaceError, OSError) as error:
-        logger.warning("the masks of study %s are not used: %s", study.study_uid, error)
+        logger.warning("the masks of study %s are not used: %s", study.study_uid, _without_path(error, study))
         return None
+
+
+def _without_path(error: Exception, study: Study) -> str:
+    """Return what an error says, without the path of the segmentation: folders may be named after people."""
+    path = study.segmentation.paths[0] if study.segmentation is not None else ""
+    return str(error).replace(str(path), "its file")
 
 
 def _drawn(study: Study) -> tuple[str, int] | None:
@@ -258,7 +264,8 @@ def _drawn(study: Study) -> tuple[str, int] | None:
     try:
         found = find_annotated(study)
     except (HccTaceError, OSError) as error:
-        logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, error)
+        reason = _without_path(error, study)
+        logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, reason)
         return None
     if found.volume is None:
         logger.info("study %s: %s", study.study_uid, found.reason)

@@ -40,6 +40,14 @@ def _unreadable_by_series(context: Context) -> Counter[str]:
     return found
 
 
+def _unreadable_whole(context: Context) -> set[str]:
+    """Return series of the table whose folder, named after them, holds nothing but unreadable files (HT201)."""
+    parts = {part for path in context.collection.problems["path"] for part in PurePosixPath(path).parts[:-1]}
+    if context.table is None or not parts:
+        return set()
+    return {uid for uid in map(str, context.table["series_uid"]) if any(part.endswith(uid) for part in parts)}
+
+
 def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
     table = _table(context)
     held: dict[Any, int] = context.instances.groupby("series_uid")["sop_uid"].nunique().to_dict()
@@ -47,9 +55,13 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
     row: Any
     for row in table.itertuples(index=False):
         have = held.get(row.series_uid, 0)
-        if not have or have + unreadable[str(row.series_uid)] == row.instances:
+        missing = int(row.instances) - have
+        if (
+            missing > 0
+        ):  # an unreadable file may be one of them; in a whole series it is one too many, which HT201 tells
+            missing -= min(missing, unreadable[str(row.series_uid)])
+        if not have or not missing:
             continue
-        missing = int(row.instances) - have - unreadable[str(row.series_uid)]
         yield {
             "message": f"{have} of {row.instances} files of the series are here: "
             + (f"{missing} missing." if missing > 0 else f"{-missing} too many."),
@@ -77,6 +89,11 @@ def _two_studies(context: Context) -> Iterator[dict[str, Any]]:
 def _one_seg(context: Context) -> Iterator[dict[str, Any]]:
     table = context.instances
     held = table[table["modality"] == "SEG"].groupby("patient_id")["sop_uid"].nunique()
+    unreadable = _unreadable_whole(context)
+    listed = context.table
+    if listed is not None and unreadable:
+        damaged = listed[(listed["modality"] == "SEG") & listed["series_uid"].isin(unreadable)]
+        held = held.add(damaged.groupby("patient_id").size(), fill_value=0)
     for patient in sorted(set(table["patient_id"])):
         if held.get(patient, 0) < 1:
             yield {
@@ -89,6 +106,7 @@ def _one_seg(context: Context) -> Iterator[dict[str, Any]]:
 def _ct_series(context: Context) -> Iterator[dict[str, Any]]:
     table = _table(context)
     here, studies = set(context.instances["series_uid"]), set(context.instances["study_uid"])
+    here |= _unreadable_whole(context)
     row: Any
     for row in table[table["modality"] != "SEG"].itertuples(index=False):
         if row.series_uid not in here and row.study_uid in studies:

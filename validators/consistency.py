@@ -82,6 +82,7 @@ def one_value(context: Context, entity: Entity) -> Iterator[dict[str, Any] | Par
         frames.append(context.extra[list(entity.headers)])
     elif entity.headers:
         yield Partly(f"needs --depth headers: {', '.join(entity.headers)}")
+    what = entity.key.removesuffix("_uid").removesuffix("_id")
     for column, values in pd.concat(frames, axis=1).items():
         known = values.notna() & (entity.blanks | (values.astype(object).map(str) != ""))
         if column in context.instances:  # an absent number is a value like any other
@@ -93,7 +94,7 @@ def one_value(context: Context, entity: Entity) -> Iterator[dict[str, Any] | Par
             severity: Severity = "warning" if column in entity.light else "error"
             yield {
                 "severity": severity,
-                "message": f"{counts[uid]} values of {column} in the {len(rows)} files of one {entity.key[:-3]}.",
+                "message": f"{counts[uid]} values of {column} in the {len(rows)} files of one {what}.",
                 "hint": "Files of different origin are mixed: look which files differ, and fetch them again.",
                 **{name: place[name] for name in _PLACES[entity.key]},
                 "evidence": {"attribute": str(column), "values": int(counts[uid])},

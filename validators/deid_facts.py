@@ -101,8 +101,8 @@ class DeidFacts:
         """Return whether `text` is a patient's code, of this collection or of the one the file was published in."""
         if self.pattern.fullmatch(text):
             return True
-        project = _plain(self.elsewhere(row))
-        return bool(project) and _plain(text).startswith(project)
+        project, code = _plain(self.elsewhere(row)), _plain(text)
+        return bool(project) and code != project and code.startswith(project)
 
     def harmless(self, value: Value) -> bool:
         """Return whether a value is a patient's code or what a tool writes in place of an identifier."""

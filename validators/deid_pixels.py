@@ -32,7 +32,11 @@ _SAMPLE = 3
 _MOST = 12
 _MIN_CHARACTERS = 4
 _MIN_SCORE = 0.75
-_MIN_SIDE = 512
+#: Images are enlarged to about so many pixels a side, small letters being no letters, but not more often than this:
+#: time goes with the area.
+_SIDE, _LARGEST_FACTOR = 512, 4
+#: Grey values that the darkest pixel, the darkest and the brightest per cent, and the brightest pixel become.
+_TONES = (0.0, 30.0, 200.0, 255.0)
 
 
 def suspect_kind(sop_class: str, image_type: str) -> bool:
@@ -174,34 +178,36 @@ def _read_file(path: Path) -> tuple[list[str], str]:
 def read_text(pixels: NDArray[Any]) -> list[str]:
     """Return the legible texts of one image, grey or RGB, of any type; texts of less than four characters are left out.
 
-    Grey images are read twice: over their full range, which shows text brighter than anything in the body, and over the
-    range of most of their pixels.
+    Grey images are read in tones that show text among most of their pixels and text brighter than anything in the body.
     """
+    image = _toned(np.asarray(pixels))
+    if image is None:
+        return []
     found: dict[str, None] = {}
-    for image in _windows(np.asarray(pixels)):
-        for text, score in _engine()(image):
-            letters = sum(c.isalnum() for c in text)
-            if letters >= _MIN_CHARACTERS and score >= _MIN_SCORE:
-                found.setdefault(text)
+    for text, score in _engine()(_enlarged(image)):
+        if sum(c.isalnum() for c in text) >= _MIN_CHARACTERS and score >= _MIN_SCORE:
+            found.setdefault(text)
     return list(found)
 
 
-def _windows(pixels: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
+def _toned(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Return an image of 8 bits; None for one whose pixels are all alike."""
     if pixels.ndim == 3 and pixels.dtype == np.uint8:
-        yield _enlarged(pixels[..., :3])
-        return
+        return pixels[..., :3]
     grey = pixels.astype(np.float32)
-    most = np.percentile(grey, [1, 99])
-    for low, high in sorted({(float(grey.min()), float(grey.max())), (float(most[0]), float(most[1]))}):
-        if high > low:
-            yield _enlarged((np.clip((grey - low) / (high - low), 0, 1) * 255).astype(np.uint8))
+    dark, bright = np.percentile(grey[::2, ::2], [1, 99])
+    levels = np.array([grey.min(), dark, bright, grey.max()])
+    kept = np.append(True, np.diff(levels) > 0)
+    if kept.sum() < 2:
+        return None
+    return np.interp(grey, levels[kept], np.array(_TONES)[kept]).astype(np.uint8)
 
 
 def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an image that is large enough for small letters."""
     from PIL import Image
 
-    factor = -(-_MIN_SIDE // max(image.shape[:2]))
+    factor = min(_LARGEST_FACTOR, -(-_SIDE // max(image.shape[:2])))
     if factor <= 1:
         return image
     height, width = image.shape[:2]
@@ -213,7 +219,8 @@ def _engine() -> Callable[[NDArray[np.uint8]], list[_Text]]:
     """Return the reader; made once a process, as loading its models takes a second."""
     from rapidocr_onnxruntime import RapidOCR
 
-    engine = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
+    # images come as large as they have to be: RapidOCR would make them larger still
+    engine = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1, det_limit_side_len=_SIDE // 2)
 
     def read(image: NDArray[np.uint8]) -> list[_Text]:
         found, _ = engine(image, use_cls=False)

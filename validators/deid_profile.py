@@ -185,7 +185,8 @@ def safe_uid(uid: str, *, derived: bool) -> bool:
     >>> safe_uid("1.3.6.1.4.1.14519.5.2.1.7.8", derived=False), safe_uid("1.2.840.113619.2.1", derived=True)
     (True, False)
     """
-    return uid.startswith(_ANY_ROOTS) or (derived and uid.startswith(_TOOL_ROOTS))
+    inside = f"{uid}."  # a root alone is safe too
+    return inside.startswith(_ANY_ROOTS) or (derived and inside.startswith(_TOOL_ROOTS))
 
 
 def is_dummy(path: str, text: str, *, archived: bool) -> bool:

@@ -47,12 +47,17 @@ class Mapper:
         if self._executor is None:
             self._executor = self._start()
         waiting = [self._executor.submit(function, job) for job in jobs]
-        return [future.result() for future in waiting]
+        try:
+            return [future.result() for future in waiting]
+        except BaseException:  # Ctrl-C too: what has not begun is not worth waiting for
+            for future in waiting:
+                future.cancel()
+            raise
 
     def close(self) -> None:
         """End the workers that were started."""
         if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor.shutdown(wait=True)
             self._executor = None
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from hcc_tace_data.validators.conformance import conformance_findings
 from hcc_tace_data.validators.consistency import PER_PATIENT, PER_SERIES, PER_STUDY, one_value
 from hcc_tace_data.validators.context import Context, series_place
-from hcc_tace_data.validators.rule import Rule
+from hcc_tace_data.validators.pixel_digest import UNREADABLE
+from hcc_tace_data.validators.rule import Partly, Rule
 
 __all__ = ["RULES"]
 
@@ -22,7 +23,11 @@ _CLASSES = {
 
 def _unreadable(context: Context) -> Iterator[dict[str, Any]]:
     for row in context.collection.problems.itertuples(index=False):
-        yield {"message": f"The file cannot be read: {row.reason}", "hint": "Fetch it again.", "path": str(row.path)}
+        path, reason = str(row.path), str(row.reason)
+        # reasons name the file, which the finding does already
+        told = reason.removeprefix(f"{path} ") if reason.startswith(f"{path} ") else f"cannot be read: {reason}"
+        told = told.removesuffix(".").removesuffix("; fetch it again")
+        yield {"message": f"The file {told}.", "hint": "Fetch it again, or take it out of the folder.", "path": path}
 
 
 def _syntax(context: Context) -> Iterator[dict[str, Any]]:
@@ -49,14 +54,16 @@ def _duplicates(context: Context) -> Iterator[dict[str, Any]]:
             first[uid] = row
 
 
-def _pixel_duplicates(context: Context) -> Iterator[dict[str, Any]]:
+def _pixel_duplicates(context: Context) -> Iterator[dict[str, Any] | Partly]:
     """Tell of copies within a patient; HT802 tells of those between patients."""
     table = context.instances
+    if unread := context.digests.count(UNREADABLE):
+        yield Partly(f"the pixels of {unread} files cannot be decoded")
     first: dict[tuple[str, str], int] = {}
     for row, (patient, uid, digest) in enumerate(
         zip(table["patient_id"], table["sop_uid"], context.digests, strict=True)
     ):
-        if not digest:
+        if digest in ("", UNREADABLE):
             continue
         other = first.setdefault((patient, digest), row)
         if other != row and table["sop_uid"].iloc[other] != uid:  # the same instance twice is HT203

@@ -9,6 +9,7 @@ import numpy as np
 
 from hcc_tace_data.errors import NotAVolumeError, TiltError
 from hcc_tace_data.validators.context import Context, series_place
+from hcc_tace_data.validators.mask_facts import WHOLE_LIVER
 from hcc_tace_data.validators.rule import Partly, Rule, Skip
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ __all__ = ["RULES"]
 _LIVER_ML = (500.0, 6000.0)
 #: Largest share of a mask outside the patient that partial volumes at the skin can explain.
 _OUTSIDE = 0.01
+#: Largest share of the liver in lung that breathing between drawing and scanning, and partial volumes, can explain.
+_IN_AIR = 0.015
 #: A part of the tumour farther from the liver than this (mm) is none of it.
 _TOUCHES_MM = 6.0
 #: The portal vein enters the liver; the drawn part may end this far (mm) below it.
 _PORTAL_MM = 30.0
+#: The liver lies on the right: its centre may be this far (mm) left of the body's middle, after the right lobe is gone.
+_LIVER_LEFT = 20.0
 #: The abdominal aorta lies before the spine, a little left of the middle: mm to the left, and depth from front to back.
 _AORTA_LEFT = (-40.0, 70.0)
-_AORTA_DEPTH = (0.3, 0.85)
+_AORTA_DEPTH = (0.45, 0.85)
+#: Slices nearer than this (mm) lie at one place.
+_SAME_MM = 0.01
 _PAPER = "10.1038/s41597-023-01928-3"
 
 Found = Iterator["dict[str, Any] | Partly"]
@@ -51,7 +58,7 @@ def _even(context: Context) -> Found:
         if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
             continue
         steps = np.diff(along)
-        if float(steps.min()) <= 0.01:
+        if float(steps.min()) <= _SAME_MM:
             continue  # two slices at one place: HT504
         common = float(np.median(steps))
         wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
@@ -74,7 +81,8 @@ def _tilt(context: Context) -> Found:
             continue
         try:
             _, _, normal, position = slice_axes(_records(rows))
-            check_shear(position, normal)
+            if float(np.ptp(position @ normal)) > _SAME_MM:  # all at one height: HT504
+                check_shear(position, normal)
         except TiltError as error:
             yield {
                 "message": str(error).split(" on_tilt")[0],
@@ -128,7 +136,7 @@ def _one_place(context: Context) -> Found:
     for rows in context.volumes:
         rows = rows.drop_duplicates("sop_uid")
         along = np.sort(positions_along_normal(rows))
-        same = int((np.diff(along) <= 0.01).sum()) if not np.isnan(along).any() else 0
+        same = int((np.diff(along) <= _SAME_MM).sum()) if not np.isnan(along).any() else 0
         if same:
             yield {
                 "message": f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
@@ -180,13 +188,15 @@ def _rounded(values: Mapping[str, float], digits: int = 2) -> dict[str, float]:
 
 def _inside_body(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     off = {key: share for key, share in facts.outside_body.items() if share > _OUTSIDE}
-    if not off:
+    parts = [f"{share:.1%} of {key.replace('_', ' ')} outside the patient" for key, share in off.items()]
+    if facts.liver_in_air > _IN_AIR:
+        parts.append(f"{facts.liver_in_air:.1%} of the whole liver in air or lung")
+    if not parts:
         return None
-    parts = [f"{share:.1%} of {key.replace('_', ' ')}" for key, share in off.items()]
     return (
-        f"Masks lie outside the patient's body: {', '.join(parts)}.",
+        f"Masks lie where there is nothing: {', '.join(parts)}.",
         "Look at the contours (--overlays); the SEG may belong to another series, or be flipped.",
-        {"outside": _rounded(off, 4)},
+        {"outside": _rounded(off, 4), "liver_in_air": round(facts.liver_in_air, 4)},
     )
 
 
@@ -214,7 +224,7 @@ def _tumour_touches(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | No
 
 
 def _liver_volume(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
-    whole = sum(facts.volume_ml.get(key, 0.0) for key in ("liver", "tumour", "necrosis", "portal_vein"))
+    whole = sum(facts.volume_ml.get(key, 0.0) for key in WHOLE_LIVER)
     if not facts.volume_ml.get("liver") or _LIVER_ML[0] <= whole <= _LIVER_ML[1]:
         return None
     return (
@@ -250,6 +260,18 @@ def _aorta(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
         f"middle, at {depth:.0%} of its depth: not before the spine.",
         "Look at the contours (--overlays): labels may be swapped, or masks flipped.",
         {"left_mm": round(left, 1), "depth": round(depth, 3)},
+    )
+
+
+def _liver_side(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    left = facts.off_midline_mm.get("whole_liver")
+    if left is None or not left > _LIVER_LEFT:
+        return None
+    return (
+        f"The liver's centre lies {left:.0f} mm to the patient's left of the body's middle.",
+        "Look at the contours (--overlays): the masks may be mirrored. Where the organs are mirrored too, the patient "
+        "has situs inversus.",
+        {"left_mm": round(left, 1)},
     )
 
 
@@ -350,7 +372,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT510", name="aorta-place", severity="error", scope="instance", depth="pixels",
-        summary="The abdominal aorta lies before the spine: 40 mm right to 70 mm left of the middle.",
+        summary="The abdominal aorta lies before the spine: 40 mm right to 70 mm left of the middle, in the back half.",
         why="Elsewhere it is another structure: labels are swapped or masks flipped.",
         fix="Look at the contours (--overlays).", source="anatomy", check=_over_masks(_aorta),
     ),
@@ -362,8 +384,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT512", name="masks-in-body", severity="error", scope="instance", depth="pixels",
-        summary="Masks lie inside the patient (99 % of their voxels); frames off the CT are told by HT404.",
-        why="Masks in air belong to another series, or are flipped or shifted.",
+        summary="Masks lie inside the patient (99 % of their voxels), the liver not in lung or bowel gas (98.5 %).",
+        why="Masks in air belong to another series, or are flipped or shifted. Frames off the CT are told by HT404.",
         fix="Look at the contours (--overlays).", source=_PAPER, check=_over_masks(_inside_body),
     ),
     Rule(
@@ -371,5 +393,12 @@ RULES: tuple[Rule, ...] = (
         summary="Tube voltage and current, thickness, pitch, rotation and field of view lie in the paper's ranges.",
         why="What a study says of its scans should be true of all of them. What headers do not say is not told.",
         fix="None needed: it is information.", source=_PAPER, check=_acquisition,
+    ),
+    Rule(
+        code="HT514", name="liver-side", severity="error", scope="instance", depth="pixels",
+        summary="The liver lies on the patient's right: its centre (tumour included) at most 20 mm left of the middle.",
+        why="Masks that were mirrored look like masks, and train a model on the spleen.",
+        fix="Look at the contours (--overlays); mirror the masks back, never the CT.",
+        source="anatomy", check=_over_masks(_liver_side),
     ),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.pixel_digest import UNREADABLE
 from hcc_tace_data.validators.rule import Partly, Rule, Skip
 
 __all__ = ["RULES"]
@@ -74,8 +75,10 @@ def _same_pixels(context: Context) -> Found:
     table = context.instances
     owners: dict[str, dict[str, int]] = {}
     for row, (patient, digest) in enumerate(zip(table["patient_id"], context.digests, strict=True)):
-        if digest:
+        if digest not in ("", UNREADABLE):
             owners.setdefault(digest, {}).setdefault(str(patient), row)
+    if unread := context.digests.count(UNREADABLE):
+        yield Partly(f"the pixels of {unread} files cannot be decoded")
     pairs: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for own in owners.values():
         names = sorted(own)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.masking import mask
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.free_text import suspicions
 from hcc_tace_data.validators.mask_facts import segment_key
 from hcc_tace_data.validators.rule import Partly, Rule
 
@@ -26,12 +28,12 @@ __all__ = ["RULES"]
 
 #: Frames nearer to a slice than this (mm) lie on it: decimal strings are rounded.
 _EXACT_MM = 0.005
-#: Frames farther off than this (mm) are dropped by readers that place frames by position.
+#: Frames farther off than this (mm), along the normal or in the plane, are dropped by readers that place frames by
+#: position.
 _NEAR_MM = 0.1
-#: Corners of frames and slices differ by less than this (mm) in their plane.
-_IN_PLANE_MM = 1.0
 
 Found = Iterator["dict[str, Any] | Partly"]
+Floats = npt.NDArray[np.float64]
 
 
 def _each(context: Context) -> Iterator[tuple[int, SegFacts, AnnotatedVolume | None]]:
@@ -104,7 +106,7 @@ def _volume_rows(context: Context, found: AnnotatedVolume) -> pd.DataFrame:
     return context.instances.iloc[[context.row_of[uid] for uid in uids]]
 
 
-def _axes(rows: pd.DataFrame) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _axes(rows: pd.DataFrame) -> tuple[Floats, Floats]:
     """Return row and column direction, and slice positions (N, 3)."""
     first = rows[[f"orientation_{i}" for i in range(6)]].to_numpy(float)[0]
     return first, rows[["position_x", "position_y", "position_z"]].to_numpy(float)
@@ -116,10 +118,8 @@ def _off_grid(context: Context) -> Found:
         if found is None or found.volume is None:
             yield Partly(f"the CT of SEG {context.place(row)['sop_uid']} cannot be told")
             continue
-        rows = _volume_rows(context, found)
-        orientation, slices = _axes(rows)
-        along, across = _distances(facts.positions, orientation, slices, rows.iloc[0])
-        worst = np.maximum(along, np.where(across > _IN_PLANE_MM, across, 0.0))
+        along, across = _distances(facts, _volume_rows(context, found))
+        worst = np.maximum(along, np.where(across > _NEAR_MM, across, 0.0))
         # a frame whose own slice is not here (HT401) has no slice to lie on
         absent = np.array([bool(own) and not any(uid in held for uid in own) for own in facts.sources], dtype=bool)
         off = (worst > _EXACT_MM) & ~(absent if len(absent) == len(worst) else False)
@@ -128,9 +128,10 @@ def _off_grid(context: Context) -> Found:
             segments = sorted(set(facts.frame_segments[off].tolist()))
             yield {
                 "severity": "error" if beyond else "warning",
-                "message": f"{int(off.sum())} of {len(off)} frames do not lie on a slice of the CT: by up to "
+                "message": f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
                 f"{float(worst[off].max()):.3g} mm, {beyond} by more than {_NEAR_MM:g} mm.",
-                "hint": "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
+                "hint": _scaled(facts, _volume_rows(context, found))
+                or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
                 if beyond
                 else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
                 **context.place(row),
@@ -140,28 +141,45 @@ def _off_grid(context: Context) -> Found:
             }  # fmt: skip
 
 
-def _distances(
-    frames: npt.NDArray[np.float64],
-    orientation: npt.NDArray[np.float64],
-    slices: npt.NDArray[np.float64],
-    first: pd.Series[Any],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return each frame's distance (mm) from the nearest slice, and of its corner from the grid's nearest corner."""
+def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
+    """Return what to do where frames have another pixel spacing than the CT; empty where they have not."""
+    own = facts.spacings[0]
+    ct = rows[["spacing_row", "spacing_column"]].to_numpy(float)[0]
+    if np.allclose(np.sort(own), np.sort(ct), rtol=1e-3):
+        return ""
+    return (
+        f"Its pixel spacing is {own[0]:.4g} x {own[1]:.4g} mm, the CT's {ct[0]:.4g} x {ct[1]:.4g} mm: find out which "
+        "of the two is wrong, or resample the masks."
+    )
+
+
+def _distances(facts: SegFacts, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Return how far (mm) each frame lies from the nearest slice, and how far in its plane from the pixels of the CT.
+
+    In the plane, two opposite corners of the frame count: its position, and its size and pixel spacing. A frame may
+    cover a part of the slice, and run the other way.
+    """
+    orientation, slices = _axes(rows)
+    first = rows.iloc[0]
     row, column = orientation[:3], orientation[3:]
     normal = np.cross(row, column)
-    places = slices @ normal
-    along = np.abs((frames @ normal)[:, None] - places[None, :])
-    nearest = along.argmin(axis=1)
-    across = np.zeros(len(frames))
+    nearest = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).argmin(axis=1)
+    reach = facts.spacings * (np.array(facts.size) - 1)
+    opposite = facts.positions + facts.orientations[:, 3:] * reach[:, :1] + facts.orientations[:, :3] * reach[:, 1:]
+    corners = np.stack([facts.positions, opposite]) - slices[nearest]
+    along = np.abs(corners @ normal).max(axis=0)
+    across = np.zeros(len(along))
     for direction, spacing, extent in (
-        (row, first["spacing_column"], first["columns"]),
-        (column, first["spacing_row"], first["rows"]),
+        (row, float(first["spacing_column"]), int(first["columns"])),
+        (column, float(first["spacing_row"]), int(first["rows"])),
     ):
-        offset = (frames - slices[nearest]) @ direction
-        length = float(spacing) * (int(extent) - 1)
-        # the corner of a frame is the grid's, or the opposite one where the frame runs the other way
-        across = np.maximum(across, np.minimum(np.abs(offset), np.abs(offset - length)))
-    return along.min(axis=1), across
+        if not spacing > 0:  # HT505 tells
+            continue
+        index = corners @ direction / spacing
+        outside = np.maximum(-index, index - (extent - 1))
+        off = np.maximum(np.abs(index - np.rint(index)), outside).max(axis=0)
+        across = np.maximum(across, off * spacing)
+    return along, across
 
 
 def _orientation(context: Context) -> Found:
@@ -228,6 +246,10 @@ def _frame_of_reference(context: Context) -> Found:
             }
 
 
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
 def _segments(context: Context) -> Found:
     known = {one.key for one in context.catalog.segments}
     for row, facts in context.segs:
@@ -244,14 +266,27 @@ def _segments(context: Context) -> Found:
         strange = [number for number, label, _, kind in facts.segments if segment_key(label, kind) not in known]
         if strange:
             wrong.append(f"segments {strange} have labels and codes that are none of {', '.join(sorted(known))}")
+        for number, label, _, kind in facts.segments:
+            said, coded = segment_key(label, ""), segment_key("", kind)
+            if said and coded and said != coded:
+                wrong.append(f"segment {number} is {_words(said)} by its label and {_words(coded)} by its code")
         by_key = Counter(segment_key(label, kind) for _, label, _, kind in facts.segments)
         doubled = sorted(key for key, count in by_key.items() if key and count > 1)
         if doubled and not twice:
-            wrong.append(f"several segments are called {doubled[0]}")
-        if wrong:
+            wrong.append(f"several segments are called {_words(doubled[0])}")
+        odd = [
+            f"segment {number} is called {mask(label) if suspicions(label) else label!r}, and its code says "
+            f"{_words(segment_key('', kind))}"
+            for number, label, _, kind in facts.segments
+            if not segment_key(label, "") and segment_key("", kind)
+        ]
+        if wrong or odd:
             yield {
-                "message": f"Segments: {'; '.join(wrong)}.",
-                "hint": "Map segments by label and code; do not rely on their numbers here.",
+                "severity": "error" if wrong else "warning",
+                "message": f"Segments: {'; '.join([*wrong, *odd])}.",
+                "hint": "Map segments by label and code; do not rely on their numbers here."
+                if wrong
+                else "Map segments by their codes here: software that goes by labels misses these.",
                 "tag": "00620002",
                 **context.place(row),
                 "evidence": {"segments": len(numbers)},
@@ -339,7 +374,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT404", name="frames-on-slices", severity="error", scope="instance", depth="headers",
-        summary="Each frame lies on a slice of its CT: within 0.005 mm; up to 0.1 mm is a warning, more an error.",
+        summary="Each frame lies on a slice of its CT (within 0.005 mm; up to 0.1 mm is a warning), pixel on pixel.",
         why="A frame off the grid is dropped by readers or lands on the wrong slice.",
         fix="Place frames by position with a tolerance; check that frames beyond it are empty.",
         source="DICOM PS3.3, C.7.6.16.2.3", check=_off_grid,
@@ -364,7 +399,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT408", name="segments-described", severity="error", scope="instance", depth="headers",
-        summary="Segments have unique numbers, and labels or codes that the collection uses.",
+        summary="Segments have unique numbers, and labels that the collection uses; labels and codes say the same.",
         why="A segment of unknown meaning cannot become a class; two of one number cannot be told apart.",
         fix="Map the segments by hand, and report the file to the archive.", source=_SEG_IOD, check=_segments,
     ),

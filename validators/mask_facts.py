@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import HccTaceError
 
-__all__ = ["MaskFacts", "MaskJob", "measure", "segment_key"]
+__all__ = ["WHOLE_LIVER", "MaskFacts", "MaskJob", "measure", "segment_key"]
+
+#: Segments that make up the whole liver: readers drew tumours and vessels out of it.
+WHOLE_LIVER = ("liver", "tumour", "necrosis", "portal_vein")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -19,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 _SOMETHING = -300
 #: Pixels of a slice that are enough to tell a body from air.
 _ENOUGH = 128
+#: Where more frames lie off the grid than this share of those on it, what is left of the masks says nothing.
+_LOST = 0.1
 #: Parts of a mask smaller than this (ml) are specks of fusing, no findings.
 _SPECK_ML = 1.0
 
@@ -44,17 +49,20 @@ class MaskFacts:
         Of every described segment; 0 where its mask is empty.
     outside_body : mapping
         Share of the mask's voxels outside the patient.
+    liver_in_air : float
+        Share of the whole liver's voxels that are air or lung; 0 without a liver.
     from_liver_mm : mapping
         Gap between the liver and the farthest part (of 1 ml or more) of the tumour, or the nearest of the portal vein;
         0 for neighbouring voxels; missing where there is no liver.
     off_midline_mm, depth_share : mapping
         Where the mask's centre lies: mm to the patient's left of the body's middle, and from the front of the body (0)
-        to its back (1).
+        to its back (1). Also of "whole_liver", the liver with the tumour and the portal vein within it.
     """
 
     error: str = ""
     volume_ml: Mapping[str, float] = field(default_factory=dict)
     outside_body: Mapping[str, float] = field(default_factory=dict)
+    liver_in_air: float = 0.0
     from_liver_mm: Mapping[str, float] = field(default_factory=dict)
     off_midline_mm: Mapping[str, float] = field(default_factory=dict)
     depth_share: Mapping[str, float] = field(default_factory=dict)
@@ -90,17 +98,23 @@ def measure(job: MaskJob) -> MaskFacts:
         seg = read_seg(job.seg, volume, on_off_grid="drop")
     except (HccTaceError, OSError) as error:
         return MaskFacts(error=str(error).replace(job.seg, "the SEG"))
+    if len(seg.lost) > _LOST * max(1, len(seg.paintings)):
+        return MaskFacts(error=f"{len(seg.lost)} frames with voxels lie off its CT's grid (HT404)")
     masks: dict[str, Mask] = {}
     for info, mask in zip(seg.segments, seg.array, strict=True):
         key = segment_key(info.label, ":".join((info.type[1], info.type[0]))) or f"segment {info.number}"
         masks[key] = masks[key] | (mask >= 0.5) if key in masks else mask >= 0.5
     affine = np.asarray(volume.affine, dtype=np.float64)
-    body = _body(np.asarray(volume.array))
-    centres = {key: _centre(mask, body, affine) for key, mask in masks.items() if mask.any()}
+    hu = np.asarray(volume.array)
+    body = _body(hu)
+    whole = np.logical_or.reduce([masks[key] for key in WHOLE_LIVER if key in masks] or [np.zeros(hu.shape, np.bool_)])
+    placed = {**masks, "whole_liver": whole}
+    centres = {key: _centre(mask, body, affine) for key, mask in placed.items() if mask.any()}
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return MaskFacts(
         volume_ml={key: float(np.count_nonzero(mask)) * voxel_ml for key, mask in masks.items()},
         outside_body={key: _outside(mask, body) for key, mask in masks.items() if mask.any()},
+        liver_in_air=float(np.mean(hu[whole] < _SOMETHING)) if whole.any() else 0.0,
         from_liver_mm=_from_liver(masks, affine, voxel_ml),
         off_midline_mm={key: place[0] for key, place in centres.items()},
         depth_share={key: place[1] for key, place in centres.items()},
@@ -135,9 +149,17 @@ def _outside(mask: Mask, body: _Body) -> float:
     return float(np.count_nonzero(coarse & ~body.mask)) / total if total else 0.0
 
 
+def _box(mask: Mask) -> tuple[slice, slice, slice]:
+    """Return the smallest box that holds a mask: most of a volume is none of it, and costs time."""
+    spans = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    d, h, w = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return d, h, w
+
+
 def _centre(mask: Mask, body: _Body, affine: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return how far left of the body's middle the mask lies (mm), and how deep (0 front, 1 back)."""
-    index = np.argwhere(mask).mean(axis=0)
+    box = _box(mask)
+    index = np.argwhere(mask[box]).mean(axis=0) + [one.start for one in box]
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     places = np.argwhere(body.mask[slices])
     if not len(places):
@@ -160,19 +182,21 @@ def _from_liver(masks: Mapping[str, Mask], affine: npt.NDArray[np.float64], voxe
     liver = masks.get("liver")
     if liver is None or not liver.any():
         return {}
+    lesions = [masks[key] for key in ("tumour", "necrosis") if key in masks]
+    # necrosis lies within the tumour: together they touch the liver
+    lesion = np.logical_or.reduce(lesions) if lesions else None
     tree = cKDTree(_points(liver, affine))
     neighbours = float(np.linalg.norm(np.linalg.norm(affine[:3, :3], axis=0)))  # centres of voxels that touch
     found: dict[str, float] = {}
-    # necrosis lies within the tumour: together they touch the liver
-    lesions = [masks[key] for key in ("tumour", "necrosis") if key in masks]
-    lesion = np.logical_or.reduce(lesions) if lesions else None
     for key, mask in (("tumour", lesion), ("portal_vein", masks.get("portal_vein"))):
         if mask is None or not mask.any():
             continue
-        parts, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        box = _box(mask)
+        parts, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
         sizes = np.bincount(parts.ravel())[1:]
+        moved = _cropped(affine, box)
         nearest = [
-            float(tree.query(_points(parts == number + 1, affine))[0].min())
+            float(tree.query(_points(parts == number + 1, moved))[0].min())
             for number in range(count)
             if sizes[number] * voxel_ml >= _SPECK_ML or sizes[number] == sizes.max()
         ]
@@ -181,9 +205,19 @@ def _from_liver(masks: Mapping[str, Mask], affine: npt.NDArray[np.float64], voxe
     return found
 
 
+def _cropped(affine: npt.NDArray[np.float64], box: tuple[slice, slice, slice]) -> npt.NDArray[np.float64]:
+    """Return the affine of a box of a volume."""
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [one.start for one in box]
+    return moved
+
+
 def _points(mask: Mask, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the border voxels of a mask in LPS mm."""
     from scipy import ndimage
 
-    border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-    return np.asarray(border @ affine[:3, :3].T + affine[:3, 3])
+    box = _box(mask)
+    cropped = mask[box]
+    border = np.argwhere(cropped & ~ndimage.binary_erosion(cropped))
+    moved = _cropped(affine, box)
+    return np.asarray(border @ moved[:3, :3].T + moved[:3, 3])

@@ -72,6 +72,7 @@ def _complete(context: Context) -> Found:
                     "doubled": doubled,
                     "unknown": unknown,
                     "visit": visits[patient].index(day) + 1,
+                    KNOWN_PLACE: f"{day} {', '.join(missing)}" if not (doubled or unknown) else "",
                 },
             }
 

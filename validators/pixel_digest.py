@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["digest_files"]
+__all__ = ["UNREADABLE", "digest_files"]
+
+#: In place of the digest of a file whose pixels cannot be read or decoded.
+UNREADABLE = "?"
 
 Item = tuple[str, int, int]
 
@@ -20,31 +23,35 @@ def digest_files(items: list[Item]) -> list[str]:
     Returns
     -------
     list of str
-        Hexadecimal digests; empty for a file without pixels, that cannot be read, or whose pixels are all equal
-        (empty slices are alike without being copies).
+        Hexadecimal digests; empty for a file without pixels, or whose pixels are all equal (empty slices are alike
+        without being copies); :data:`UNREADABLE` where they cannot be read.
     """
     return [_digest(*item) for item in items]
 
 
 def _digest(path: str, offset: int, length: int) -> str:
     data = _stored(path, offset, length)
+    if data is None:
+        return UNREADABLE
     if not data or data == data[:2] * (len(data) // 2):
         return ""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _stored(path: str, offset: int, length: int) -> bytes:
+def _stored(path: str, offset: int, length: int) -> bytes | None:
     if offset >= 0:
         try:
             with open(path, "rb") as stream:
                 stream.seek(offset)
                 return stream.read(length)
         except OSError:
-            return b""
+            return None
     import pydicom
 
     try:
         data = pydicom.dcmread(path)
+        if "PixelData" not in data:
+            return b""
         return data.pixel_array.tobytes() if data.file_meta.TransferSyntaxUID.is_encapsulated else bytes(data.PixelData)
-    except Exception:  # a decoder may raise anything; unreadable files have a rule of their own
-        return b""
+    except Exception:  # a decoder may raise anything
+        return None

@@ -104,8 +104,8 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     if missing:
         raise UsageError(
             f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why. A finding's "
-            "fingerprint is in --format json, and --write-baseline writes whole entries; a whole rule is "
-            "left out with --ignore."
+            "fingerprint is in --format json, and --write-baseline writes whole entries; a whole rule is left out with "
+            "--ignore."
         )
     if texts["code"] not in {rule.code for rule in RULES}:
         raise UsageError(f"{where}: there is no rule {texts['code']!r}; 'hcc-tace explain' lists all.")

@@ -29,8 +29,10 @@ class SegFacts:
         Number, label, and codes of category and type ("SCT:10200004"), as described; not necessarily unique.
     series : tuple of (str, tuple of str)
         Items of ReferencedSeriesSequence: series, and the instances named under it.
-    positions, orientations, frame_segments : ndarray
-        (F, 3) mm, (F, 6), (F,).
+    positions, orientations, spacings, frame_segments : ndarray
+        (F, 3) mm, (F, 6), (F, 2) mm between rows and between columns, (F,).
+    size : (int, int)
+        Rows and columns of a frame.
     sources : tuple of tuple of str
         Every instance that each frame was derived from.
     """
@@ -42,8 +44,10 @@ class SegFacts:
     series: tuple[tuple[str, tuple[str, ...]], ...] = ()
     positions: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     orientations: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 6)))
+    spacings: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     frame_segments: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     sources: tuple[tuple[str, ...], ...] = ()
+    size: tuple[int, int] = (0, 0)
 
     @property
     def cited(self) -> tuple[str, ...]:
@@ -74,10 +78,11 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
             path=path, error=f"the header cannot be read ({type(error).__name__})", frame_of_reference_uid=""
         )
     try:
-        frames = open_seg(file, pixels=False, cited=True).frames
+        opened = open_seg(file, pixels=False, cited=True)
     except (HccTaceError, OSError) as error:
         reason = str(error).replace(f"{file}: ", "").replace(f"{file} ", "")
         return SegFacts(path=path, error=reason, frame_of_reference_uid=frame, segments=described, series=series)
+    frames = opened.frames
     return SegFacts(
         path=path,
         error="",
@@ -86,8 +91,10 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
         series=series,
         positions=frames.positions,
         orientations=frames.orientations,
+        spacings=frames.spacings,
         frame_segments=frames.segments,
         sources=frames.sources,
+        size=(opened.rows, opened.columns),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.files import atomic_write_bytes
 
 __all__ = ["Defect", "apply_defect", "defect_codes", "register"]
 
@@ -77,14 +78,14 @@ def _missing_file(root: Path, rng: np.random.Generator) -> str:
 def _truncated_file(root: Path, rng: np.random.Generator) -> str:
     path = _pick(root, rng)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    atomic_write_bytes(path, data[: len(data) // 2])
     return f"cut {path.relative_to(root)} to half its length"
 
 
 @register("empty-file")
 def _empty_file(root: Path, rng: np.random.Generator) -> str:
     path = _pick(root, rng)
-    path.write_bytes(b"")
+    atomic_write_bytes(path, b"")
     return f"emptied {path.relative_to(root)}"
 
 
@@ -93,19 +94,19 @@ def _altered_pixel(root: Path, rng: np.random.Generator) -> str:
     path = _pick(root, rng)
     data = bytearray(path.read_bytes())
     data[-1000] ^= 1
-    path.write_bytes(bytes(data))
+    atomic_write_bytes(path, bytes(data))
     return f"changed one bit of the pixels of {path.relative_to(root)}"
 
 
 @register("patient-name")
 def _patient_name(root: Path, rng: np.random.Generator) -> str:
-    import pydicom
+    from hcc_tace_data.phantom.defect_tools import read, write
 
     path = _pick(root, rng)
-    dataset = pydicom.dcmread(path)
+    dataset = read(path)
     dataset.PatientName = "INVENTED^PERSON"
     dataset.PatientBirthDate = "19410203"
-    dataset.save_as(path)
+    write(path, dataset)
     return f"put an invented name and birth date into {path.relative_to(root)}"
 
 

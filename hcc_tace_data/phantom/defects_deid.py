@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hcc_tace_data.files import atomic_path, atomic_write_bytes
+from hcc_tace_data.phantom.defect_tools import change, read, write
 from hcc_tace_data.phantom.defects import register
 
 if TYPE_CHECKING:
@@ -32,15 +34,6 @@ def _series(root: Path, rng: np.random.Generator) -> list[Path]:
     return sorted(folders[int(rng.integers(len(folders)))].glob("*.dcm"))
 
 
-def _change(paths: list[Path], edit: Callable[[Dataset], Any]) -> None:
-    import pydicom
-
-    for path in paths:
-        dataset = pydicom.dcmread(path)
-        edit(dataset)
-        dataset.save_as(path)
-
-
 def _plant(code: str, what: str, edit: Callable[[Dataset], Any], *, whole: bool = False) -> None:
     """Register a defect that changes the header of one file, or of all files of its series."""
 
@@ -48,7 +41,7 @@ def _plant(code: str, what: str, edit: Callable[[Dataset], Any], *, whole: bool 
     def defect(root: Path, rng: np.random.Generator) -> str:
         files = _series(root, rng)
         chosen = files if whole else [files[len(files) // 2]]
-        _change(chosen, edit)
+        change(chosen, edit)
         return f"{what} in {len(chosen)} files of {chosen[0].parent.relative_to(root)}"
 
 
@@ -95,7 +88,7 @@ _plant("HT316", "marked an image as having names in its pixels", _set("BurnedInA
 @register("HT302")
 def _patient_name(root: Path, rng: np.random.Generator) -> str:
     patient = sorted(root.glob("HCC_*"))[0]
-    _change(sorted(patient.rglob("*.dcm")), _set("PatientName", "INVENTED^PERSON"))
+    change(sorted(patient.rglob("*.dcm")), _set("PatientName", "INVENTED^PERSON"))
     return f"named {patient.name} INVENTED^PERSON in all files"
 
 
@@ -103,11 +96,9 @@ def _patient_name(root: Path, rng: np.random.Generator) -> str:
 def _unscanned(root: Path, rng: np.random.Generator) -> str:
     from struct import pack
 
-    import pydicom
-
     files = _series(root, rng)
     path = files[len(files) // 2]
-    dataset = pydicom.dcmread(path)
+    dataset = read(path)
     # an item whose only element claims more bytes than the item has
     broken = pack("<HH2sH", 0x0040, 0x1001, b"SH", 500)
     item = pack("<HHI", 0xFFFE, 0xE000, len(broken)) + broken
@@ -115,22 +106,20 @@ def _unscanned(root: Path, rng: np.random.Generator) -> str:
     data = path.read_bytes()
     pixels = pack("<HH2s", 0x7FE0, 0x0010, b"OW")
     place = data.index(pixels, len(data) - len(dataset.PixelData) - 12)
-    path.write_bytes(data[:place] + head + item + data[place:])
+    atomic_write_bytes(path, data[:place] + head + item + data[place:])
     return f"broke a sequence of {path.relative_to(root)}"
 
 
 @register("HT312")
 def _pixel_text(root: Path, rng: np.random.Generator) -> str:
-    import pydicom
-
     files = _series(root, rng)
     for path in files:
-        dataset = pydicom.dcmread(path)
+        dataset = read(path)
         pixels = dataset.pixel_array.copy()
         text = _drawn("SIMPSON", max(1, pixels.shape[1] // 64))
         pixels[2 : 2 + text.shape[0], 2 : 2 + text.shape[1]][text] = pixels.max()
         dataset.PixelData = pixels.tobytes()
-        dataset.save_as(path)
+        write(path, dataset)
     return f"drew a name into the pixels of {len(files)} files of {files[0].parent.relative_to(root)}"
 
 
@@ -150,7 +139,8 @@ def _clinical(root: Path, rng: np.random.Generator) -> str:
     path = next((root / "clinical").glob("*.xlsx"))
     book = openpyxl.load_workbook(path)
     book.worksheets[0].cell(row=2, column=3).comment = Comment("asked Mrs. Marge Invented, 555-867-5309", "reader")
-    book.save(path)
+    with atomic_path(path) as temporary:
+        book.save(temporary)
     return f"put a comment with an invented name into {path.relative_to(root)}"
 
 

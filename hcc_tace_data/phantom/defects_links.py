@@ -308,3 +308,13 @@ def _masks_in_air(twin: Twin) -> str:
     liver[middle, 1 : 1 + rows // 16, 20 * columns // 64 : 30 * columns // 64] = True
     volume.save()
     return "drew liver in the air before the patient"
+
+
+@plant("HT514")
+def _mirrored(twin: Twin) -> str:
+    volume = _Volume(twin)
+    soft = volume.soft
+    for number in (_LIVER, _MASS, _PORTAL):
+        volume.masks[number] = volume.masks[number][:, :, ::-1] & soft
+    volume.save()
+    return "mirrored the masks of liver, tumour and portal vein from right to left, as far as there is soft tissue"

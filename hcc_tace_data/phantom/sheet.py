@@ -104,9 +104,10 @@ def _rank(seed: int, name: str, patient_id: str) -> int:
 def draw_course(seed: int, patient_id: str) -> Course:
     """Draw size and response; the shares of CR, PR, SD and PD by mRECIST are those of the cohort's first reader."""
     g = generator("course", seed, patient_id)
-    size = float(np.clip(np.exp(g.normal(np.log(60.0), 0.5)), 24.0, 130.0))
+    # larger ones would leave less liver than tumour, which is known of two patients alone
+    size = float(np.clip(np.exp(g.normal(np.log(60.0), 0.5)), 24.0, 100.0))
     if patient_id in {"HCC_065", "HCC_075"}:
-        size = 170.0  # tumours larger than what is left of the liver
+        size = 170.0
     rank = _rank(seed, "progression", patient_id)
     viable = float(g.uniform(0.65, 0.95))
     if patient_id == "HCC_017":  # its necrosis is a segment of its own, so there must be some to see

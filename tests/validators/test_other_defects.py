@@ -1,0 +1,146 @@
+"""Defects that no planter of the phantom knows: edited with pydicom, each told by its rule and by no other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+
+from hcc_tace_data import make_phantom
+from hcc_tace_data.phantom.defect_tools import Twin, change
+from hcc_tace_data.validators import validate
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> Path:
+    return make_phantom(tmp_path_factory.mktemp("other") / "twin", patients=["HCC_061"], seed=11, workers=1)
+
+
+@pytest.fixture
+def twin(clean, tmp_path) -> Twin:
+    return Twin(Path(shutil.copytree(clean, tmp_path / "copy", copy_function=os.link)), "by hand")
+
+
+def found(twin, *select, depth="headers"):
+    report = validate(twin.root, select=select or None, ignore=["HT212", "HT312", "HT105"], depth=depth)
+    return {finding.code: finding for finding in report.findings if not finding.known}, report
+
+
+@pytest.mark.parametrize(
+    ("labels", "severity", "told"),
+    [
+        ({0: "Livver"}, "warning", "segment 1 is called 'Livver', and its code says liver"),
+        ({0: "Abdominal aorta", 3: "Liver"}, "error", "segment 1 is aorta by its label and liver by its code"),
+        ({1: "Homer Simpson"}, "warning", "segment 2 is called 'H************', and its code says tumour"),
+    ],
+)
+def test_labels_that_are_not_the_collections(twin, labels, severity, told):
+    def rename(dataset):
+        for number, label in labels.items():
+            dataset.SegmentSequence[number].SegmentLabel = label
+
+    change([twin.seg], rename)
+    findings, _ = found(twin, "HT4")
+    assert list(findings) == ["HT408"]
+    assert (findings["HT408"].severity, told in findings["HT408"].message) == (severity, True)
+
+
+@pytest.mark.parametrize("who", ["SEG", "CT"])
+def test_pixel_spacing_of_frames_and_slices(twin, who):
+    """Frames of another pixel size are off the grid, and their masks are not called empty."""
+
+    def scale(dataset):
+        shared = dataset.get("SharedFunctionalGroupsSequence")
+        holder = shared[0].PixelMeasuresSequence[0] if shared else dataset
+        holder.PixelSpacing = [float(value) * 1.01 for value in holder.PixelSpacing]
+
+    change([twin.seg] if who == "SEG" else twin.annotated, scale)
+    findings, report = found(twin, "HT4", "HT5", depth="pixels")
+    assert list(findings) == ["HT404"]
+    assert "pixel spacing is" in findings["HT404"].hint
+    assert "off its CT's grid" in next(rule.reason for rule in report.rules if rule.code == "HT509")
+
+
+@pytest.mark.parametrize(
+    ("turn", "codes"),
+    [
+        (lambda frames, order: frames[:, :, ::-1], {"HT512", "HT514"}),
+        (lambda frames, order: frames[:, ::-1], {"HT510", "HT512"}),
+        (lambda frames, order: frames[order], {"HT512"}),
+    ],
+    ids=["right to left", "front to back", "feet to head"],
+)
+def test_masks_that_were_flipped(twin, turn, codes):
+    dataset, frames = twin.masks()
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    keys = [
+        (int(one.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
+         float(one.PlanePositionSequence[0].ImagePositionPatient[2]))
+        for one in groups
+    ]  # fmt: skip
+    order = np.arange(len(keys))
+    for number in {segment for segment, _ in keys}:
+        own = sorted((k for k in order if keys[k][0] == number), key=lambda k: keys[k][1])
+        order[own] = own[::-1]
+    twin.write_masks(dataset, turn(frames, order))
+    findings, _ = found(twin, "HT4", "HT5", depth="pixels")
+    assert set(findings) == codes
+
+
+def test_foreign_files_in_a_whole_series_are_no_files_too_many(twin):
+    folder = twin.slices[0].parent
+    (folder / "x.dcm").write_text("<html>502 Bad Gateway</html>")
+    (folder / "y.dcm").write_bytes(b"")
+    (folder / "loop").symlink_to("..")
+    findings, report = found(twin, "HT1", "HT2", "HT5")
+    assert set(findings) == {"HT201"}
+    told = {finding.path.rsplit("/", 1)[-1]: finding.message for finding in report.findings}
+    assert told == {
+        "x.dcm": "The file is not a DICOM file (no DICM prefix).",
+        "y.dcm": "The file is empty (0 bytes).",
+        "loop": "The file cannot be read: link to a folder: not followed.",
+    }
+
+
+def test_a_damaged_segmentation_is_not_missing_as_well(twin):
+    data = twin.seg.read_bytes()
+    twin.seg.unlink()
+    twin.seg.write_bytes(data[: len(data) // 2])
+    assert set(found(twin)[0]) == {"HT201"}
+
+
+def test_pixels_that_cannot_be_decoded_are_said(twin):
+    def spoil(dataset):
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+        dataset.PixelData = encapsulate([b"\xff\xd8\xff\xc3junk\xff\xd9"])
+        dataset["PixelData"].is_undefined_length = True
+
+    change(twin.slices[:1], spoil)
+    findings, report = found(twin, "HT2", "HT802", depth="pixels")
+    assert set(findings) == {"HT202"}
+    reasons = {rule.code: rule.reason for rule in report.rules}
+    assert reasons["HT207"] == reasons["HT802"] == "the pixels of 1 files cannot be decoded"
+
+
+def test_slices_at_one_height_are_not_tilted(twin):
+    change(twin.slices, lambda d: setattr(d, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]))
+    assert set(found(twin, "HT5")[0]) == {"HT503", "HT504"}
+
+
+def test_sentences_name_the_entity_and_the_root(twin):
+    def spoil(dataset):
+        dataset.ProtocolName = "OTHER"
+        dataset.IrradiationEventUID = "1.2.840.113619.2.55.3.1"
+        dataset.private_block(0x0013, "CTP", create=True).add_new(0x10, "LO", "Jan Kowalski")
+
+    change(twin.slices[:1], spoil)
+    findings, report = found(twin, "HT2", "HT3")
+    assert set(findings) == {"HT204", "HT303", "HT306"}
+    assert findings["HT204"].message.endswith("files of one series.")
+    assert "1.3.6.1.4.1.14519.5.2.1," in findings["HT306"].hint
+    assert "Kowalski" not in str(report.as_dict())
