@@ -38,6 +38,7 @@ class InputConfig(_Strict):
     `slices` is what the liver network trains on: the slices that show the liver, or all. The tumour network always
     trains on the former. `standardise` gives the liver that the tumour network sees mean 0 and standard deviation 1,
     slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
+    `crop` cuts that network's slices to the box around the liver, outside of which they are blank.
     """
 
     phases: tuple[str, ...] = Field(default=("annotated",), min_length=1)
@@ -45,6 +46,7 @@ class InputConfig(_Strict):
     shrink: int = Field(default=1, ge=1, le=16)
     slices: Literal["liver", "all"] = "liver"
     standardise: bool = False
+    crop: bool = False
 
     @field_validator("window")
     @classmethod

@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hcc_tace_data.baseline.augment import Augment
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.losses import segmentation_loss
 from hcc_tace_data.baseline.processes import on_cpu, world_size
-from hcc_tace_data.baseline.stages import Stage, prepare_batch
+from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, prepare_batch
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.loaders.augment import Augment
 
 __all__ = ["TrainingStep", "build_model", "build_optimizer", "deterministic", "learning_rate"]
+
+#: A tumour may lie anywhere in the liver, and a few dozen patients would teach where theirs lay: only what it looks
+#: like is left to learn when the liver is turned and mirrored. The liver itself lies where it lies.
+AUGMENT: dict[Stage, Augment] = {"liver": Augment(), "tumour": Augment(flip=0.5, rotate=180.0)}
 
 
 def build_model(config: TrainConfig, channels: int) -> UNet2d:
@@ -126,18 +130,10 @@ class TrainingStep:
             if liver is None and self.stage == "tumour":
                 liver = (label > 0) & (label < 4)
             label = batch["target"].to(device, non_blocking=True)
-        image, target = prepare_batch(
-            self.stage,
-            image,
-            label,
-            window=self.config.input.window,
-            liver=liver,
-            shrink=self.config.input.shrink,
-            multiple=self.multiple,
-            standardise=self.config.input.standardise,
-        )
+        ready = prepare_batch(self.stage, image, label, self.config.input, liver=liver)
         if self.config.augment:
-            image, target = Augment()(image, target, self.generator)
+            ready = _augment(AUGMENT[self.stage], ready, self.generator)
+        image, target = crop_batch(ready, self.config.input, self.multiple)
         if self.config.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         return image, target
@@ -158,6 +154,16 @@ class TrainingStep:
         self._prepared.step()
         found = loss.detach()
         return float(self.engine.reduce(found, "mean") if self.engine.num_processes > 1 else found)
+
+
+def _augment(augment: Augment, batch: StageBatch, generator: torch.Generator) -> StageBatch:
+    """Augment a batch; the liver's mask moves along."""
+    if batch.inside is None:
+        image, target = augment(batch.image, batch.target, generator)
+        return StageBatch(image, target, None)
+    mask = batch.inside[:, None].to(torch.uint8)
+    image, target, moved = augment.with_mask(batch.image, batch.target, mask, generator)
+    return StageBatch(image, target, moved[:, 0].bool())
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def test_no_liver_is_an_error(cases: list[StoredCase], quick: Quick, tmp_path: P
 def test_any_slice_size_is_predicted_and_cut_back(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     train_stage(quick(epochs=1), "liver", cases[:2], cases[4:], tmp_path)
     model, config = load_model(tmp_path / "last.safetensors", "liver")
-    assert predict_stage(model, "liver", torch.zeros(1, 3, 31, 45), window=config.input.window).shape == (3, 31, 45)
+    assert predict_stage(model, "liver", torch.zeros(1, 3, 31, 45), config.input).shape == (3, 31, 45)
 
 
 def test_largest_component() -> None:
