@@ -18,7 +18,7 @@ from hcc_tace_data.baseline.config import InputConfig, TrainConfig
 from hcc_tace_data.baseline.losses import widen
 from hcc_tace_data.baseline.stages import (
     Stage,
-    liver_box,
+    liver_windows,
     pad_inside,
     scale_image,
     see_liver,
@@ -112,7 +112,7 @@ def predict_probability(
     rows, columns = slice(0, image.shape[2]), slice(0, image.shape[3])
     if inside is not None and settings.crop:
         # one box for all slices: what is found in one must not depend on which others go with it
-        rows, columns = liver_box(inside, 1)
+        ((rows, columns),) = liver_windows(inside.any(dim=0, keepdim=True))
         inside = inside[:, rows, columns]
     with torch.inference_mode():
         for chosen in torch.split(slices, batch_size):

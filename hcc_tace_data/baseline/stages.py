@@ -19,7 +19,8 @@ __all__ = [
     "Stage",
     "StageBatch",
     "crop_batch",
-    "liver_box",
+    "grow",
+    "liver_windows",
     "pad_inside",
     "pad_to_multiple",
     "prepare_batch",
@@ -35,7 +36,7 @@ Stage = Literal["liver", "tumour"]
 #: In the order in which they are trained and run.
 STAGES: tuple[Stage, ...] = ("liver", "tumour")
 #: Sides of cropped images are multiples of this at least, so that few different sizes occur.
-_SIDES = 16
+_SIDES = 8
 
 
 class StageBatch(NamedTuple):
@@ -81,13 +82,22 @@ def shrink_mask(mask: Tensor, factor: int) -> Tensor:
     return shrink_image(mask[:, None].float(), factor)[:, 0] >= 0.5 if factor > 1 else mask
 
 
+def grow(mask: Tensor, pixels: int) -> Tensor:
+    """Widen a mask (N, H, W) of bool by so many pixels along rows, columns and diagonals; narrow it when below 0."""
+    if pixels == 0:
+        return mask
+    values = mask[:, None].float() * (1 if pixels > 0 else -1)
+    side = 2 * abs(pixels) + 1
+    return (nn.functional.max_pool2d(values, side, stride=1, padding=abs(pixels))[:, 0]).abs() > 0.5
+
+
 def standardise_inside(image: Tensor, inside: Tensor) -> Tensor:
     """Give each slice of (N, C, H, W) mean 0 and standard deviation 1 within a mask (N, H, W).
 
     Pixels at the mask's edge do not count unless most are: fat beside a liver would make it look uneven.
     """
     mask = inside[:, None].to(image.dtype)
-    core = -nn.functional.max_pool2d(-mask, 3, stride=1, padding=1)
+    core = grow(inside, -1)[:, None].to(image.dtype)
     enough = 2 * core.sum(dim=(2, 3), keepdim=True) >= mask.sum(dim=(2, 3), keepdim=True)
     mask = torch.where(enough, core, mask)
     count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
@@ -146,24 +156,28 @@ def prepare_batch(
     return StageBatch(scaled, _pad_ends(((label == 2) & inside).long(), settings.shrink), seen)
 
 
-def liver_box(inside: Tensor, multiple: int) -> tuple[slice, slice]:
-    """Return rows and columns of the box around a mask (N, H, W), with sides that are multiples; all for an empty one.
+def liver_windows(inside: Tensor, multiple: int = 1) -> list[tuple[slice, slice]]:
+    """Return rows and columns around the mask of each slice (N, H, W), all of one size, with sides that are multiples.
 
-    The box may reach beyond the ends of the image: what is cut with it is padded.
+    Each is centred on its mask as far as the image reaches. Where the sides do not fit into it they end beyond it.
     """
-    shown = inside.any(dim=0)
-    if not bool(shown.any()):
-        return slice(0, shown.shape[0]), slice(0, shown.shape[1])
-    found = []
-    for axis in (1, 0):
-        where = torch.nonzero(shown.any(dim=axis))[:, 0]
-        first, last = int(where[0]), int(where[-1]) + 1
-        found.append(slice(first, first - (first - last) // multiple * multiple))
-    return found[0], found[1]
+    starts: list[list[int]] = []
+    sides: list[int] = []
+    for axis in (2, 1):
+        shown = inside.any(dim=axis)
+        length = shown.shape[1]
+        first = shown.int().argmax(dim=1)
+        last = torch.where(shown.any(dim=1), length - shown.flip(1).int().argmax(dim=1), first)
+        side = max(1, -(-int((last - first).max()) // multiple)) * multiple
+        start = first - (side - (last - first)) // 2
+        starts.append(start.clamp(max=max(0, length - side)).clamp(min=0).tolist())
+        sides.append(side)
+    height, width = sides
+    return [(slice(row, row + height), slice(column, column + width)) for row, column in zip(*starts, strict=True)]
 
 
 def crop_batch(batch: StageBatch, settings: InputConfig, multiple: int) -> tuple[Tensor, Tensor]:
-    """Blank what lies outside the liver, cut out its box where the settings ask for it, and pad to multiples.
+    """Blank what lies outside the liver, cut each slice to it where the settings ask for it, and pad to multiples.
 
     Returns
     -------
@@ -171,12 +185,16 @@ def crop_batch(batch: StageBatch, settings: InputConfig, multiple: int) -> tuple
     target : Tensor of int64, shape (N, h * shrink, w * shrink)
     """
     image, target, inside = batch
-    if inside is not None and settings.crop:
-        multiple = max(multiple, _SIDES)
-        rows, columns = liver_box(inside, multiple)
-        image, inside = image[..., rows, columns], inside[:, rows, columns]
-        target = target[:, _wider(rows, settings.shrink), _wider(columns, settings.shrink)]
-    image = pad_inside(image, inside, multiple)
+    if inside is None:
+        image = pad_to_multiple(image, multiple)
+    else:
+        image = torch.where(inside[:, None], image, 0.0)
+        if settings.crop:
+            windows = liver_windows(inside, max(multiple, _SIDES))
+            image = torch.stack([image[n, :, rows, columns] for n, (rows, columns) in enumerate(windows)])
+            wider = [tuple(_wider(part, settings.shrink) for part in window) for window in windows]
+            target = torch.stack([target[n, rows, columns] for n, (rows, columns) in enumerate(wider)])
+        image = _pad_ends(image, multiple)
     rows_missing = image.shape[-2] * settings.shrink - target.shape[-2]
     columns_missing = image.shape[-1] * settings.shrink - target.shape[-1]
     return image, nn.functional.pad(target, (0, columns_missing, 0, rows_missing))

@@ -64,7 +64,8 @@ def predict(
 
 def _is_patient(item: str, root: Path | None) -> bool:
     """Whether an input is a PatientID; a folder of that name in the collection is the patient, not one CT."""
-    return not Path(item).exists() or (root is not None and Path(item).resolve() == (root / item).resolve())
+    bare = Path(item).name == item
+    return not Path(item).exists() or (bare and root is not None and Path(item).resolve() == (root / item).resolve())
 
 
 def load_cascade(model: Path, folds: list[int] | None, preset: str | None, device: str | None) -> Cascade:

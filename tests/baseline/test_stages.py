@@ -7,7 +7,7 @@ import torch
 
 from hcc_tace_data.baseline.config import InputConfig
 from hcc_tace_data.baseline.predict import predict_probability
-from hcc_tace_data.baseline.stages import crop_batch, liver_box, prepare_batch, standardise_inside
+from hcc_tace_data.baseline.stages import StageBatch, crop_batch, grow, liver_windows, prepare_batch, standardise_inside
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.augment import Augment
@@ -56,9 +56,26 @@ def test_crop_holds_the_whole_liver_and_little_more(shrink: int) -> None:
     assert torch.count_nonzero(cut) == torch.count_nonzero(torch.where(whole.inside[:, None], whole.image, 0))
 
 
-def test_no_liver_nothing_cut() -> None:
-    rows, columns = liver_box(torch.zeros(2, 5, 7, dtype=torch.bool), 4)
-    assert (rows, columns) == (slice(0, 5), slice(0, 7))
+def test_each_slice_is_cut_where_its_own_liver_lies() -> None:
+    inside = torch.zeros(4, 40, 50, dtype=torch.bool)
+    inside[0, 3:10, 2:9], inside[1, 30:40, 40:50], inside[2, 20, 25] = True, True, True  # the last has none
+    windows = liver_windows(inside, 8)
+    for mask, (rows, columns) in zip(inside, windows, strict=True):
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 16)
+        assert mask[rows, columns].sum() == mask.sum()
+    settings = InputConfig(crop=True)
+    image, target = torch.rand(4, 1, 40, 50), inside.long()
+    cut, cut_target = crop_batch(StageBatch(image, target, inside), settings, 4)
+    assert torch.equal(cut[:, 0] != 0, cut_target.bool())
+    assert sorted(cut[cut != 0].tolist()) == sorted(image[inside[:, None]].tolist())
+
+
+def test_a_liver_wider_than_the_image_allows_is_padded() -> None:
+    inside = torch.ones(1, 30, 20, dtype=torch.bool)
+    cut, target = crop_batch(StageBatch(torch.rand(1, 1, 30, 20), inside.long(), inside), InputConfig(crop=True), 4)
+    assert cut.shape == (1, 1, 32, 20)
+    assert target.shape == (1, 32, 20)
+    assert target.sum() == 600
 
 
 @pytest.mark.parametrize("stage", ["liver", "tumour"])
@@ -101,6 +118,16 @@ def test_augmentation_moves_a_label_of_finer_pixels_along() -> None:
     with_mask = still.with_mask(image, fine, mask, torch.Generator().manual_seed(2))
     assert torch.equal(with_mask[1], moved_label)
     assert ((with_mask[2] > 0) != (moved > 0.5)).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("pixels", [-2, -1, 1, 2])
+def test_a_mask_grows_as_morphology_has_it(pixels: int) -> None:
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    mask = torch.rand(2, 12, 13, generator=torch.Generator().manual_seed(1)) > (0.5 if pixels < 0 else 0.95)
+    cube = torch.ones(1, 2 * abs(pixels) + 1, 2 * abs(pixels) + 1)
+    expected = binary_dilation(mask, cube) if pixels > 0 else binary_erosion(mask, cube, border_value=1)
+    assert (grow(mask, pixels).numpy() == expected).all()
 
 
 def test_an_unknown_stage_is_named() -> None:

@@ -99,6 +99,42 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert not (tmp_path / "last.safetensors").exists()
 
 
+def test_weights_that_are_no_numbers_are_not_kept(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
+    """The loss of the last step is known before its update, and the update can be the one that breaks."""
+    with pytest.raises(BaselineError, match=r"weights are no numbers.*optimizer\.lr"):
+        train_stage(
+            quick(
+                max_steps=1,
+                optimizer__lr=3e37,
+                optimizer__weight_decay=10,
+                ema="null",
+                schedule__warmup_steps=0,
+                clip="null",
+            ),
+            "liver",
+            cases[:4],
+            cases[4:],
+            tmp_path,
+        )
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_a_machine_that_cannot_compile_is_told_so(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    from hcc_tace_data.baseline.cost import dummy_batch, make_step
+
+    config = quick(compile="eager")
+    step = make_step(config, "liver", 1)
+
+    def broken(image: torch.Tensor) -> torch.Tensor:
+        raise InvalidCxxCompiler
+
+    step.network = broken  # type: ignore[assignment]
+    with pytest.raises(BaselineError, match=r"backend 'eager' failed: No working C\+\+ compiler.*compile=null"):
+        step(dummy_batch(config, 1, 32))
+
+
 def test_what_cannot_be_resumed_is_refused(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match="no training to resume"):
         train_stage(quick(), "liver", cases[:4], cases[4:], tmp_path, resume=True)
