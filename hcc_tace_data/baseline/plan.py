@@ -216,8 +216,9 @@ def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int)
         update["model"] = config.model.model_copy(update={"widths": widths})
         changes.append(f"widths {'-'.join(map(str, widths))} instead of {'-'.join(map(str, config.model.widths))}")
     if shrink != config.input.shrink:
-        update["input"] = config.input.model_copy(update={"shrink": shrink})
-        changes.append(f"images shrunk {shrink} times")
+        own = max(1, shrink // 2) if config.input.crop else shrink  # a liver takes half of a side
+        update["input"] = config.input.model_copy(update={"shrink": shrink, "tumour_shrink": own})
+        changes.append(f"images shrunk {shrink} times, those of the liver's box {own} times")
     if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < _NARROW_RATE:
         # narrow networks and few steps bear, and need, larger ones
         update["optimizer"] = config.optimizer.model_copy(update={"lr": _NARROW_RATE})

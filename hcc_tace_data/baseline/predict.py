@@ -106,6 +106,7 @@ def predict_probability(
     if image.shape[0] != model.in_channels:
         raise BaselineError(f"the network has {model.in_channels} channels, the image {image.shape[0]}.")
     device = next(model.parameters()).device
+    settings = settings.of_stage(stage)
     result = torch.zeros(image.shape[1:], dtype=torch.float32)
     inside = liver.bool() if stage == "tumour" and liver is not None else None
     slices = torch.arange(image.shape[1]) if inside is None else torch.nonzero(inside.any(dim=(1, 2)))[:, 0]
@@ -261,7 +262,7 @@ class Cascade:
                         f"{liver[0]} is of preset '{first.name}', {path} of '{config.name}'; "
                         "use one preset for both stages and all folds."
                     )
-                same = ("window", "shrink", "phases", "standardise", "crop")
+                same = ("window", "shrink", "phases", "standardise", "crop", "tumour_shrink")
                 own = loaded[0][1].input
                 if any(getattr(config.input, key) != getattr(own, key) for key in same):
                     raise BaselineError(f"{path} was trained on other images than {paths[0]} ({', '.join(same)}).")

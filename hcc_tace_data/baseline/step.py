@@ -128,10 +128,11 @@ class TrainingStep:
             label = batch["target"].to(device, non_blocking=True)
         if self.config.augment and liver is not None:
             liver = grow(liver, self._liver_error(liver.shape[-1]))
-        ready = prepare_batch(self.stage, image, label, self.config.input, liver=liver)
+        settings = self.config.input.of_stage(self.stage)
+        ready = prepare_batch(self.stage, image, label, settings, liver=liver)
         if self.config.augment:
             ready = _augment(ready, self.generator)
-        image, target = crop_batch(ready, self.config.input, self.multiple)
+        image, target = crop_batch(ready, settings, self.multiple)
         if self.config.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         return image, target

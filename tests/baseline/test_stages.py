@@ -120,6 +120,13 @@ def test_augmentation_moves_a_label_of_finer_pixels_along() -> None:
     assert ((with_mask[2] > 0) != (moved > 0.5)).float().mean() < 0.02
 
 
+def test_the_tumour_network_may_see_finer_pixels() -> None:
+    settings = InputConfig(shrink=4, tumour_shrink=2)
+    assert settings.of_stage("liver").shrink == 4
+    assert settings.of_stage("tumour").shrink == 2
+    assert InputConfig(shrink=4).of_stage("tumour").shrink == 4
+
+
 @pytest.mark.parametrize("pixels", [-2, -1, 1, 2])
 def test_a_mask_grows_as_morphology_has_it(pixels: int) -> None:
     from scipy.ndimage import binary_dilation, binary_erosion

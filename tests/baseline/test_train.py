@@ -105,7 +105,7 @@ def test_weights_that_are_no_numbers_are_not_kept(cases: list[StoredCase], quick
         train_stage(
             quick(
                 max_steps=1,
-                optimizer__lr=3e37,
+                optimizer__lr=3.3e37,
                 optimizer__weight_decay=10,
                 ema="null",
                 schedule__warmup_steps=0,
