@@ -81,6 +81,32 @@ def test_training_again_needs_resume(
     assert "another configuration" in capsys.readouterr().err
 
 
+def test_switches_of_a_training_work_together(
+    small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The liver network on LiTS, the tumour network in its liver, half precision, channels last, averaged weights."""
+    cohort = load_cohort(open_collection(small_twin))
+    lits = tmp_path / "lits"
+    for number, case in enumerate(part_of(cohort, 0).train[:2]):
+        label = np.asarray(case.label)
+        values = np.where(label == 2, 2, np.isin(label, (1, 3))).astype(np.uint8)
+        write_nifti(lits / f"volume-{number}.nii", np.asarray(case.image[0]), np.asarray(case.affine))
+        write_nifti(lits / f"segmentation-{number}.nii.gz", values, np.asarray(case.affine))
+    words = ["train", str(small_twin), "--out", str(tmp_path / "run"), "--preset", "modern", "--liver-data", str(lits)]
+    words += ["--deterministic", "--no-tensorboard", "--fold", "1"]
+    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=3", "tumour_liver=predicted", "precision=bf16"]
+    keys += ["channels_last=true", "ema=0.9", "model.deep_supervision=true"]
+    found = _json(capsys, *words, *(word for key in keys for word in ("--set", key)))
+    assert [row["steps"] for row in found["runs"]] == [3, 3]  # type: ignore[attr-defined]
+    records = [json.loads((tmp_path / "run/fold1" / stage / "run.json").read_text()) for stage in ("liver", "tumour")]
+    assert [record["data"] for record in records] == ["LiTS", "HCC-TACE-Seg"]
+    assert set(records[0]["train_patients"]) <= {"LiTS_000", "LiTS_001"}
+    assert set(records[0]["validation_patients"]) <= set(patients_of("validation", 1))
+    assert set(records[1]["train_patients"]) <= set(patients_of("train", 1))
+    assert records[1]["config"]["tumour_liver"] == "predicted"
+    assert records[1]["deterministic"]
+
+
 def test_patients_are_predicted_on_their_ct_and_scored(
     trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

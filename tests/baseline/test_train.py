@@ -50,6 +50,33 @@ def test_resumed_training_reaches_the_same_weights(
     assert _equal(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_killed_while_it_saved(
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of the second epoch are there, its state is not: the epoch is done again and ends the same."""
+    from hcc_tace_data.baseline import trainer
+
+    config, whole = quick(epochs=3), tmp_path / "whole"
+    train_stage(config, "liver", cases[:4], cases[4:], whole)
+    saved, calls = trainer.save_state, []
+
+    def killed(path: Path, state: dict[str, object]) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        saved(path, state)
+
+    monkeypatch.setattr(trainer, "save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed")
+    assert len(load_state(tmp_path / "killed" / "state.pt")["history"]) == 1
+    train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed", resume=True)
+    assert _equal(whole, tmp_path / "killed")
+    best = [load_weights(folder / "best.safetensors") for folder in (whole, tmp_path / "killed")]
+    assert all(torch.equal(best[0][0][name], best[1][0][name]) for name in best[0][0])
+    assert best[0][1]["epoch"] == best[1][1]["epoch"]
+
+
 def test_both_stages_learn(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     config = quick(epochs=25, batch_size=4, optimizer__lr=0.01, patience=25)
     for stage in ("liver", "tumour"):
