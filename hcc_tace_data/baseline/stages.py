@@ -6,6 +6,7 @@ and 3: readers drew tumour and intrahepatic portal vein out of the liver.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -84,11 +85,14 @@ def shrink_mask(mask: Tensor, factor: int) -> Tensor:
 
 def grow(mask: Tensor, pixels: int) -> Tensor:
     """Widen a mask (N, H, W) of bool by so many pixels along rows, columns and diagonals; narrow it when below 0."""
-    if pixels == 0:
-        return mask
-    values = mask[:, None].float() * (1 if pixels > 0 else -1)
-    side = 2 * abs(pixels) + 1
-    return (nn.functional.max_pool2d(values, side, stride=1, padding=abs(pixels))[:, 0]).abs() > 0.5
+    found = mask if pixels >= 0 else ~mask
+    for axis in (1, 2):  # a square is wide in one direction, then in the other; shifting is faster than pooling
+        wide, length = found.clone(), found.shape[axis]
+        for shift in range(1, min(abs(pixels), length - 1) + 1):
+            wide.narrow(axis, shift, length - shift).logical_or_(found.narrow(axis, 0, length - shift))
+            wide.narrow(axis, 0, length - shift).logical_or_(found.narrow(axis, shift, length - shift))
+        found = wide
+    return found if pixels >= 0 else ~found
 
 
 def standardise_inside(image: Tensor, inside: Tensor) -> Tensor:
@@ -156,10 +160,11 @@ def prepare_batch(
     return StageBatch(scaled, _pad_ends(((label == 2) & inside).long(), settings.shrink), seen)
 
 
-def liver_windows(inside: Tensor, multiple: int = 1) -> list[tuple[slice, slice]]:
+def liver_windows(inside: Tensor, multiple: int = 1, *, room: float = 0) -> list[tuple[slice, slice]]:
     """Return rows and columns around the mask of each slice (N, H, W), all of one size, with sides that are multiples.
 
-    Each is centred on its mask as far as the image reaches. Where the sides do not fit into it they end beyond it.
+    Sides are those of the largest mask and, on both ends, `room` times as much. Each is centred on its mask as far as
+    the image reaches. Where the sides do not fit into it they end beyond it.
     """
     starts: list[list[int]] = []
     sides: list[int] = []
@@ -168,7 +173,8 @@ def liver_windows(inside: Tensor, multiple: int = 1) -> list[tuple[slice, slice]
         length = shown.shape[1]
         first = shown.int().argmax(dim=1)
         last = torch.where(shown.any(dim=1), length - shown.flip(1).int().argmax(dim=1), first)
-        side = max(1, -(-int((last - first).max()) // multiple)) * multiple
+        extent = math.ceil(int((last - first).max()) * (1 + 2 * room))
+        side = max(1, -(-extent // multiple)) * multiple
         start = first - (side - (last - first)) // 2
         starts.append(start.clamp(max=max(0, length - side)).clamp(min=0).tolist())
         sides.append(side)

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.losses import segmentation_loss
 from hcc_tace_data.baseline.processes import on_cpu, world_size
-from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, grow, prepare_batch, whole_liver
+from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, grow, liver_windows, prepare_batch, whole_liver
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.augment import Augment
+
+#: Room around a liver that augmentation turns and widens, as a part of its size.
+_ROOM = 0.12
 
 __all__ = ["TrainingStep", "build_model", "build_optimizer", "deterministic", "learning_rate"]
 
@@ -129,6 +132,12 @@ class TrainingStep:
         if self.config.augment and liver is not None:
             liver = grow(liver, self._liver_error(liver.shape[-1]))
         settings = self.config.input.of_stage(self.stage)
+        if settings.crop and liver is not None:  # all that follows costs by the pixel
+            windows = liver_windows(liver, settings.shrink, room=_ROOM if self.config.augment else 0)
+            image, label, liver = (
+                torch.stack([values[n][..., rows, columns] for n, (rows, columns) in enumerate(windows)])
+                for values in (image, label, liver)
+            )
         ready = prepare_batch(self.stage, image, label, settings, liver=liver)
         if self.config.augment:
             ready = _augment(ready, self.generator)
