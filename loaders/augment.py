@@ -42,6 +42,7 @@ class Augment:
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Transform `image` (N, C, H, W), scaled to about 0 ... 1, and `label` (N, H, W) alike.
 
+        The label may have other sides of the same ratio: that of a shrunk image.
         Labels are sampled to the nearest neighbour; what comes from outside is background, and the edge's value in
         the image.
         """
@@ -81,14 +82,23 @@ class Augment:
         )
         grid = torch.nn.functional.affine_grid(theta, [count, 1, height, width], align_corners=False)
         moved = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-        flat = [label[:, None]] if valid is None else [label[:, None], valid]
-        nearest = torch.nn.functional.grid_sample(
-            torch.cat(flat, dim=1).to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
-        ).round()
-        moved_label = nearest[:, 0].to(label.dtype)
-        moved_valid = None if valid is None else nearest[:, 1:].to(valid.dtype)
+        if label.shape[1:] == (height, width):
+            flat = label[:, None] if valid is None else torch.cat([label[:, None], valid], dim=1)
+            nearest = _nearest(flat, grid, image.dtype)
+            moved_label = nearest[:, 0].to(label.dtype)
+            moved_valid = None if valid is None else nearest[:, 1:].to(valid.dtype)
+        else:
+            finer = torch.nn.functional.affine_grid(theta, [count, 1, *label.shape[1:]], align_corners=False)
+            moved_label = _nearest(label[:, None], finer, image.dtype)[:, 0].to(label.dtype)
+            moved_valid = None if valid is None else _nearest(valid, grid, image.dtype).to(valid.dtype)
         gain = (1 + uniform(-self.contrast, self.contrast))[:, None, None, None]
         offset = uniform(-self.brightness, self.brightness)[:, None, None, None]
         spread = uniform(0, self.noise)[:, None, None, None]
         noise = torch.randn(moved.shape, generator=generator, device=generator.device).to(image.device)
         return moved * gain + offset + spread * noise, moved_label, moved_valid
+
+
+def _nearest(values: Tensor, grid: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.nn.functional.grid_sample(
+        values.to(dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
+    ).round()

@@ -38,13 +38,23 @@ class InputConfig(_Strict):
     `slices` is what the liver network trains on: the slices that show the liver, or all. The tumour network always
     trains on the former. `standardise` gives the liver that the tumour network sees mean 0 and standard deviation 1,
     slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
+    `tumour_shrink` is that network's own `shrink` (None: the same), for small tumours need the pixels and `crop`
+    makes up for them: it cuts that network's slices to the box around the liver, outside of which they are blank.
     """
 
     phases: tuple[str, ...] = Field(default=("annotated",), min_length=1)
     window: tuple[float, float] | None = None
     shrink: int = Field(default=1, ge=1, le=16)
+    tumour_shrink: int | None = Field(default=None, ge=1, le=16)
     slices: Literal["liver", "all"] = "liver"
     standardise: bool = False
+    crop: bool = False
+
+    def of_stage(self, stage: str) -> InputConfig:
+        """The settings of one network: `shrink` is its own."""
+        if stage != "tumour" or self.tumour_shrink is None:
+            return self
+        return self.model_copy(update={"shrink": self.tumour_shrink, "tumour_shrink": None})
 
     @field_validator("window")
     @classmethod

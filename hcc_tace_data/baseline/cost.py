@@ -75,7 +75,7 @@ def dummy_batch(config: TrainConfig, channels: int, side: int) -> dict[str, Tens
     shape = (config.batch_size, channels, side, side)
     image = torch.randint(-200, 300, shape, generator=generator, dtype=torch.int16)
     label = torch.zeros(config.batch_size, side, side, dtype=torch.uint8)
-    label[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+    label[:, side // 4 : 3 * side // 4, side // 8 : 3 * side // 4] = 1  # about the box of a real one
     label[:, side // 3 : side // 2, side // 3 : side // 2] = 2
     return {"image": image, "label": label}
 

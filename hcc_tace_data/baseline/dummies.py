@@ -20,7 +20,7 @@ def dummy_cases(folder: Path, side: int, *, channels: int = 1, cases: int = 2, s
     for number in range(cases):
         rng = np.random.default_rng(number)
         label = np.zeros((slices, side, side), dtype=np.uint8)
-        label[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+        label[:, side // 4 : 3 * side // 4, side // 8 : 3 * side // 4] = 1
         label[:, side // 3 : side // 2, side // 3 : side // 2] = 2
         source = folder / f"dummy-{number}"
         source.touch()

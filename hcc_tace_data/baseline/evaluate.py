@@ -158,7 +158,9 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tumour = [row["tumour"] for row in rows]
     summary["lesions"] = {key: int(sum(row[key] for row in tumour)) for key in ("lesions", "found", "false_positives")}
     summary["by_phase"] = _grouped(cases, lambda case: str(case.get("phase") or "unknown"))
-    summary["by_tumour_size"] = _grouped(cases, lambda case: size_group(case["labels"]["tumour"]["diameter_cm"]))
+    groups = _grouped(cases, lambda case: size_group(case["labels"]["tumour"]["diameter_cm"]))
+    order = ["no tumour", *(name for _, name in _GROUPS)]
+    summary["by_tumour_size"] = {name: groups[name] for name in order if name in groups}
     return summary
 
 

@@ -127,7 +127,7 @@ def predicted_livers(
     found = {}
     for case in cases:
         image = torch.from_numpy(np.array(case.image))
-        mask = predict_stage(model, "liver", image, window=config.input.window, shrink=config.input.shrink)
+        mask = predict_stage(model, "liver", image, config.input)
         found[case.folder.name] = largest_component(mask.numpy())
     return found
 

@@ -115,6 +115,8 @@ def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
         raise BaselineError(f"{place} cannot be read as NIfTI ({type(error).__name__}: {error}).") from error
     if values.ndim not in (3, 4):
         raise BaselineError(f"{place} has {values.ndim} dimensions; a volume has three, one with phases four.")
+    if values.dtype.kind not in "iuf":
+        raise BaselineError(f"{place} holds {values.dtype}, which are no HU; a CT has one number a voxel.")
     order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)
     affine = _FLIP_XY @ np.asarray(image.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

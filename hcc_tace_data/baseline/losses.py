@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from hcc_tace_data.baseline.config import LossConfig
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["segmentation_loss", "soft_dice_loss"]
+__all__ = ["segmentation_loss", "soft_dice_loss", "widen"]
 
 
 def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smooth: float = 1e-5) -> Tensor:
@@ -40,13 +42,21 @@ def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smoot
     return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
 
 
+def widen(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate logits (N, classes, h, w) to (H, W), where the network saw shrunk images."""
+    if logits.shape[2:] == tuple(size):
+        return logits
+    return nn.functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
 def segmentation_loss(output: Tensor | list[Tensor], target: Tensor, config: LossConfig) -> Tensor:
     """Weighted sum of soft Dice and cross-entropy, over all heads of a deeply supervised network.
 
     Parameters
     ----------
     output : Tensor or list of Tensor, shape (N, classes, H, W)
-        Logits; of several, finest first, each counts half of the one before, and all weights sum to one.
+        Logits; of several, finest first, each counts half of the one before, and all weights sum to one. The finest
+        are widened to the target's size.
     target : Tensor of integer, shape (N, H, W)
         Class numbers; coarser heads see it at the nearest pixel.
     config : LossConfig
@@ -57,7 +67,9 @@ def segmentation_loss(output: Tensor | list[Tensor], target: Tensor, config: Los
     total = torch.zeros((), device=target.device)
     for weight, logits in zip(weights, heads, strict=True):
         part = target
-        if logits.shape[2:] != target.shape[1:]:
+        if logits is heads[0]:
+            logits = widen(logits, target.shape[1:])
+        elif logits.shape[2:] != target.shape[1:]:
             sized = nn.functional.interpolate(target[:, None].float(), size=logits.shape[2:], mode="nearest")
             part = sized[:, 0].long()
         loss = config.dice * soft_dice_loss(logits, part, squared=config.squared)

@@ -5,24 +5,28 @@ A plan fixes numbers of steps, never times: who follows the same plan gets the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.cost import estimate_cost, seconds_per_step, step_flops
-from hcc_tace_data.baseline.data import Cohort, Part
+from hcc_tace_data.baseline.cost import estimate_cost, step_flops
+from hcc_tace_data.baseline.data import Part
+from hcc_tace_data.baseline.pace import best_threads, measure, seconds_besides, torch_threads
 from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.supply import slice_ranges
+from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["Plan", "make_plan"]
 
-#: Share of the budget for training; the rest goes to validation, prediction, scores and pictures.
-_TRAINING = 0.55
-#: A network that gets fewer steps than this is made smaller first.
-_ENOUGH = 300
-#: The liver is learnt sooner than the tumour: shares of the steps, which must sum to two.
-_SHARES: dict[Stage, float] = {"liver": 0.5, "tumour": 1.5}
+#: A tumour network that gets fewer steps than this is made smaller first.
+_ENOUGH = 600
+#: The liver is learnt sooner than the tumour: how many steps of one for how many of the other.
+_SHARES: dict[Stage, float] = {"liver": 1, "tumour": 3}
+#: How often a training that was cut short looks at its validation patients, at the most.
+_VALIDATIONS = 3
 #: Never fewer, even if that takes longer than the budget.
 _FEWEST = 40
 #: What narrow networks are trained with.
@@ -33,6 +37,7 @@ _SMALLER: tuple[tuple[tuple[int, ...], int], ...] = (
     ((32, 64, 128, 256), 256),
     ((16, 32, 64, 128), 256),
     ((16, 32, 64), 128),
+    ((8, 16, 32), 128),
     ((8, 16, 32), 64),
 )
 
@@ -55,8 +60,10 @@ class Plan:
         How many networks.
     steps : dict
         Stage -> at most how many steps.
+    threads : int
+        Of PyTorch. Other numbers give other last bits, so a run that is continued keeps to it.
     estimate : dict
-        ``minutes`` for training alone, ``seconds_per_step`` measured, ``memory_bytes``, ``disk_bytes``, ``flops``,
+        ``minutes`` in all, ``seconds_per_step`` measured for each stage, ``memory_bytes``, ``disk_bytes``, ``flops``,
         ``parameters``.
     """
 
@@ -66,6 +73,7 @@ class Plan:
     control: bool
     trainings: int
     steps: dict[Stage, int]
+    threads: int
     estimate: dict[str, Any]
 
     def plain(self) -> dict[str, Any]:
@@ -85,14 +93,15 @@ class Plan:
             control=bool(plain["control"]),
             trainings=int(plain["trainings"]),
             steps={stage: int(plain["steps"][stage]) for stage in STAGES},
+            threads=int(plain["threads"]),
             estimate=dict(plain["estimate"]),
         )
 
 
 def make_plan(
     config: TrainConfig,
-    cohort: Cohort,
     parts: Sequence[Part],
+    test: Sequence[StoredCase],
     *,
     seconds: float | None = None,
     steps: int | None = None,
@@ -104,10 +113,10 @@ def make_plan(
     ----------
     config : TrainConfig
         The preset.
-    cohort : Cohort
-        What is trained on.
     parts : sequence of Part
         The folds.
+    test : sequence of StoredCase
+        Who is predicted at the end.
     seconds : float, optional
         For everything from now on; None trains the preset in full.
     steps : int, optional
@@ -116,40 +125,46 @@ def make_plan(
     control : bool
         Also train a control on shuffled labels.
     """
-    first = parts[0].train[0]
-    channels, side = first.shape[0], max(first.shape[2:])
-    trainings = 2 * (len(parts) + (1 if control else 0))
     full = max(_full_steps(config, part) for part in parts)
+    threads = torch.get_num_threads()
     changes: list[str] = []
-    scaled, each = config, dict.fromkeys(STAGES, min(full, steps or full))
-    if seconds is not None:
-        allowed = _TRAINING * seconds / trainings
-        scaled, changes = _fitting(config, channels, side, allowed)
-    cost_of_step = seconds_per_step(scaled, "tumour", channels, side)
+    scaled = config
     if seconds is not None and steps is None:
-        fit = _TRAINING * seconds / trainings / cost_of_step
-        for stage, share in _SHARES.items():
-            each[stage] = min(full, max(_FEWEST, int(share * fit) // 10 * 10))
+        side = max(parts[0].train[0].shape[2:])
+        threads = best_threads(_variant(config, *_SMALLER[-1], side)[0], parts[0])
+    with torch_threads(threads):
+        if seconds is not None:
+            scaled, changes = _fitting(config, parts, test, seconds, control)
+        pace = measure(scaled, parts[0])
+    trainings = len(parts) + (1 if control else 0)
+    each = dict.fromkeys(STAGES, min(full, steps or full))
+    if seconds is not None and steps is None:
+        left = seconds - seconds_besides(scaled, parts, test, pace, control, _VALIDATIONS)
+        each = {stage: min(full, count) for stage, count in _steps_in(left, trainings, pace).items()}
+    looks = max(1, config.epochs // config.validate_every)
     if min(each.values()) < full:
-        batches = _batches(scaled, parts[0])
-        often = max(1, -(-max(each.values()) // (3 * batches)))
+        often = max(1, -(-max(each.values()) // (_VALIDATIONS * _batches(scaled, parts[0]))))
         scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
+        looks = _VALIDATIONS
         changes.append(f"{each['liver']} and {each['tumour']} steps a stage instead of up to {full}")
-    cost = estimate_cost(scaled, channels, side)
-    weights = 4 * cost.parameters
+    first = parts[0].train[0]
+    cost = estimate_cost(scaled, first.shape[0], max(first.shape[2:]))
+    rest = seconds_besides(scaled, parts, test, pace, control, looks)
+    training = trainings * sum(each[stage] * pace[stage] for stage in STAGES)
     return Plan(
         config=scaled,
         changes=tuple(changes),
         folds=tuple(part.fold for part in parts),
         control=control,
-        trainings=trainings,
+        trainings=2 * trainings,
         steps=each,
+        threads=threads,
         estimate={
-            "minutes": round(trainings / 2 * sum(each.values()) * cost_of_step / 60 / _TRAINING, 1),
-            "seconds_per_step": round(cost_of_step, 4),
+            "minutes": round((training + rest) / 60, 1),
+            "seconds_per_step": {stage: round(value, 4) for stage, value in pace.items()},
             "memory_bytes": cost.memory_bytes,
             # last and best weights, and the state with model, two moments and the average
-            "disk_bytes": trainings * weights * (6 if scaled.ema else 5),
+            "disk_bytes": 2 * trainings * 4 * cost.parameters * (6 if scaled.ema else 5),
             "flops": cost.flops,
             "parameters": cost.parameters,
         },
@@ -165,15 +180,29 @@ def _full_steps(config: TrainConfig, part: Part) -> int:
     return config.max_steps or config.epochs * _batches(config, part)
 
 
-def _fitting(config: TrainConfig, channels: int, side: int, seconds: float) -> tuple[TrainConfig, list[str]]:
+def _steps_in(seconds: float, trainings: int, pace: Mapping[Stage, float]) -> dict[Stage, int]:
+    """Return how many steps of each stage fit."""
+    unit = max(0.0, seconds) / trainings / sum(_SHARES[stage] * pace[stage] for stage in STAGES)
+    return {stage: max(_FEWEST, int(_SHARES[stage] * unit) // 10 * 10) for stage in STAGES}
+
+
+def _fitting(
+    config: TrainConfig, parts: Sequence[Part], test: Sequence[StoredCase], seconds: float, control: bool
+) -> tuple[TrainConfig, list[str]]:
     """Return the largest network of which enough steps fit, judged by operations a second of the smallest."""
+    channels, side = parts[0].train[0].shape[0], max(parts[0].train[0].shape[2:])
     smallest = _variant(config, *_SMALLER[-1], side)[0]
-    rate = step_flops(smallest, channels, side) / seconds_per_step(smallest, "tumour", channels, side, repeats=2)
+    measured, base = measure(smallest, parts[0]), step_flops(smallest, channels, side)
+    trainings = len(parts) + (1 if control else 0)
     # wide layers use a processor better than narrow ones: the larger networks are faster than this says
     variants: list[tuple[TrainConfig, list[str]]] = [(config, [])]
     variants += [_variant(config, widths, most, side) for widths, most in _SMALLER]
     for variant, changes in variants:
-        if step_flops(variant, channels, side) / rate * _ENOUGH <= seconds:
+        slower = step_flops(variant, channels, side) / base
+        pace = {stage: measured[stage] * slower for stage in STAGES}
+        left = seconds - seconds_besides(variant, parts, test, pace, control, _VALIDATIONS)
+        wanted = min(_ENOUGH, max(_full_steps(variant, part) for part in parts))
+        if _steps_in(left, trainings, pace)["tumour"] >= wanted:
             return variant, changes
     return variants[-1]
 
@@ -187,8 +216,9 @@ def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int)
         update["model"] = config.model.model_copy(update={"widths": widths})
         changes.append(f"widths {'-'.join(map(str, widths))} instead of {'-'.join(map(str, config.model.widths))}")
     if shrink != config.input.shrink:
-        update["input"] = config.input.model_copy(update={"shrink": shrink})
-        changes.append(f"images shrunk {shrink} times")
+        own = max(1, shrink // 2) if config.input.crop else shrink  # a liver takes half of a side
+        update["input"] = config.input.model_copy(update={"shrink": shrink, "tumour_shrink": own})
+        changes.append(f"images shrunk {shrink} times, those of the liver's box {own} times")
     if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < _NARROW_RATE:
         # narrow networks and few steps bear, and need, larger ones
         update["optimizer"] = config.optimizer.model_copy(update={"lr": _NARROW_RATE})

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bland_altman", "case_contours", "dice_by_case", "draw_all", "learning_curves"]
 
-_COLOURS = {"liver": "#8C510A", "tumour": "#C51B7D"}
+#: As in the catalogue, so that contours and curves agree.
+_COLOURS = {"liver": "#56B4E9", "tumour": "#D55E00"}
 _GREY = "#555555"
 
 

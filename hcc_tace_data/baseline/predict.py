@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hcc_tace_data.baseline.checkpoint import load_weights
-from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.config import InputConfig, TrainConfig
+from hcc_tace_data.baseline.losses import widen
 from hcc_tace_data.baseline.stages import (
     Stage,
-    keep_inside,
-    pad_to_multiple,
+    liver_windows,
+    pad_inside,
     scale_image,
+    see_liver,
     shrink_image,
-    shrink_mask,
     whole_liver,
 )
 from hcc_tace_data.baseline.unet import UNet2d
@@ -75,10 +76,8 @@ def predict_probability(
     model: UNet2d,
     stage: Stage,
     image: Tensor,
+    settings: InputConfig,
     *,
-    window: tuple[float, float] | None,
-    shrink: int = 1,
-    standardise: bool = False,
     liver: Tensor | None = None,
     flips: bool = False,
     batch_size: int = 8,
@@ -93,7 +92,7 @@ def predict_probability(
         Which network it is.
     image : Tensor, shape (C, D, H, W)
         HU. Sides need not be multiples of the network's step: slices are padded and cut back.
-    window, shrink, standardise
+    settings : InputConfig
         As in training.
     liver : Tensor, shape (D, H, W), optional
         Where the tumour stage looks: slices without liver are left out, and outside it the probability is 0.
@@ -107,42 +106,47 @@ def predict_probability(
     if image.shape[0] != model.in_channels:
         raise BaselineError(f"the network has {model.in_channels} channels, the image {image.shape[0]}.")
     device = next(model.parameters()).device
-    height, width = image.shape[-2:]
+    settings = settings.of_stage(stage)
     result = torch.zeros(image.shape[1:], dtype=torch.float32)
     inside = liver.bool() if stage == "tumour" and liver is not None else None
     slices = torch.arange(image.shape[1]) if inside is None else torch.nonzero(inside.any(dim=(1, 2)))[:, 0]
+    rows, columns = slice(0, image.shape[2]), slice(0, image.shape[3])
+    if inside is not None and settings.crop:
+        # one box for all slices: what is found in one must not depend on which others go with it
+        ((rows, columns),) = liver_windows(inside.any(dim=0, keepdim=True))
+        inside = inside[:, rows, columns]
     with torch.inference_mode():
-        for rows in torch.split(slices, batch_size):
-            batch = shrink_image(scale_image(image[:, rows].movedim(1, 0).to(device), window), shrink)
+        for chosen in torch.split(slices, batch_size):
+            hu = image[:, chosen, rows, columns].movedim(1, 0).to(device)
+            batch = shrink_image(scale_image(hu, settings.window), settings.shrink)
+            seen = None
             if inside is not None:
-                mask = shrink_mask(inside[rows].to(device), shrink)
-                batch = keep_inside(batch, mask, standardise=standardise)
-            small = batch.shape[-2:]
-            batch = pad_to_multiple(batch, model.step)
-            probability = _foreground(model, batch)
+                batch, seen = see_liver(batch, inside[chosen].to(device), settings)
+            size = (batch.shape[-2] * settings.shrink, batch.shape[-1] * settings.shrink)
+            probability = _foreground(model, batch, seen, size)
             if flips:
-                probability = (probability + _foreground(model, batch.flip(-1)).flip(-1)) / 2
-            probability = probability[..., : small[0], : small[1]]
-            if shrink > 1:
-                size = (small[0] * shrink, small[1] * shrink)
-                probability = nn.functional.interpolate(probability, size=size, mode="bilinear", align_corners=False)
-            result[rows] = probability[:, 0, :height, :width].float().cpu()
-    return result if inside is None else result * inside
+                mirrored = _foreground(model, batch.flip(-1), None if seen is None else seen.flip(-1), size)
+                probability = (probability + mirrored.flip(-1)) / 2
+            result[chosen, rows, columns] = probability[..., : hu.shape[-2], : hu.shape[-1]].cpu()
+    if inside is not None:
+        result[:, rows, columns] *= inside
+    return result
 
 
-def _foreground(model: UNet2d, batch: Tensor) -> Tensor:
-    logits: Tensor = model(batch)
-    return logits.float().softmax(dim=1)[:, 1:2]
+def _foreground(model: UNet2d, image: Tensor, inside: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """Return the probability (N, H, W) on slices (N, C, h, w), blanked outside a mask and padded for the network."""
+    padded = pad_inside(image, inside, model.step)
+    logits: Tensor = model(padded)
+    logits = logits.float()[..., : image.shape[-2], : image.shape[-1]]
+    return widen(logits, size).softmax(dim=1)[:, 1]
 
 
 def predict_stage(
     model: UNet2d,
     stage: Stage,
     image: Tensor,
+    settings: InputConfig,
     *,
-    window: tuple[float, float] | None,
-    shrink: int = 1,
-    standardise: bool = False,
     label: Tensor | None = None,
     liver: Tensor | None = None,
     flips: bool = False,
@@ -155,17 +159,7 @@ def predict_stage(
     """
     if stage == "tumour" and liver is None and label is not None:
         liver = whole_liver(label)
-    probability = predict_probability(
-        model,
-        stage,
-        image,
-        window=window,
-        shrink=shrink,
-        standardise=standardise,
-        liver=liver,
-        flips=flips,
-        batch_size=batch_size,
-    )
+    probability = predict_probability(model, stage, image, settings, liver=liver, flips=flips, batch_size=batch_size)
     return probability > 0.5
 
 
@@ -268,7 +262,7 @@ class Cascade:
                         f"{liver[0]} is of preset '{first.name}', {path} of '{config.name}'; "
                         "use one preset for both stages and all folds."
                     )
-                same = ("window", "shrink", "phases", "standardise")
+                same = ("window", "shrink", "phases", "standardise", "crop", "tumour_shrink")
                 own = loaded[0][1].input
                 if any(getattr(config.input, key) != getattr(own, key) for key in same):
                     raise BaselineError(f"{path} was trained on other images than {paths[0]} ({', '.join(same)}).")
@@ -349,14 +343,6 @@ class Cascade:
         total = torch.zeros(image.shape[1:], dtype=torch.float32)
         for network in networks:
             total += predict_probability(
-                network,
-                stage,
-                image,
-                window=config.input.window,
-                shrink=config.input.shrink,
-                standardise=config.input.standardise,
-                liver=liver,
-                flips=flips,
-                batch_size=batch_size,
+                network, stage, image, config.input, liver=liver, flips=flips, batch_size=batch_size
             )
         return total / len(networks)

@@ -19,7 +19,9 @@ import numpy as np
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part, held_out, load_cohort, part_of
 from hcc_tace_data.baseline.folds import seen_in_training, train_fold
-from hcc_tace_data.baseline.plan import Plan, make_plan
+from hcc_tace_data.baseline.pace import torch_threads
+from hcc_tace_data.baseline.plan import Plan
+from hcc_tace_data.baseline.plan_file import plan_of, refuse_other
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.published import LEAK_ABOVE, PUBLISHED
 from hcc_tace_data.baseline.record import environment
@@ -37,6 +39,7 @@ from hcc_tace_data.splits import FOLDS
 
 if TYPE_CHECKING:
     from hcc_tace_data.collection import Collection
+    from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["Tell", "reproduce"]
 
@@ -130,7 +133,7 @@ def reproduce(
         "steps": steps,
         "control": control,
     }
-    _refuse_other(place, request)
+    refuse_other(place, request)
     tell.note("checking the data")
     checked = _check(collection)
     tell.note("preparing the training store")
@@ -140,7 +143,7 @@ def reproduce(
     parts = [part_of(cohort, fold) for fold in folds]
     test = held_out(cohort)
     left = None if budget is None else max(1.0, 60 * budget - (time.monotonic() - began))
-    plan = _plan(place, request, config, cohort, parts, left, steps, control, keep=not estimate_only)
+    plan = plan_of(place, request, config, cohort, parts, left, steps, control, keep=not estimate_only)
     tell.note(_estimate_text(plan))
     data = {
         **checked,
@@ -150,6 +153,23 @@ def reproduce(
     }
     if estimate_only:
         return {"plan": plan.plain(), "data": data}
+    with torch_threads(plan.threads):
+        return _carry_out(plan, collection, cohort, parts, test, place, data, began, tell)
+
+
+def _carry_out(
+    plan: Plan,
+    collection: Collection,
+    cohort: Cohort,
+    parts: Sequence[Part],
+    test: Sequence[StoredCase],
+    place: Path,
+    data: Mapping[str, Any],
+    began: float,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Train, predict, score and write, and leave out what is there already."""
+    folds = plan.folds
     _train(plan, cohort, parts, place, tell)
     seen = sorted({case.patient_id for case in test} & seen_in_training(place, folds))
     if seen:
@@ -176,7 +196,7 @@ def reproduce(
         "format": 1,
         "synthetic": (collection.root / "truth" / "twin.json").is_file(),
         "data": data,
-        "preset": config.name,
+        "preset": plan.config.name,
         "plan": plan.plain(),
         "environment": environment(),
         "folds": [_fold_row(place, part) for part in parts],
@@ -195,53 +215,6 @@ def reproduce(
     atomic_write_text(place / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_page(place / "report.html", report, pictures)
     return report
-
-
-def _refuse_other(place: Path, request: Mapping[str, Any]) -> None:
-    path = place / "plan.json"
-    if path.is_file():
-        said = _read_plan(path)["request"]
-        changed = [key for key, value in request.items() if said.get(key) != value]
-        if changed:
-            raise BaselineError(
-                f"{place} holds a run with another {', '.join(changed)}; continue it with the same, "
-                "or use another folder."
-            )
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = plan["request"], plan["plan"], plan["store_digest"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BaselineError(f"{path} is not the plan of a run ({error}); use another folder.") from error
-    return plan
-
-
-def _plan(
-    place: Path,
-    request: Mapping[str, Any],
-    config: TrainConfig,
-    cohort: Cohort,
-    parts: Sequence[Part],
-    seconds: float | None,
-    steps: int | None,
-    control: bool,
-    *,
-    keep: bool,
-) -> Plan:
-    """Return the plan of the folder, or make one and write it."""
-    path = place / "plan.json"
-    if path.is_file():
-        said = _read_plan(path)
-        if said["store_digest"] != cohort.digest:
-            raise BaselineError(f"the data changed since the run in {place} began; use another folder.")
-        return Plan.from_plain(said["plan"])
-    plan = make_plan(config, cohort, parts, seconds=seconds, steps=steps, control=control)
-    if keep:
-        said = {"request": request, "plan": plan.plain(), "store_digest": cohort.digest}
-        atomic_write_text(path, json.dumps(said, indent=1) + "\n")
-    return plan
 
 
 def _estimate_text(plan: Plan) -> str:

@@ -43,6 +43,7 @@ def predict_cases(
     flips: bool = False,
     batch_size: int = 8,
     keep: bool = False,
+    refuse: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
     """Predict stored cases and write ``<patient_id>.nii.gz`` for each, on the grid of the annotated CT.
@@ -62,18 +63,27 @@ def predict_cases(
         Slices at once.
     keep : bool
         Leave predictions of the same networks that are there.
+    refuse : bool
+        Write nothing for a patient in whom no liver is found, and name them in an error when all others are done.
+        Default an empty label map, so that they count when they are scored, and a warning.
     progress : callable, optional
         Called with cases done and all cases.
 
     Returns
     -------
     dict
-        PatientID -> file. Where no liver was found the file has no label, so that it counts, and a warning says so.
+        PatientID -> file.
+
+    Raises
+    ------
+    NoLiverError
+        With `refuse`: no liver was found.
     """
     from hcc_tace_data.export.nifti import write_nifti
 
     files: dict[str, Path] = {}
     about = {"networks": _fingerprint(cascade), "true_liver": true_liver, "flips": flips}
+    without: list[str] = []
     for case in cases:
         path = Path(out) / f"{case.patient_id}.nii.gz"
         note = path.with_name(f"{case.patient_id}.json")
@@ -89,13 +99,21 @@ def predict_cases(
                     batch_size=batch_size,
                 ).label
             except NoLiverError:
+                if refuse:
+                    without.append(case.patient_id)
+                    continue
                 logger.warning("%s: no liver found; the prediction is empty and counts as such", case.patient_id)
                 result, found = np.zeros(label.shape, dtype=np.uint8), False
             write_nifti(path, result, np.asarray(case.affine))
             atomic_write_text(note, json.dumps({**about, "case": case.folder.name, "liver_found": found}, indent=1))
         files[case.patient_id] = path
         if progress is not None:
-            progress(len(files), len(cases))
+            progress(len(files) + len(without), len(cases))
+    if without:
+        raise NoLiverError(
+            f"no liver found in {', '.join(without)}: nothing written for them ({len(files)} others predicted). "
+            "Were the networks trained long enough?"
+        )
     return files
 
 

@@ -6,28 +6,56 @@ and 3: readers drew tumour and intrahepatic portal vein out of the liver.
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hcc_tace_data.baseline.config import InputConfig
 from hcc_tace_data.errors import BaselineError
 
 __all__ = [
     "STAGES",
     "Stage",
-    "keep_inside",
+    "StageBatch",
+    "crop_batch",
+    "grow",
+    "liver_windows",
+    "pad_inside",
     "pad_to_multiple",
     "prepare_batch",
     "scale_image",
+    "see_liver",
     "shrink_image",
     "shrink_mask",
+    "standardise_inside",
     "whole_liver",
 ]
 
 Stage = Literal["liver", "tumour"]
 #: In the order in which they are trained and run.
 STAGES: tuple[Stage, ...] = ("liver", "tumour")
+#: Sides of cropped images are multiples of this at least, so that few different sizes occur.
+_SIDES = 8
+
+
+class StageBatch(NamedTuple):
+    """What a network learns from.
+
+    Attributes
+    ----------
+    image : Tensor of float32, shape (N, C, h, w)
+        Scaled and shrunk; h = H / shrink.
+    target : Tensor of int64, shape (N, H, W)
+        1 is the whole liver, or the tumour. Not shrunk: the network's answer is widened before it is compared.
+    inside : Tensor of bool, shape (N, h, w), or None
+        The liver that the tumour network sees.
+    """
+
+    image: Tensor
+    target: Tensor
+    inside: Tensor | None
 
 
 def whole_liver(label: Tensor) -> Tensor:
@@ -55,15 +83,31 @@ def shrink_mask(mask: Tensor, factor: int) -> Tensor:
     return shrink_image(mask[:, None].float(), factor)[:, 0] >= 0.5 if factor > 1 else mask
 
 
-def keep_inside(image: Tensor, inside: Tensor, *, standardise: bool) -> Tensor:
-    """Blank (N, C, H, W) outside a mask (N, H, W), after giving what is inside mean 0 and deviation 1 if asked to."""
-    mask = inside[:, None]
-    if standardise:
-        count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-        mean = (image * mask).sum(dim=(2, 3), keepdim=True) / count
-        spread = (((image - mean) * mask) ** 2).sum(dim=(2, 3), keepdim=True) / count
-        image = (image - mean) / (spread.sqrt() + 1e-3)
-    return torch.where(mask, image, torch.zeros_like(image))
+def grow(mask: Tensor, pixels: int) -> Tensor:
+    """Widen a mask (N, H, W) of bool by so many pixels along rows, columns and diagonals; narrow it when below 0."""
+    found = mask if pixels >= 0 else ~mask
+    for axis in (1, 2):  # a square is wide in one direction, then in the other; shifting is faster than pooling
+        wide, length = found.clone(), found.shape[axis]
+        for shift in range(1, min(abs(pixels), length - 1) + 1):
+            wide.narrow(axis, shift, length - shift).logical_or_(found.narrow(axis, 0, length - shift))
+            wide.narrow(axis, 0, length - shift).logical_or_(found.narrow(axis, shift, length - shift))
+        found = wide
+    return found if pixels >= 0 else ~found
+
+
+def standardise_inside(image: Tensor, inside: Tensor) -> Tensor:
+    """Give each slice of (N, C, H, W) mean 0 and standard deviation 1 within a mask (N, H, W).
+
+    Pixels at the mask's edge do not count unless most are: fat beside a liver would make it look uneven.
+    """
+    mask = inside[:, None].to(image.dtype)
+    core = grow(inside, -1)[:, None].to(image.dtype)
+    enough = 2 * core.sum(dim=(2, 3), keepdim=True) >= mask.sum(dim=(2, 3), keepdim=True)
+    mask = torch.where(enough, core, mask)
+    count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = (image * mask).sum(dim=(2, 3), keepdim=True) / count
+    spread = (((image - mean) * mask) ** 2).sum(dim=(2, 3), keepdim=True) / count
+    return (image - mean) / (spread.sqrt() + 1e-3)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -72,18 +116,19 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     return nn.functional.pad(image, pad, mode="replicate") if any(pad) else image
 
 
+def see_liver(image: Tensor, inside: Tensor, settings: InputConfig) -> tuple[Tensor, Tensor]:
+    """Return what the tumour network sees of scaled slices (N, C, h, w), and the mask of the liver on their grid.
+
+    The image is standardised where the settings ask for it and not yet blanked outside `inside` (N, H, W).
+    """
+    seen = shrink_mask(inside, settings.shrink)
+    return (standardise_inside(image, seen) if settings.standardise else image), seen
+
+
 def prepare_batch(
-    stage: Stage,
-    image: Tensor,
-    label: Tensor,
-    *,
-    window: tuple[float, float] | None,
-    liver: Tensor | None = None,
-    shrink: int = 1,
-    multiple: int = 1,
-    standardise: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return network input and target of a stage.
+    stage: Stage, image: Tensor, label: Tensor, settings: InputConfig, *, liver: Tensor | None = None
+) -> StageBatch:
+    """Scale slices and make the target of a stage.
 
     Parameters
     ----------
@@ -93,35 +138,86 @@ def prepare_batch(
         HU.
     label : Tensor of uint8, shape (N, H, W)
         Standard classes.
-    window : tuple of float, optional
-        HU that become 0 and 1.
+    settings : InputConfig
+        Window, shrinking, standardisation.
     liver : Tensor of bool, shape (N, H, W), optional
-        The liver that the tumour stage sees; default the true one. What lies outside it is blanked.
-    shrink : int
-        Blocks of so many pixels along rows and columns are averaged.
-    multiple : int
-        Sides are padded to multiples of this, the target with background.
-    standardise : bool
-        Whether the tumour stage sees the liver with mean 0 and standard deviation 1.
+        The liver that the tumour stage sees; default the true one.
 
     Returns
     -------
-    image : Tensor of float32, shape (N, C, H, W)
-    target : Tensor of int64, shape (N, H, W)
-        1 is the whole liver, or the tumour.
+    StageBatch
+        Sides are multiples of `settings.shrink`. What lies outside the liver is blanked by :func:`crop_batch`, after
+        augmentation, which would fill it.
     """
     if stage not in STAGES:
         raise BaselineError(f"stage is {stage!r}; use {' or '.join(map(repr, STAGES))}.")
-    scaled = shrink_image(scale_image(image, window), shrink)
+    scaled = shrink_image(scale_image(image, settings.window), settings.shrink)
+    whole = whole_liver(label)
     if stage == "liver":
-        target = shrink_mask(whole_liver(label), shrink)
+        return StageBatch(scaled, _pad_ends(whole.long(), settings.shrink), None)
+    inside = whole if liver is None else liver.bool()
+    scaled, seen = see_liver(scaled, inside, settings)
+    return StageBatch(scaled, _pad_ends(((label == 2) & inside).long(), settings.shrink), seen)
+
+
+def liver_windows(inside: Tensor, multiple: int = 1, *, room: float = 0) -> list[tuple[slice, slice]]:
+    """Return rows and columns around the mask of each slice (N, H, W), all of one size, with sides that are multiples.
+
+    Sides are those of the largest mask and, on both ends, `room` times as much. Each is centred on its mask as far as
+    the image reaches. Where the sides do not fit into it they end beyond it.
+    """
+    starts: list[list[int]] = []
+    sides: list[int] = []
+    for axis in (2, 1):
+        shown = inside.any(dim=axis)
+        length = shown.shape[1]
+        first = shown.int().argmax(dim=1)
+        last = torch.where(shown.any(dim=1), length - shown.flip(1).int().argmax(dim=1), first)
+        extent = math.ceil(int((last - first).max()) * (1 + 2 * room))
+        side = max(1, -(-extent // multiple)) * multiple
+        start = first - (side - (last - first)) // 2
+        starts.append(start.clamp(max=max(0, length - side)).clamp(min=0).tolist())
+        sides.append(side)
+    height, width = sides
+    return [(slice(row, row + height), slice(column, column + width)) for row, column in zip(*starts, strict=True)]
+
+
+def crop_batch(batch: StageBatch, settings: InputConfig, multiple: int) -> tuple[Tensor, Tensor]:
+    """Blank what lies outside the liver, cut each slice to it where the settings ask for it, and pad to multiples.
+
+    Returns
+    -------
+    image : Tensor of float32, shape (N, C, h, w)
+    target : Tensor of int64, shape (N, h * shrink, w * shrink)
+    """
+    image, target, inside = batch
+    if inside is None:
+        image = pad_to_multiple(image, multiple)
     else:
-        inside = whole_liver(label) if liver is None else liver.bool()
-        target = shrink_mask((label == 2) & inside, shrink)
-        scaled = keep_inside(scaled, shrink_mask(inside, shrink), standardise=standardise)
-    height, width = scaled.shape[-2:]
-    rows, columns = -height % multiple, -width % multiple
-    if rows or columns:
-        scaled = pad_to_multiple(scaled, multiple)
-        target = nn.functional.pad(target, (0, columns, 0, rows))
-    return scaled, target.long()
+        image = torch.where(inside[:, None], image, 0.0)
+        if settings.crop:
+            windows = liver_windows(inside, max(multiple, _SIDES))
+            image = torch.stack([image[n, :, rows, columns] for n, (rows, columns) in enumerate(windows)])
+            wider = [tuple(_wider(part, settings.shrink) for part in window) for window in windows]
+            target = torch.stack([target[n, rows, columns] for n, (rows, columns) in enumerate(wider)])
+        image = _pad_ends(image, multiple)
+    rows_missing = image.shape[-2] * settings.shrink - target.shape[-2]
+    columns_missing = image.shape[-1] * settings.shrink - target.shape[-1]
+    return image, nn.functional.pad(target, (0, columns_missing, 0, rows_missing))
+
+
+def pad_inside(image: Tensor, inside: Tensor | None, multiple: int) -> Tensor:
+    """Blank (N, C, H, W) outside a mask (N, H, W) and pad to multiples; without a mask the edge's values go on."""
+    if inside is None:
+        return pad_to_multiple(image, multiple)
+    return _pad_ends(torch.where(inside[:, None], image, 0.0), multiple)
+
+
+def _wider(part: slice, factor: int) -> slice:
+    return slice(part.start * factor, part.stop * factor)
+
+
+def _pad_ends(values: Tensor, multiple: int) -> Tensor:
+    """Pad rows and columns with zeros to multiples."""
+    pad = (0, -values.shape[-1] % multiple, 0, -values.shape[-2] % multiple)
+    return nn.functional.pad(values, pad) if any(pad) else values

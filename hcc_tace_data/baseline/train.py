@@ -1,44 +1,23 @@
-"""Training of one stage of the cascade from stored cases.
-
-One process or several (``torchrun``), CPU or GPU, by `accelerate`. The state is saved after each epoch; a resumed
-training reaches the weights that an uninterrupted one reaches, bit for bit on a CPU.
-"""
+"""Training of one stage of the cascade from stored cases."""
 
 from __future__ import annotations
 
-import json
-import logging
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from hcc_tace_data import __version__
-from hcc_tace_data.baseline.average import WeightAverage
-from hcc_tace_data.baseline.checkpoint import load_state, save_state, save_weights
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.predict import predict_stage
-from hcc_tace_data.baseline.record import Curves, environment, write_card, write_log
-from hcc_tace_data.baseline.scores import dice
-from hcc_tace_data.baseline.stages import Stage, whole_liver
-from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer, deterministic, learning_rate
-from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.baseline.record import Curves
+from hcc_tace_data.baseline.stages import Stage
+from hcc_tace_data.baseline.step import deterministic
+from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_write_text
 from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["TrainResult", "build_model", "train_stage"]
-
-logger = logging.getLogger(__name__)
-
-_STATE, _LAST, _BEST, _LOG, _RECORD = "state.pt", "last.safetensors", "best.safetensors", "log.csv", "run.json"
+__all__ = ["TrainResult", "train_stage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +109,7 @@ def train_stage(
         raise BaselineError("tumour_liver is 'predicted': predict the liver of the training cases first.")
     usable.sort(key=lambda case: case.folder.name)  # the order decides the batches: it must not depend on the caller
     with deterministic(repeatable):
-        run = _Run(config, stage, usable, validation, folder, threads=threads, livers=livers, shuffled=shuffled)
+        run = Trainer(config, stage, usable, validation, folder, threads=threads, livers=livers, shuffled=shuffled)
         run.about = {"store_digest": store_digest, "data": data, "deterministic": repeatable}
         if resume:
             run.load()
@@ -146,250 +125,3 @@ def train_stage(
         best_dice=run.best,
         losses=tuple(row["loss"] for row in run.history),
     )
-
-
-class _Run:
-    """The moving parts of one training."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        stage: Stage,
-        train: Sequence[StoredCase],
-        validation: Sequence[StoredCase],
-        folder: Path,
-        *,
-        threads: int,
-        livers: Mapping[str, npt.NDArray[np.bool_]] | None,
-        shuffled: bool,
-    ) -> None:
-        self.config, self.stage, self.folder = config, stage, folder
-        self.train, self.validation = train, validation
-        self.engine = TrainingStep.accelerator(config)
-        self.main: bool = self.engine.is_main_process
-        self.control = shuffled
-        self.about: dict[str, Any] = {}
-        self.curves = Curves(None)
-        self.environment = environment() if self.main else {}
-        torch.manual_seed(config.seed)
-        self.batches = StageBatches(
-            config,
-            stage,
-            train,
-            livers=livers if stage == "tumour" else None,
-            shuffled=shuffled,
-            threads=threads,
-            rank=self.engine.process_index,
-            world_size=self.engine.num_processes,
-            pin_memory=self.engine.device.type == "cuda",
-            device=self.engine.device,
-        )
-        self.channels = train[0].shape[0]
-        self.total = config.max_steps or config.epochs * self.batches.batches
-        self.model = build_model(config, self.channels)
-        self.optimizer = build_optimizer(config, self.model)
-        self.average = WeightAverage(self.model, config.ema) if config.ema else None
-        self.step = TrainingStep(config, stage, self.model, self.optimizer, self.engine)
-        self.history: list[dict[str, float]] = []
-        self.steps = 0
-        self.seen: set[str] = set()
-        # dropout differs between processes, as their batches do
-        if self.engine.num_processes > 1:
-            torch.manual_seed(config.seed + 1000 * (self.engine.process_index + 1))
-        self.identity = {
-            "config": config.model_dump(mode="json"),
-            "stage": stage,
-            "train": [case.folder.name for case in train],
-            "validation": sorted(case.patient_id for case in validation),
-            "processes": self.engine.num_processes,
-            "shuffled": shuffled,
-        }
-
-    @property
-    def best(self) -> float:
-        """The best score so far."""
-        return max((row["dice"] for row in self.history), default=-1.0)
-
-    def load(self) -> None:
-        """Continue where the run in the folder was."""
-        state = load_state(self.folder / _STATE)
-        if state["identity"] != self.identity:
-            changed = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
-            raise BaselineError(
-                f"the run in {self.folder} had another configuration, stage or patients "
-                f"({', '.join(changed)}); resume with the same, or start a new folder."
-            )
-        self.step.inner.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.batches.epochs = int(state["epochs"])
-        mine = state["random"][self.engine.process_index]
-        self.step.generator.set_state(mine["augment"])
-        torch.set_rng_state(mine["torch"])
-        if mine["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(mine["cuda"])
-        if state["scaler"] is not None and self.engine.scaler is not None:
-            self.engine.scaler.load_state_dict(state["scaler"])
-        self.history, self.seen = list(state["history"]), set(state["seen"])
-        self.steps = int(state["steps"])
-        if self.average:
-            self.average.load(state["average"])
-
-    def go(self, stop_after: int | None, progress: Callable[[int, int, float], None] | None) -> None:
-        """Train until the steps are done, the score is stale, or as many epochs as asked for."""
-        while self.steps < self.total and not _stale(self.history, self.config.patience):
-            if stop_after is not None and self.batches.epochs >= stop_after:
-                break
-            losses, start = [], time.monotonic()
-            for _ in range(self.config.validate_every):
-                losses += self._epoch(progress)
-                if self.steps >= self.total:
-                    break
-            self._finish_epoch(losses, time.monotonic() - start)
-
-    def _epoch(self, progress: Callable[[int, int, float], None] | None) -> list[float]:
-        losses = []
-        self.step.network.train()
-        for batch in self.batches.epoch():
-            self.seen |= self.batches.patients(batch)
-            self.step.set_rate(learning_rate(self.config, self.steps, self.total))
-            loss = self.step(batch)
-            if not math.isfinite(loss):
-                raise BaselineError(
-                    f"the loss became {loss} at step {self.steps + 1} of the {self.stage} stage; the state before "
-                    f"this epoch is in {self.folder}. Lower optimizer.lr, or check the images for values that are "
-                    "not numbers."
-                )
-            if self.average:
-                self.average.update(self.step.inner)
-            losses.append(loss)
-            self.steps += 1
-            if progress is not None and self.main:
-                progress(self.steps, self.total, loss)
-            if self.steps >= self.total:
-                break
-        return losses
-
-    def _finish_epoch(self, losses: list[float], seconds: float) -> None:
-        inner = self.step.inner
-        weights = self.average.state(inner) if self.average else inner.state_dict()
-        own = torch.zeros(1, device=self.engine.device, dtype=torch.float64)
-        if self.main:  # one process scores; all must stop at the same epoch
-            own += _validate(self.config, self.stage, weights, self.channels, self.validation or self.train)
-        score = float(self.engine.reduce(own, reduction="sum"))
-        self.history.append(
-            {
-                "epoch": self.batches.epochs,
-                "steps": self.steps,
-                "loss": float(self.engine.reduce(torch.tensor(np.mean(losses)).to(self.engine.device), "mean")),
-                "dice": score,
-                "lr": float(self.optimizer.param_groups[0]["lr"]),
-                "seconds": round(seconds, 3),
-            }
-        )
-        row = self.history[-1]
-        logger.info("%s epoch %d: loss %.4f, Dice %.4f", self.stage, row["epoch"], row["loss"], score)
-        random = self._gather(
-            {
-                "torch": torch.get_rng_state(),
-                "augment": self.step.generator.get_state(),
-                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-            }
-        )
-        self.seen = set().union(*self._gather(sorted(self.seen)))
-        if self.main:
-            self._save(weights, random)
-        self.engine.wait_for_everyone()
-
-    def _gather(self, value: Any) -> list[Any]:
-        """Return what every process has, in order."""
-        if self.engine.num_processes == 1:
-            return [value]
-        parts: list[Any] = [None] * self.engine.num_processes
-        torch.distributed.all_gather_object(parts, value)
-        return parts
-
-    def _save(self, weights: dict[str, Tensor], random: list[Any]) -> None:
-        record = {
-            "format": 1,
-            "package": __version__,
-            "torch": torch.__version__,
-            "stage": self.stage,
-            "channels": self.channels,
-            "preset": self.config.name,
-            "config": self.identity["config"],
-            "seed": self.config.seed,
-            "processes": self.engine.num_processes,
-            "device": str(self.engine.device),
-            "control": self.control,
-            "epoch": self.batches.epochs,
-            "steps": self.steps,
-            "dice": self.history[-1]["dice"],
-            "best_dice": self.best,
-            "train_cases": len(self.train),
-            "slices": self.batches.samples,
-            "spacing": np.median([case.spacing for case in self.train], axis=0).tolist(),
-            **self.about,
-        }
-        save_weights(self.folder / _LAST, weights, record)
-        if self.history[-1]["dice"] > max((row["dice"] for row in self.history[:-1]), default=-1.0):
-            save_weights(self.folder / _BEST, weights, record)
-        write_log(self.folder / _LOG, self.history)
-        record |= {
-            "train_patients": sorted(self.seen),
-            "validation_patients": self.identity["validation"],
-            "environment": self.environment,
-        }
-        atomic_write_text(self.folder / _RECORD, json.dumps(record, indent=1))
-        write_card(self.folder / "README.md", record, self.history)
-        self.curves.add(
-            {name: self.history[-1][name] for name in ("loss", "dice", "lr")}, int(self.history[-1]["steps"])
-        )
-        scaler = self.engine.scaler
-        # last: a state that is there means that all else of its epoch is, too
-        save_state(
-            self.folder / _STATE,
-            {
-                "identity": self.identity,
-                "model": self.step.inner.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "epochs": self.batches.epochs,
-                "steps": self.steps,
-                "seen": sorted(self.seen),
-                "random": random,
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "history": self.history,
-                "average": self.average.values if self.average else None,
-            },
-        )
-
-
-def _stale(history: list[dict[str, float]], patience: int) -> bool:
-    """Whether the last `patience` scores brought none better than those before."""
-    scores = [row["dice"] for row in history]
-    return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
-
-
-def _validate(
-    config: TrainConfig, stage: Stage, weights: dict[str, Tensor], channels: int, cases: Sequence[StoredCase]
-) -> float:
-    """Return the mean Dice by patient; the tumour is sought in the true liver."""
-    model = build_model(config, channels)
-    model.load_state_dict(weights)
-    device = next(iter(weights.values())).device
-    model.to(device).eval()
-    scores = []
-    for case in cases:
-        label = torch.from_numpy(np.array(case.label))
-        image = torch.from_numpy(np.array(case.image))
-        predicted = predict_stage(
-            model,
-            stage,
-            image,
-            window=config.input.window,
-            shrink=config.input.shrink,
-            standardise=config.input.standardise,
-            label=label,
-        )
-        truth = whole_liver(label) if stage == "liver" else label == 2
-        scores.append(dice(predicted.numpy(), truth.numpy()))
-    return float(np.mean(scores)) if scores else 0.0

@@ -34,8 +34,8 @@ def predict(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
 ) -> None:
     """Label liver and tumour on volumes of any grid; the result lies on the input's own grid."""
-    files = [item for item in inputs if Path(item).exists()]
-    patients = [item for item in inputs if item not in files]
+    patients = [item for item in inputs if _is_patient(item, root)]
+    files = [item for item in inputs if item not in patients]
     if true_liver and files:
         raise UsageError("--true-liver needs an annotation, which only patients of the collection have; use --liver.")
     if liver is not None and len(inputs) != 1:
@@ -46,6 +46,7 @@ def predict(
         model = resolve_root(root) / "baseline" / (preset or "paper")
     if model is None:
         raise UsageError("name the folder of the trained networks with --model.")
+    _refuse_clashes(files, out or Path.cwd(), seg)
     cascade = load_cascade(model, fold, preset, device)
     rows: list[dict[str, Any]] = []
     if patients:
@@ -59,6 +60,12 @@ def predict(
         return
     for row in rows:
         say(f"{row['name']}: liver {row['liver_ml']:.1f} ml, tumour {row['tumour_ml']:.1f} ml -> {row['file']}")
+
+
+def _is_patient(item: str, root: Path | None) -> bool:
+    """Whether an input is a PatientID; a folder of that name in the collection is the patient, not one CT."""
+    bare = Path(item).name == item
+    return not Path(item).exists() or (bare and root is not None and Path(item).resolve() == (root / item).resolve())
 
 
 def load_cascade(model: Path, folds: list[int] | None, preset: str | None, device: str | None) -> Cascade:
@@ -92,7 +99,7 @@ def _predict_patients(
     from hcc_tace_data.baseline.data import load_cohort
     from hcc_tace_data.baseline.folds import seen_in_training
     from hcc_tace_data.baseline.outputs import label_volumes, save_seg
-    from hcc_tace_data.baseline.scoring import predict_cases, read_prediction
+    from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases, read_prediction
 
     collection = open_with_progress(root, quiet=quiet)
     unknown = [name for name in patients if name not in collection]
@@ -110,6 +117,8 @@ def _predict_patients(
     if seen:
         note(f"{', '.join(seen)}: seen in training; scores of them prove nothing", quiet=quiet)
     folder = out or collection.root / "predictions"
+    if true_liver:  # apart, where 'evaluate' looks for it: it is no prediction of the cascade
+        folder = folder / TRUE_LIVER
     with progress("predicting", len(patients), quiet=quiet) as advance:
         files = predict_cases(
             cascade,
@@ -118,6 +127,7 @@ def _predict_patients(
             true_liver=true_liver,
             flips=flips,
             batch_size=batch_size,
+            refuse=True,
             progress=lambda done, total: advance(1),
         )
     rows = []
@@ -131,13 +141,31 @@ def _predict_patients(
     return rows
 
 
+def _result_of(source: Path, out: Path) -> Path:
+    from hcc_tace_data.baseline.outputs import stem_of
+
+    return out / f"{stem_of(source)}-prediction.nii.gz"
+
+
+def _refuse_clashes(files: list[str], out: Path, seg: bool) -> None:
+    """Find out before anything is written what could not be."""
+    results: dict[Path, str] = {}
+    for item in files:
+        path = _result_of(Path(item), out)
+        if path in results:
+            raise UsageError(f"{results[path]} and {item} would both become {path}; predict them into two folders.")
+        results[path] = item
+        if seg and not Path(item).is_dir():
+            raise UsageError(f"{item} is no folder of DICOM; a DICOM-SEG must cite the images it was made from.")
+
+
 def _predict_file(
     source: Path, cascade: Cascade, out: Path, liver: Path | None, flips: bool, seg: bool, batch_size: int
 ) -> dict[str, Any]:
-    from hcc_tace_data.baseline.outputs import label_volumes, predict_input, save_nifti, save_seg, stem_of
+    from hcc_tace_data.baseline.outputs import label_volumes, predict_input, save_nifti, save_seg
 
     found = predict_input(source, cascade, liver=liver, flips=flips, batch_size=batch_size)
-    path = save_nifti(out / f"{stem_of(source)}-prediction.nii.gz", found.label, found.volume)
+    path = save_nifti(_result_of(source, out), found.label, found.volume)
     row = {
         "name": found.volume.name,
         "file": str(path),
@@ -145,8 +173,6 @@ def _predict_file(
         **label_volumes(found.label, found.volume.spacing),
     }
     if seg:
-        if not found.volume.sources:
-            raise UsageError(f"{source} is no DICOM; a DICOM-SEG must cite the images it was made from.")
         name = path.name.replace(".nii.gz", ".dcm")
         row["seg"] = str(save_seg(path.with_name(name), found.label, found.volume.sources, cascade))
     return row

@@ -86,7 +86,8 @@ def _say_plan(plan: dict[str, Any]) -> None:
     estimate = plan["estimate"]
     steps = plan["steps"]
     say(f"{plan['trainings']} trainings of at most {steps['liver']} (liver) and {steps['tumour']} (tumour) steps,")
-    say(f"{estimate['seconds_per_step']} s a step")
+    pace = estimate["seconds_per_step"]
+    say(f"{pace['liver']} and {pace['tumour']} s a step with {plan['threads']} threads")
     say(f"about {estimate['minutes']} minutes in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
     say(f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk, {estimate['parameters']:,} parameters a network")
     for change in plan["changes"]:

@@ -16,10 +16,11 @@ import pydicom
 import pytest
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.baseline.checkpoint import load_weights
+from hcc_tace_data.baseline.checkpoint import load_weights, save_weights
 from hcc_tace_data.baseline.data import load_cohort, part_of
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.splits import patients_of
 
 HELD_OUT = patients_of("test")[:2]
@@ -80,6 +81,32 @@ def test_training_again_needs_resume(
     assert "another configuration" in capsys.readouterr().err
 
 
+def test_switches_of_a_training_work_together(
+    small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The liver network on LiTS, the tumour network in its liver, half precision, channels last, averaged weights."""
+    cohort = load_cohort(open_collection(small_twin))
+    lits = tmp_path / "lits"
+    for number, case in enumerate(part_of(cohort, 0).train[:2]):
+        label = np.asarray(case.label)
+        values = np.where(label == 2, 2, np.isin(label, (1, 3))).astype(np.uint8)
+        write_nifti(lits / f"volume-{number}.nii", np.asarray(case.image[0]), np.asarray(case.affine))
+        write_nifti(lits / f"segmentation-{number}.nii.gz", values, np.asarray(case.affine))
+    words = ["train", str(small_twin), "--out", str(tmp_path / "run"), "--preset", "modern", "--liver-data", str(lits)]
+    words += ["--deterministic", "--no-tensorboard", "--fold", "1"]
+    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=3", "tumour_liver=predicted", "precision=bf16"]
+    keys += ["channels_last=true", "ema=0.9", "model.deep_supervision=true"]
+    found = _json(capsys, *words, *(word for key in keys for word in ("--set", key)))
+    assert [row["steps"] for row in found["runs"]] == [3, 3]  # type: ignore[attr-defined]
+    records = [json.loads((tmp_path / "run/fold1" / stage / "run.json").read_text()) for stage in ("liver", "tumour")]
+    assert [record["data"] for record in records] == ["LiTS", "HCC-TACE-Seg"]
+    assert set(records[0]["train_patients"]) <= {"LiTS_000", "LiTS_001"}
+    assert set(records[0]["validation_patients"]) <= set(patients_of("validation", 1))
+    assert set(records[1]["train_patients"]) <= set(patients_of("train", 1))
+    assert records[1]["config"]["tumour_liver"] == "predicted"
+    assert records[1]["deterministic"]
+
+
 def test_patients_are_predicted_on_their_ct_and_scored(
     trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,7 +139,6 @@ def test_a_folder_of_dicom_and_its_nifti_give_the_same(
     for path in case.paths:
         shutil.copy(path, folder)
     from hcc_tace_data.baseline.images import read_dicom
-    from hcc_tace_data.export.nifti import write_nifti
 
     volume = read_dicom(folder)
     write_nifti(tmp_path / "scan.nii.gz", volume.array, volume.affine)
@@ -177,6 +203,58 @@ def test_what_goes_wrong_is_said(
         assert said in capsys.readouterr().err, words
     assert main(["baseline", "predict", seen, "--root", root, "--model", str(trained), "--out", str(tmp_path)]) == 0
     assert "seen in training" in capsys.readouterr().err
+
+
+@pytest.fixture
+def blind(trained: Path, tmp_path: Path) -> Path:
+    """The run with a liver network that finds nothing anywhere."""
+    copy = shutil.copytree(trained, tmp_path / "blind")
+    path = copy / "fold0" / "liver" / "best.safetensors"
+    weights, about = load_weights(path)
+    weights["head.bias"] = weights["head.bias"] * 0 + weights["head.bias"].new_tensor([99.0, -99.0])
+    save_weights(path, weights, about)
+    return copy
+
+
+def test_no_liver_is_said_and_nothing_written(
+    blind: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--model", str(blind), "--root", str(small_twin), "--out", str(out), "--quiet"]
+    assert main(["baseline", "predict", HELD_OUT[0], *words]) == 2
+    assert f"no liver found in {HELD_OUT[0]}" in capsys.readouterr().err
+    case = load_cohort(open_collection(small_twin), patients=HELD_OUT).stored[HELD_OUT[0]]
+    write_nifti(tmp_path / "ct.nii", np.asarray(case.image[0]), np.asarray(case.affine))
+    assert main(["baseline", "predict", str(tmp_path / "ct.nii"), *words]) == 2
+    assert "no liver found" in capsys.readouterr().err
+    assert not out.exists() or not list(out.iterdir())
+    # where patients are scored it counts: nothing found
+    found = _json(capsys, "evaluate", str(small_twin), "--model", str(blind), "--predictions", str(out), "--no-plots")
+    assert found["summary"]["labels"]["liver"]["dice"]["mean"] == 0  # type: ignore[index]
+    assert found["true_liver"]["summary"]["labels"]["liver"]["dice"]["mean"] == 1  # type: ignore[index]
+
+
+def test_results_do_not_write_over_each_other(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = load_cohort(open_collection(small_twin), patients=HELD_OUT).stored[HELD_OUT[0]]
+    for place in ("a", "b"):
+        write_nifti(tmp_path / place / "ct.nii.gz", np.asarray(case.image[0]), np.asarray(case.affine))
+    words = ["--model", str(trained), "--out", str(tmp_path / "out"), "--quiet"]
+    both = [str(tmp_path / place / "ct.nii.gz") for place in ("a", "b")]
+    assert main(["baseline", "predict", *both, *words]) == 2
+    assert "would both become" in capsys.readouterr().err
+    assert main(["baseline", "predict", both[0], *words, "--seg"]) == 2
+    assert "no folder of DICOM" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    # a tumour sought in the annotated liver is no prediction of the cascade and lies apart
+    monkeypatch.chdir(small_twin)  # where a folder has the patient's name
+    found = _json(
+        capsys, "predict", HELD_OUT[0], "--root", ".", "--true-liver", "--model", str(trained), "--out", str(tmp_path)
+    )
+    assert [row["file"] for row in found["predictions"]] == [  # type: ignore[attr-defined]
+        str(tmp_path / "true-liver" / f"{HELD_OUT[0]}.nii.gz")
+    ]
 
 
 def test_an_empty_fold_is_named(small_twin: Path) -> None:

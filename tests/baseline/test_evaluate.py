@@ -65,6 +65,13 @@ def test_summary_counts_patients_once_and_tells_groups_apart() -> None:
         summarise([cases[0], cases[0]])
 
 
+def test_sizes_are_listed_from_small_to_large() -> None:
+    cases = [_case(name) for name in "abc"]
+    for case, diameter in zip(cases, (12.0, 4.0, 2.0), strict=True):
+        case["labels"]["tumour"]["diameter_cm"] = diameter  # type: ignore[index]
+    assert list(summarise(cases)["by_tumour_size"]) == ["below 3 cm", "3 to 5 cm", "10 cm and more"]
+
+
 def test_interval_as_the_normal_approximation_has_it() -> None:
     values = np.random.default_rng(0).normal(0.7, 0.1, 200)
     low, high = bootstrap_interval(values)

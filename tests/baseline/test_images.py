@@ -105,3 +105,30 @@ def test_lits_layout(tmp_path: Path) -> None:
         load_lits(tmp_path, tmp_path / "store")
     with pytest.raises(BaselineError, match="no liver data"):
         find_lits(tmp_path / "nowhere")
+
+
+def test_lits_volumes_on_oblique_grids(tmp_path: Path) -> None:
+    """Tilted volumes are resampled, image and label alike; nothing of the tumour goes astray."""
+    angle = np.deg2rad(15)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([1.0, 1.0, 2.0])[:, [2, 1, 0]]
+    d, h, w = np.mgrid[:14, :40, :44]
+    distance = np.sqrt((2.0 * (d - 7)) ** 2 + (h - 20) ** 2 + (w - 22) ** 2)
+    label = np.where(distance < 5, 2, np.where(distance < 11, 1, 0)).astype(np.uint8)
+    write_nifti(tmp_path / "volume-0.nii.gz", np.choose(label, [-100, 110, 60]).astype(np.int16), affine)
+    write_nifti(tmp_path / "segmentation-0.nii.gz", label, affine)
+    (stored,) = load_lits(tmp_path, tmp_path / "store")
+    found = np.asarray(stored.label)
+    voxel = float(np.prod(stored.spacing))
+    for value in (1, 2):
+        assert (found == value).sum() * voxel == pytest.approx((label == value).sum() * 2.0, rel=0.05)
+    assert np.median(np.asarray(stored.image[0])[found == 2]) == pytest.approx(60, abs=3)
+    assert np.median(np.asarray(stored.image[0])[found == 1]) == pytest.approx(110, abs=3)
+
+
+def test_colours_are_no_ct(tmp_path: Path) -> None:
+    colours = np.zeros((3, 3, 3), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "rgb.nii")
+    with pytest.raises(BaselineError, match="no HU"):
+        read_nifti(tmp_path / "rgb.nii")

@@ -66,6 +66,33 @@ def test_as_medpy_computes_them(seed: int) -> None:
     assert scores.assd_mm == pytest.approx(medpy.assd(predicted, true, voxelspacing=SPACING))
 
 
+@pytest.mark.parametrize("shape", ["voxel", "border", "plate"])
+def test_as_medpy_computes_small_and_cut_off_masks(shape: str) -> None:
+    """A single voxel is its own surface; what lies outside the image is outside the mask."""
+    medpy = pytest.importorskip("medpy.metric.binary", reason="medpy is not installed; it is only a reference")
+    true = np.zeros((8, 12, 10), bool)
+    true[2:6, 3:9, 2:7] = True
+    predicted = np.zeros_like(true)
+    if shape == "voxel":
+        predicted[7, 11, 9] = True
+    elif shape == "border":
+        predicted[:, :6, :] = True
+    else:
+        predicted[3] = True
+    scores = score_masks(predicted, true, SPACING)
+    assert scores.hd95_mm == pytest.approx(medpy.hd95(predicted, true, voxelspacing=SPACING))
+    assert scores.assd_mm == pytest.approx(medpy.assd(predicted, true, voxelspacing=SPACING))
+    assert scores.predicted_ml == pytest.approx(predicted.sum() * np.prod(SPACING) / 1000)
+
+
+def test_two_single_voxels_by_hand() -> None:
+    one, other = np.zeros((5, 6, 7), bool), np.zeros((5, 6, 7), bool)
+    one[0, 0, 0], other[2, 4, 0] = True, True
+    scores = score_masks(one, other, SPACING)
+    assert scores.hd95_mm == scores.assd_mm == pytest.approx(np.hypot(2 * 2.5, 4 * 0.75))
+    assert scores.surface_dice == scores.dice == 0
+
+
 @given(st.integers(0, 40), st.tuples(*[st.integers(0, 5)] * 3))
 @settings(deadline=None, max_examples=20)
 def test_scores_are_symmetric_and_do_not_see_the_margin(seed: int, margin: tuple[int, int, int]) -> None:

@@ -50,6 +50,33 @@ def test_resumed_training_reaches_the_same_weights(
     assert _equal(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_killed_while_it_saved(
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of the second epoch are there, its state is not: the epoch is done again and ends the same."""
+    from hcc_tace_data.baseline import trainer
+
+    config, whole = quick(epochs=3), tmp_path / "whole"
+    train_stage(config, "liver", cases[:4], cases[4:], whole)
+    saved, calls = trainer.save_state, []
+
+    def killed(path: Path, state: dict[str, object]) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        saved(path, state)
+
+    monkeypatch.setattr(trainer, "save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed")
+    assert len(load_state(tmp_path / "killed" / "state.pt")["history"]) == 1
+    train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed", resume=True)
+    assert _equal(whole, tmp_path / "killed")
+    best = [load_weights(folder / "best.safetensors") for folder in (whole, tmp_path / "killed")]
+    assert all(torch.equal(best[0][0][name], best[1][0][name]) for name in best[0][0])
+    assert best[0][1]["epoch"] == best[1][1]["epoch"]
+
+
 def test_both_stages_learn(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     config = quick(epochs=25, batch_size=4, optimizer__lr=0.01, patience=25)
     for stage in ("liver", "tumour"):
@@ -97,6 +124,42 @@ def test_a_loss_that_is_no_number_stops_the_run(
     with pytest.raises(BaselineError, match="nan at step 1"):
         train_stage(quick(), "liver", cases[:4], cases[4:], tmp_path)
     assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_kept(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
+    """The loss of the last step is known before its update, and the update can be the one that breaks."""
+    with pytest.raises(BaselineError, match=r"weights are no numbers.*optimizer\.lr"):
+        train_stage(
+            quick(
+                max_steps=1,
+                optimizer__lr=3.3e37,
+                optimizer__weight_decay=10,
+                ema="null",
+                schedule__warmup_steps=0,
+                clip="null",
+            ),
+            "liver",
+            cases[:4],
+            cases[4:],
+            tmp_path,
+        )
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_a_machine_that_cannot_compile_is_told_so(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    from hcc_tace_data.baseline.cost import dummy_batch, make_step
+
+    config = quick(compile="eager")
+    step = make_step(config, "liver", 1)
+
+    def broken(image: torch.Tensor) -> torch.Tensor:
+        raise InvalidCxxCompiler
+
+    step.network = broken  # type: ignore[assignment]
+    with pytest.raises(BaselineError, match=r"backend 'eager' failed: No working C\+\+ compiler.*compile=null"):
+        step(dummy_batch(config, 1, 32))
 
 
 def test_what_cannot_be_resumed_is_refused(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
@@ -154,7 +217,7 @@ def test_no_liver_is_an_error(cases: list[StoredCase], quick: Quick, tmp_path: P
 def test_any_slice_size_is_predicted_and_cut_back(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     train_stage(quick(epochs=1), "liver", cases[:2], cases[4:], tmp_path)
     model, config = load_model(tmp_path / "last.safetensors", "liver")
-    assert predict_stage(model, "liver", torch.zeros(1, 3, 31, 45), window=config.input.window).shape == (3, 31, 45)
+    assert predict_stage(model, "liver", torch.zeros(1, 3, 31, 45), config.input).shape == (3, 31, 45)
 
 
 def test_largest_component() -> None:

@@ -1,0 +1,89 @@
+"""How fast this machine trains now: seconds of a step, of all that is not a step, and the best number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.cost import estimate_cost, seconds_per_step
+from hcc_tace_data.baseline.data import Part
+from hcc_tace_data.baseline.stages import STAGES, Stage
+from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.loaders.store import StoredCase
+
+__all__ = ["best_threads", "measure", "seconds_besides", "torch_threads"]
+
+#: Steps that need more memory than this, bytes, are measured with a single slice.
+_LARGE = 1_000_000_000
+#: Pictures and pages, and scores of a voxel (distances), of a test patient.
+_FIXED_SECONDS, _SECONDS_PER_VOXEL = 8.0, 1e-6
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads while in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(config: TrainConfig, part: Part, repeats: int = 3) -> dict[Stage, float]:
+    """Return the seconds of a step of each stage on a batch of the fold."""
+    channels, side = part.train[0].shape[0], max(part.train[0].shape[2:])
+    usable = [case for case in part.train if case.liver is not None]
+    probe = config
+    if estimate_cost(config, channels, side).memory_bytes > _LARGE:
+        probe, repeats = config.model_copy(update={"batch_size": 1}), 1
+    pace: dict[Stage, float] = {}
+    for stage in STAGES:
+        batch = next(StageBatches(probe, stage, usable, threads=0).epoch()) if usable else None
+        seconds = seconds_per_step(probe, stage, channels, side, repeats=repeats, batch=batch)
+        pace[stage] = seconds * config.batch_size / probe.batch_size
+    return pace
+
+
+def best_threads(probe: TrainConfig, part: Part) -> int:
+    """Return the number of threads with which a step of `probe` is fastest now: all of PyTorch's, half, or one.
+
+    Threads wait for each other in every layer: where other programs hold the processors, fewer are faster.
+    """
+    most = torch.get_num_threads()
+    times = {}
+    for count in sorted({most, max(1, most // 2), 1}):
+        with torch_threads(count):
+            times[count] = measure(probe, part, repeats=5)["liver"]
+    return min(times, key=lambda count: times[count])
+
+
+def seconds_besides(
+    config: TrainConfig,
+    parts: Sequence[Part],
+    test: Sequence[StoredCase],
+    pace: Mapping[Stage, float],
+    control: bool,
+    validations: int,
+) -> float:
+    """Return what is needed besides the training: validation, prediction, scores, pictures."""
+    # forward is a third of a step
+    image = {stage: pace[stage] / config.batch_size / 3 for stage in STAGES}
+
+    def once(cases: Sequence[StoredCase]) -> dict[Stage, float]:
+        livers = [case.liver[0] if case.liver is not None else (0, 0) for case in cases]
+        slices: dict[Stage, int] = {
+            "liver": sum(case.shape[1] for case in cases),
+            "tumour": sum(last - first for first, last in livers),
+        }
+        return {stage: slices[stage] * image[stage] for stage in STAGES}
+
+    validated = sum(sum(once(part.validation).values()) for part in [*parts, *(parts[:1] if control else ())])
+    tested = once(test)
+    networks = len(parts) + (1 if control else 0)
+    predicted = networks * (tested["liver"] + 2 * tested["tumour"])  # in the predicted and in the true liver
+    voxels = sum(case.shape[1] * case.shape[2] * case.shape[3] for case in test)
+    return validations * validated + predicted + _FIXED_SECONDS + _SECONDS_PER_VOXEL * voxels
