@@ -70,10 +70,11 @@ def write_json(path: Path, document: Any) -> None:
     atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> None:
+def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> Record:
     """Note that files of a record are about to be written."""
-    named = {path.relative_to(out).as_posix(): 0 for path in files}
-    write_record(out, Record(name=name, patient_id=patient_id, files=named))
+    begun = Record(name=name, patient_id=patient_id, files={path.relative_to(out).as_posix(): 0 for path in files})
+    write_record(out, begun)
+    return begun
 
 
 def write_record(out: Path, record: Record) -> None:
