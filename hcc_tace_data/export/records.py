@@ -100,7 +100,7 @@ def plain_name(text: str) -> str:
     Examples
     --------
     >>> plain_name("HCC_001"), plain_name("../7")
-    ('HCC_001', '7-a9ed9db7')
+    ('HCC_001', '7-beae2509')
     """
     plain = re.sub(r"[^0-9A-Za-z_.-]+", "-", text).strip("-.")
     return plain if plain == text else f"{plain or 'unnamed'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
