@@ -325,11 +325,17 @@ def _fuse_label(
     probability, p, q, iterations, prior = _expect_and_maximise(votes, counts, weight, order)
     of_nobody = float(probability[~votes.any(axis=1)][0]) if outside else 0.0
     result = np.full(shape, of_nobody, dtype=kind)
-    by_code = np.zeros(len(all_votes))
+    by_code = np.zeros(len(all_votes), dtype=kind)
     by_code[used] = probability[: len(used)]
-    _look_up(by_code.astype(kind), codes, result[box])
-    reached = np.empty(codes.shape, dtype=bool)
-    _look_up(by_code >= threshold, codes, reached)
+    _look_up(by_code, codes, result[box])
+    reaches = np.zeros(len(all_votes), dtype=bool)
+    reaches[used] = probability[: len(used)] >= threshold
+    lowest = by_code[reaches].min(initial=np.inf)
+    if (by_code[used][~reaches[used]] < lowest).all():
+        reached = result[box] >= lowest
+    else:  # rounded to float32, one that does not reach the threshold is as high as one that does
+        reached = np.empty(codes.shape, dtype=bool)
+        _look_up(reaches, codes, reached)
     return _FusedLabel(
         probability=result, sensitivity=p, specificity=q, iterations=iterations, prior=prior, box=box, reached=reached,
         reached_outside=of_nobody >= threshold,

@@ -70,10 +70,11 @@ def write_json(path: Path, document: Any) -> None:
     atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> None:
+def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> Record:
     """Note that files of a record are about to be written."""
-    named = {path.relative_to(out).as_posix(): 0 for path in files}
-    write_record(out, Record(name=name, patient_id=patient_id, files=named))
+    begun = Record(name=name, patient_id=patient_id, files={path.relative_to(out).as_posix(): 0 for path in files})
+    write_record(out, begun)
+    return begun
 
 
 def write_record(out: Path, record: Record) -> None:
@@ -99,7 +100,7 @@ def plain_name(text: str) -> str:
     Examples
     --------
     >>> plain_name("HCC_001"), plain_name("../7")
-    ('HCC_001', '7-a9ed9db7')
+    ('HCC_001', '7-beae2509')
     """
     plain = re.sub(r"[^0-9A-Za-z_.-]+", "-", text).strip("-.")
     return plain if plain == text else f"{plain or 'unnamed'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

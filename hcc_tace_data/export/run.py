@@ -209,10 +209,11 @@ def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record 
     except (HccTaceError, OSError) as error:
         return str(error)
     files = writer.files(out, name, split)
-    begin_record(out, name, case.patient_id, files)
+    begun = begin_record(out, name, case.patient_id, files)
     try:
         writer.write_case(case, arrays, files, classes)
     except HccTaceError as error:
+        drop_record(out, begun)
         return str(error)
     record = Record(
         name=name,

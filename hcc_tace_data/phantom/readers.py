@@ -85,7 +85,8 @@ def _errors(
 def _independent(rates: NDArray[np.float64], voxels: int) -> NDArray[np.int64]:
     """Return how many of `voxels` get each pattern of :data:`_PATTERNS` if readers err independently at these rates."""
     shares = np.where(_PATTERNS, rates, 1.0 - rates).prod(axis=1)
-    return np.rint(shares * voxels).astype(np.int64)
+    counts: NDArray[np.int64] = np.rint(shares * voxels).astype(np.int64)
+    return counts
 
 
 def simulate_readers(

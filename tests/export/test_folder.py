@@ -21,7 +21,8 @@ import pytest
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.errors import OutputError, UsageError
+from hcc_tace_data.errors import OutputError, SegmentationError, UsageError
+from hcc_tace_data.export import nnunet
 from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
 from hcc_tace_data.export.nifti import export_nifti
 from hcc_tace_data.export.records import claim_folder
@@ -152,6 +153,24 @@ def test_what_cannot_be_written_any_more_does_not_stay(root: Path, tmp_path: Pat
     assert "HCC_017" not in json.loads((out / "provenance.json").read_text())["patients"]
     training = json.loads((out / "dataset.json").read_text())["numTraining"]
     assert training == len(list((out / "imagesTr").iterdir()))
+
+
+def test_a_patient_of_whom_one_file_cannot_be_made_has_none(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = nnunet.write_nifti
+
+    def fail(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+        if path.name == "HCC_003.nii.gz":
+            raise SegmentationError("labels that nobody can write")
+        made(path, array, affine)
+
+    monkeypatch.setattr(nnunet, "write_nifti", fail)
+    assert _export(root, tmp_path / "out", "nnunet") == {"HCC_003": "labels that nobody can write", "HCC_017": ""}
+    assert not [name for name in _files(tmp_path / "out") if "HCC_003" in name]
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["numTraining"] == len(
+        list((tmp_path / "out" / "labelsTr").iterdir())
+    )
 
 
 def _seg_of(folder: Path) -> Path:
