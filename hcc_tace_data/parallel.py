@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -60,18 +61,23 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     ...     pool.submit(factorial, 5).result()
     120
     """
-    return _Pool(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    return _Pool(workers, mp_context=get_context("spawn"), initializer=_behave)
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: killed, it can tell its workers nothing."""
+def _behave() -> None:
+    """Let a worker end as it should: quietly at Ctrl-C, and when the process that started it is gone."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(130)  # files are tidied up; no traceback for each worker
+
+    signal.signal(signal.SIGINT, leave)
     parent = parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        os._exit(1)  # a killed parent can tell its workers nothing
 
     Thread(target=watch, name="end-with-parent", daemon=True).start()
 

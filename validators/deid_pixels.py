@@ -200,7 +200,7 @@ def _toned(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
     kept = np.append(True, np.diff(levels) > 0)
     if kept.sum() < 2:
         return None
-    return np.interp(grey, levels[kept], np.array(_TONES)[kept]).astype(np.uint8)
+    return np.asarray(np.interp(grey, levels[kept], np.array(_TONES)[kept]), dtype=np.uint8)
 
 
 def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

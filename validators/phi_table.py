@@ -73,18 +73,20 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
 
 
 def check_target(file: str | os.PathLike[str]) -> Path:
-    """Return the path of the table; refuse what cannot be written before hours are spent on reading.
+    """Return the path of a file to write; refuse what cannot be written before hours are spent on reading.
 
     Raises
     ------
     UsageError
-        There is no such folder, or a folder has that name.
+        There is no such folder, nothing may be written to it, or a folder has that name.
     """
     target = Path(file).expanduser()
     if not target.parent.is_dir():
         raise UsageError(
             f"{target} cannot be written: there is no folder {target.parent}. Make it, or name another file."
         )
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target} cannot be written: you may not write to {target.parent}. Name another file.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder. Name a file.")
     return target

@@ -37,12 +37,23 @@ def _codes(text: str | None) -> list[str] | None:
 
 
 def _writable(file: Path | None) -> Path | None:
-    """Refuse a table that cannot be written before any file is read."""
+    """Refuse a file that cannot be written before hours are spent on reading."""
     if file is not None:
         from hcc_tace_data.validators.phi_table import check_target
 
         check_target(file)
     return file
+
+
+def _folder(place: Path | None) -> Path | None:
+    """Refuse a folder that cannot be made or written to, before hours are spent on reading."""
+    import os
+
+    if place is not None:
+        nearest = next(one for one in (place, *place.absolute().parents) if one.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise UsageError(f"Nothing can be written to {place}: {nearest} is no folder that you may write to.")
+    return place
 
 
 @app.command()
@@ -54,7 +65,9 @@ def validate(
     depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth("headers"),
     format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the report to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", callback=_writable, help="Write the report to this file.")
+    ] = None,
     clinical: Annotated[Path | None, typer.Option(help="Clinical sheet; default the folder's.")] = None,
     from_table: Annotated[
         bool, typer.Option("--from-table", help="Check tables alone (HT7, HT8); no folder is opened.")
@@ -62,11 +75,14 @@ def validate(
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV) to compare with.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
     write_baseline: Annotated[
-        Path | None, typer.Option(help="Write the new findings to this file as reviewed; with --who and --why.")
+        Path | None,
+        typer.Option(callback=_writable, help="Write the new findings to this file as reviewed; with --who and --why."),
     ] = None,
     who: Annotated[str, typer.Option(help="Who reviewed, for --write-baseline.")] = "",
     why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-baseline.")] = "",
-    overlays: Annotated[Path | None, typer.Option(help="Draw the masks' contours on the CT into this folder.")] = None,
+    overlays: Annotated[
+        Path | None, typer.Option(callback=_folder, help="Draw the masks' contours on the CT into this folder.")
+    ] = None,
     phi_table: Annotated[
         Path | None,
         typer.Option(
