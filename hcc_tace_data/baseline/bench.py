@@ -112,9 +112,9 @@ def bench(
     ratios = [b / a for a, b in zip(times["step"], times["both"], strict=True)]
     cost = estimate_cost(config, usable[0].shape[0], side)
     flops = cost.flops * (images / config.batch_size) / seconds["step"]
-    name = torch.cuda.get_device_name() if gpu else None
+    device = torch.cuda.get_device_name() if gpu else None
     return {
-        "device": name or str(step.engine.device),
+        "device": device or str(step.engine.device),
         "threads": torch.get_num_threads(),
         "stage": stage,
         "batch_size": config.batch_size,
@@ -126,7 +126,7 @@ def bench(
         "rounds": {key: [round(value, 4) for value in values] for key, values in times.items()},
         "gflop_per_step": round(cost.flops / 1e9, 2),
         "gflops": round(flops / 1e9, 2),
-        "share_of_peak": _share(name, config.precision, flops),
+        "share_of_peak": _share(device, config.precision, flops),
     }
 
 
