@@ -28,7 +28,7 @@ _SHARES: dict[Stage, float] = {"liver": 1, "tumour": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.
 _VALIDATIONS = 3
 #: Never fewer, even if that takes longer than the budget: networks would find nothing.
-_FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 120}
+_FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 160}
 #: What narrow networks are trained with.
 _NARROW_RATE, _NARROW_BATCH = 0.01, 8
 #: Networks to fall back to: widths, and the side of the images that they see at most.
