@@ -23,8 +23,8 @@ __all__ = ["Plan", "make_plan"]
 
 #: A tumour network that gets fewer steps than this is made smaller first.
 _ENOUGH = 600
-#: The liver is learnt sooner than the tumour: how many steps of one for how many of the other.
-_SHARES: dict[Stage, float] = {"liver": 1, "tumour": 3}
+#: The liver is learnt sooner, but what it gets wrong the tumour network takes for tumour: steps of one for the other's.
+_SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.
 _VALIDATIONS = 3
 #: Never fewer, even if that takes longer than the budget: networks would find nothing.
