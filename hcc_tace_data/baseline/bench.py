@@ -63,8 +63,9 @@ def bench(
     -------
     dict
         Images per second of ``step``, ``supply`` and ``both``; ``ratio``, time of both over that of the step alone,
-        and ``ratios`` of the rounds; ``gflop_per_step``, ``gflops``; ``share_of_peak`` on a GPU whose peak is known,
-        else None.
+        and ``ratios`` of the rounds; ``cpu_ratio``, the same of the processor's time of all threads, which other
+        programs hardly distort and to which gathering beside the step counts in full; ``gflop_per_step``, ``gflops``;
+        ``share_of_peak`` on a GPU whose peak is known, else None.
 
     Raises
     ------
@@ -103,18 +104,20 @@ def bench(
     step(gathered[0])  # the first steps choose algorithms and allocate
     step(gathered[-1])
     times: dict[str, list[float]] = {name: [] for name in tasks}
+    busy: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds):
         for name in list(tasks)[:: 1 if number % 2 == 0 else -1]:
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             tasks[name]()
             times[name].append(time.perf_counter() - start)
+            busy[name].append(time.process_time() - worked)
     seconds = {name: statistics.median(values) for name, values in times.items()}
     ratios = [b / a for a, b in zip(times["step"], times["both"], strict=True)]
     cost = estimate_cost(config, usable[0].shape[0], side)
     flops = cost.flops * (images / config.batch_size) / seconds["step"]
-    card = torch.cuda.get_device_name() if gpu else None
+    device = torch.cuda.get_device_name() if gpu else None
     return {
-        "device": card or str(step.engine.device),
+        "device": device or str(step.engine.device),
         "threads": torch.get_num_threads(),
         "stage": stage,
         "batch_size": config.batch_size,
@@ -122,11 +125,14 @@ def bench(
         "parameters": cost.parameters,
         "images_per_second": {key: round(images / value, 2) for key, value in seconds.items()},
         "ratio": round(statistics.median(ratios), 3),
+        "cpu_ratio": round(
+            statistics.median(b / max(a, 1e-9) for a, b in zip(busy["step"], busy["both"], strict=True)), 3
+        ),
         "ratios": [round(value, 3) for value in ratios],
         "rounds": {key: [round(value, 4) for value in values] for key, values in times.items()},
         "gflop_per_step": round(cost.flops / 1e9, 2),
         "gflops": round(flops / 1e9, 2),
-        "share_of_peak": _share(card, config.precision, flops),
+        "share_of_peak": _share(device, config.precision, flops),
     }
 
 

@@ -23,12 +23,12 @@ __all__ = ["Plan", "make_plan"]
 
 #: A tumour network that gets fewer steps than this is made smaller first.
 _ENOUGH = 600
-#: The liver is learnt sooner than the tumour: how many steps of one for how many of the other.
-_SHARES: dict[Stage, float] = {"liver": 1, "tumour": 3}
+#: The liver is learnt sooner, but what it gets wrong the tumour network takes for tumour: steps of one for the other's.
+_SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.
 _VALIDATIONS = 3
-#: Never fewer, even if that takes longer than the budget.
-_FEWEST = 40
+#: Never fewer, even if that takes longer than the budget: networks would find nothing.
+_FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 160}
 #: What narrow networks are trained with.
 _NARROW_RATE, _NARROW_BATCH = 0.01, 8
 #: Networks to fall back to: widths, and the side of the images that they see at most.
@@ -183,7 +183,7 @@ def _full_steps(config: TrainConfig, part: Part) -> int:
 def _steps_in(seconds: float, trainings: int, pace: Mapping[Stage, float]) -> dict[Stage, int]:
     """Return how many steps of each stage fit."""
     unit = max(0.0, seconds) / trainings / sum(_SHARES[stage] * pace[stage] for stage in STAGES)
-    return {stage: max(_FEWEST, int(_SHARES[stage] * unit) // 10 * 10) for stage in STAGES}
+    return {stage: max(_FEWEST[stage], int(_SHARES[stage] * unit) // 10 * 10) for stage in STAGES}
 
 
 def _fitting(

@@ -304,7 +304,8 @@ def say_summary(document: dict[str, Any]) -> None:
         say(_row("tumour in true liver", second["summary"]["labels"]["tumour"]["dice"]))
     for name, row in (document.get("trivial") or {}).items():
         dice = row["dice"]
-        say(f"  trivial: {name.replace('_', ' '):<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
+        title = name.replace("_", " ").replace("hu ", "HU ")
+        say(f"  trivial: {title:<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
     lesions = summary["lesions"]
     say(f"  lesions found {lesions['found']} of {lesions['lesions']}, {lesions['false_positives']} false")
 

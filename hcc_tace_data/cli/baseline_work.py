@@ -152,6 +152,7 @@ def bench(
     say(f"  both          {rate['both']:10.2f} images/s")
     low, high = min(result["ratios"]), max(result["ratios"])
     say(f"  both take {result['ratio']:.3f} times the step alone (rounds: {low:.3f} to {high:.3f})")
+    say(f"  of the processor's time they take {result['cpu_ratio']:.3f} times that of the step")
     say(f"  {result['gflop_per_step']} GFLOP a step, {result['gflops']} GFLOP/s in the step")
     if result["share_of_peak"] is not None:
         say(f"  {result['share_of_peak']:.1%} of the GPU's peak")

@@ -57,7 +57,7 @@ def test_broken_off_and_continued(small_twin: Path, tmp_path: Path) -> None:
             assert set(row[stage]["train_patients"]) <= set(row["train"])
             assert not set(row[stage]["train_patients"]) & set(row["validation"])
     page = (tmp_path / "report.html").read_text()
-    for text in ("Synthetic twin", "SmoothSegNet", "0.552", "shuffled labels", "hu threshold", "data:image/png;base64"):
+    for text in ("Synthetic twin", "SmoothSegNet", "0.552", "shuffled labels", "HU threshold", "data:image/png;base64"):
         assert text in page
     assert json.loads((tmp_path / "report.json").read_text())["published"][0]["dice"] == "not published"
     assert report["synthetic"]
