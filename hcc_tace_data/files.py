@@ -12,7 +12,13 @@ from uuid import uuid4
 
 from hcc_tace_data.errors import HccTaceError, OutputError
 
-__all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text", "drop_leftovers", "sync_folder", "writing_to"]
+__all__ = [
+    "OUTPUT_MARK", "atomic_path", "atomic_write_bytes", "atomic_write_text", "drop_leftovers", "mark_output",
+    "sync_folder", "writing_to",
+]  # fmt: skip
+
+#: A file that says of its folder: made from a collection, and no part of it. The index passes such folders by.
+OUTPUT_MARK = ".hcc-tace-output"
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.part(\.|$)")
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -29,6 +35,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def mark_output(folder: Path) -> None:
+    """Make a folder for results, which no index takes for a part of the collection it lies in.
+
+    A folder that holds anything already is left as it is: it may be a collection.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        atomic_write_text(folder / OUTPUT_MARK, "Made by hcc-tace-data from a collection, and no part of it.\n")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
 from hcc_tace_data.export.nifti_file import write_nifti
 from hcc_tace_data.export.records import write_json
-from hcc_tace_data.files import writing_to
+from hcc_tace_data.files import mark_output, writing_to
 from hcc_tace_data.fuse_results import (
     OURS,
     begin,
@@ -149,6 +149,7 @@ def fuse_files(
     report["voxels"] = {key: int(np.count_nonzero(label_map == number)) for key, number in numbers.items()}
     report["written"] = file_names(numbers, method, len(phases), seg=ct is not None)
     with writing_to(folder):
+        mark_output(folder)
         earlier = begin(folder, report["written"])
         for number, phase in enumerate(brought, start=1):
             write_nifti(folder / f"phase_{number}.nii.gz", phase.resampled, grid.affine)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import DicomReadError
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.files import OUTPUT_MARK, atomic_path
 from hcc_tace_data.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
 from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.roots import resolve_root
@@ -28,6 +28,9 @@ _VERSION = 1
 _SKIPPED_FOLDERS = frozenset({"truth", "annotations", ".hcc-tace", "__MACOSX", ".git"})
 _SKIPPED_SUFFIXES = (".part", ".csv", ".xlsx", ".json", ".md5", ".sha256", ".txt", ".html", ".md", ".parquet", ".nii",
                      ".nii.gz", ".png", ".tcia", ".s5cmd", ".pdf", ".log", ".yaml", ".yml")  # fmt: skip
+#: Files by which a folder inside the root is known to hold what this package made: trainings and predictions, exports,
+#: fused labels. A SEG among them is no annotation of the collection.
+_OUTPUT_SIGNS = (OUTPUT_MARK, ".hcc-tace/parameters.json")
 _SKIPPED_NAMES = frozenset({"DICOMDIR", "LICENSE", ".DS_Store", "Thumbs.db"})
 _PARALLEL_FROM = 4000
 _CHUNK = 500
@@ -100,7 +103,8 @@ def open_collection(
 def scan_files(root: Path) -> tuple[dict[str, tuple[int, int]], list[Failure]]:
     """List the files that may be DICOM, by name only.
 
-    Symbolic links to folders are not followed (they may loop); links to files are.
+    Symbolic links to folders are not followed (they may loop); links to files are. Folders below `root` that hold what
+    this package made are left out.
 
     Returns
     -------
@@ -114,6 +118,8 @@ def scan_files(root: Path) -> tuple[dict[str, tuple[int, int]], list[Failure]]:
     stack = [""]
     while stack:
         prefix = stack.pop()
+        if prefix and any((root / prefix / sign).is_file() for sign in _OUTPUT_SIGNS):
+            continue
         try:
             with os.scandir(root / prefix) as entries:
                 for entry in entries:

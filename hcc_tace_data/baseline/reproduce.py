@@ -34,7 +34,7 @@ from hcc_tace_data.baseline.scoring import (
 )
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.files import atomic_write_text, mark_output
 from hcc_tace_data.splits import FOLDS
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def reproduce(
     parts = [part_of(cohort, fold) for fold in folds]
     test = held_out(cohort)
     left = None if budget is None else max(1.0, 60 * budget - (time.monotonic() - began))
+    if not estimate_only:
+        mark_output(place)
     plan = plan_of(place, request, config, cohort, parts, left, steps, control, keep=not estimate_only)
     tell.note(_estimate_text(plan))
     data = {

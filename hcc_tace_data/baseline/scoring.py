@@ -19,7 +19,7 @@ from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.stages import whole_liver
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError, NoLiverError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.files import atomic_write_text, mark_output
 from hcc_tace_data.loaders.store import StoredCase
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def predict_cases(
                     continue
                 logger.warning("%s: no liver found; the prediction is empty and counts as such", case.patient_id)
                 result, found = np.zeros(label.shape, dtype=np.uint8), False
+            mark_output(path.parent.parent if path.parent.name == TRUE_LIVER else path.parent)
             write_nifti(path, result, np.asarray(case.affine))
             atomic_write_text(note, json.dumps({**about, "case": case.folder.name, "liver_found": found}, indent=1))
         files[case.patient_id] = path

@@ -11,6 +11,7 @@ from hcc_tace_data.cli.baseline_score import evaluate, predict
 from hcc_tace_data.cli.baseline_work import bench, reproduce
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.files import mark_output
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(predict)
@@ -76,6 +77,8 @@ def train(
             raise typer.Exit(1)
         return
     folder = out or collection.root / "baseline" / config.name
+    if rank() == 0:
+        mark_output(folder)
     rows: list[dict[str, Any]] = []
     for part in parts:
         with progress(f"training fold {part.fold}", None, quiet=not talk) as advance:

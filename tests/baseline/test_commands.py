@@ -162,8 +162,10 @@ def test_dicom_seg_of_a_prediction(
     trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """highdicom reads from the file what the NIfTI says, at the same places in the patient."""
-    words = ["--model", str(trained), "--root", str(small_twin), "--out", str(tmp_path), "--seg"]
+    words = ["--model", str(trained), "--root", str(small_twin), "--out", str(tmp_path / "predictions"), "--seg"]
     found = _json(capsys, "predict", HELD_OUT[0], *words)
+    assert open_collection(tmp_path, cache=False).instances.empty  # no second annotation of the study
+    assert len(open_collection(tmp_path / "predictions", cache=False).instances) == 1
     row = found["predictions"][0]  # type: ignore[index]
     file = hd.seg.segread(row["seg"])
     assert [item.SegmentLabel for item in file.SegmentSequence] == ["Liver", "Mass"]

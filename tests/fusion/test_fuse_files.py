@@ -15,6 +15,7 @@ from hcc_tace_data import fuse_staple, make_phantom, open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
 from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.files import OUTPUT_MARK
 from hcc_tace_data.grids import through
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.seg import read_seg
@@ -43,6 +44,13 @@ def _voxels(path: Path | str) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
 
 
+def _results(out: Path) -> set[str]:
+    """Names in a folder of results, which says that it is no part of a collection."""
+    names = {path.name for path in out.iterdir()}
+    assert OUTPUT_MARK in names
+    return names - {OUTPUT_MARK}
+
+
 def test_label_map_probabilities_report_and_seg(
     files: list[str], ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +69,7 @@ def test_label_map_probabilities_report_and_seg(
     seg = read_seg(out / "labels_seg.dcm", like=read_ct(ct))
     np.testing.assert_array_equal(seg.label_map(), expected.label_map)
     assert json.loads((out / "labels.json").read_text())["labels"]["1"] == "liver"
-    assert {Path(name).name for name in report["files"]} == {path.name for path in out.iterdir()}
+    assert {Path(name).name for name in report["files"]} == _results(out)
     assert main(["fuse", *files, "--out", str(out), "--region", "union"]) == 0
     assert "sensitivity" in capsys.readouterr().out
 
@@ -93,7 +101,7 @@ def test_labels_are_matched_by_name_across_formats_and_orientations(
     alike = (drawn[0] == drawn[1]) & (drawn[1] == drawn[2])
     np.testing.assert_array_equal(_voxels(out / "labels.nii.gz"), np.where(alike, drawn[0], 0))
     # what the first run wrote and this one did not make is gone: it told of another fusion
-    assert {path.name for path in out.iterdir()} == {"labels.nii.gz", "labels.json", "fusion.json"}
+    assert _results(out) == {"labels.nii.gz", "labels.json", "fusion.json"}
     capsys.readouterr()
 
 
@@ -158,7 +166,7 @@ def test_a_stopped_run_is_no_result_and_the_next_one_clears_up(
     assert json.loads((out / "fusion.json").read_text())["complete"] is False
     monkeypatch.undo()
     assert main(["fuse", *files[1:], "-o", str(out), "-q", "--method", "majority"]) == 0
-    assert {path.name for path in out.iterdir()} == {"labels.nii.gz", "labels.json", "fusion.json", "thesis.txt"}
+    assert _results(out) == {"labels.nii.gz", "labels.json", "fusion.json", "thesis.txt"}
     (tmp_path / "file").write_text("")
     assert main(["fuse", *files, "-o", str(tmp_path / "file" / "out")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pydicom
+import pytest
 
 from hcc_tace_data.headers import read_header
 from hcc_tace_data.index import open_collection
@@ -29,3 +33,19 @@ def test_cache_and_problems(shared_data, tmp_path):
     assert len(first.instances) == len(second.instances) == 4
     assert read == [1]  # only the empty file is looked at again
     assert list(second.problems["path"]) == ["empty"]
+
+
+@pytest.mark.parametrize("sign", [".hcc-tace-output", ".hcc-tace/parameters.json"])
+def test_what_the_package_made_is_no_part_of_the_collection(twin, tmp_path, sign):
+    """A prediction written as SEG into the root would else be a second annotation of its study."""
+    root = Path(shutil.copytree(twin, tmp_path / "copy"))
+    before = open_collection(root, cache=False).instances
+    made = root / "predictions" / "deep"
+    made.mkdir(parents=True)
+    seg = next(path for path in root.rglob("*.dcm") if path.parent.name.startswith("SEG"))
+    shutil.copy(seg, made / "HCC_001.dcm")
+    assert len(open_collection(root, cache=False).instances) == len(before) + 1
+    (root / "predictions" / sign).parent.mkdir(exist_ok=True)
+    (root / "predictions" / sign).write_text("{}")
+    assert len(open_collection(root, cache=False).instances) == len(before)
+    assert len(open_collection(root / "predictions", cache=False).instances) == 1  # asked for by name
