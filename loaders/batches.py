@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.buffers import BufferPool
+from hcc_tace_data.loaders.gather import Filling, filled
 from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
 
@@ -83,16 +83,14 @@ class Batches(ABC):
         batch_size: int,
         shuffle: bool,
         seed: int,
-        threads: int,
-        prefetch: int,
         drop_last: bool,
         rank: int,
         world_size: int,
     ) -> None:
-        if batch_size < 1 or threads < 0 or prefetch < 1:
-            raise UsageError(f"batch_size {batch_size}, threads {threads}, prefetch {prefetch}: use 1, 0, 1 or more.")
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; use at least 1.")
         epoch_order(0, seed=0, epoch=0, shuffle=False, rank=rank, world_size=world_size)  # refuses a wrong rank
-        self.count, self.batch_size, self.threads, self.prefetch = count, batch_size, threads, prefetch
+        self.count, self.batch_size = count, batch_size
         self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
         self.rank, self.world_size = rank, world_size
         self.epoch, self.position = 0, 0
@@ -150,32 +148,17 @@ class Batches(ABC):
             self.count, seed=self.seed, epoch=epoch, shuffle=self.shuffle, rank=self.rank, world_size=self.world_size
         )
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
-        for batch in self._made([(part, epoch) for part in parts[self.position :]]):
-            self.position += 1
-            yield batch
+        # through map, because a loop variable would hold on to a batch, and its memory not be free for the next
+        yield from map(self._counted, self._made(parts[self.position :], epoch))
         self.epoch, self.position = epoch + 1, 0
 
-    def _made(self, todo: Sequence[tuple[npt.NDArray[np.int64], int]]) -> Iterator[Batch]:
-        if not self.threads:
-            for samples, epoch in todo:
-                yield self._gather(samples, epoch)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            queue: deque[Future[Batch]] = deque()
-            try:
-                for samples, epoch in todo:
-                    queue.append(pool.submit(self._gather, samples, epoch))
-                    if len(queue) > self.prefetch:
-                        yield queue.popleft().result()
-                while queue:
-                    yield queue.popleft().result()
-            finally:
-                for future in queue:
-                    future.cancel()
+    def _counted(self, batch: Batch) -> Batch:
+        self.position += 1
+        return batch
 
     @abstractmethod
-    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
-        """Make the batch of `samples`."""
+    def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Yield a batch of each of `parts`, samples of one epoch."""
 
 
 class _StoredBatches(Batches):
@@ -188,9 +171,13 @@ class _StoredBatches(Batches):
         size: tuple[int, ...],
         pin_memory: bool,
         dtype: torch.dtype,
+        threads: int,
+        prefetch: int,
         **how: Any,
     ) -> None:
         super().__init__(count, **how)
+        if threads < 0 or prefetch < 1:
+            raise UsageError(f"threads is {threads} and prefetch {prefetch}; use at least 0, and at least 1.")
         if dtype not in (torch.float32, torch.int16):
             raise UsageError(f"dtype is {dtype}; stored images come as torch.float32 or torch.int16.")
         if dtype == torch.int16 and any(case.missing for case in cases):
@@ -199,7 +186,7 @@ class _StoredBatches(Batches):
         if len(channels) > 1:
             raise StoreError(f"cases of {sorted(channels)} channels do not make batches; prepare them alike.")
         self.cases = tuple(cases)
-        self.pin_memory, self.dtype = pin_memory, dtype
+        self.pin_memory, self.dtype, self.threads, self.prefetch = pin_memory, dtype, threads, prefetch
         self._channels, self._size = next(iter(channels), 1), size
         self._masked = any(case.masked for case in cases)
         self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
@@ -207,7 +194,15 @@ class _StoredBatches(Batches):
         self._lock = threading.Lock()
         self._pool = BufferPool()
 
-    def _fill(self, numbers: npt.NDArray[np.int64], places: Sequence[Any]) -> Batch:
+    def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        begin = [partial(self._begin, samples, epoch) for samples in parts]
+        return filled(begin, threads=self.threads, ahead=self.prefetch)
+
+    @abstractmethod
+    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
+        """Begin the batch of `samples`."""
+
+    def _filling(self, numbers: npt.NDArray[np.int64], places: Sequence[Any]) -> Filling:
         shape = (len(places), self._channels, *self._size)
         image = self._pool.empty(shape, self.dtype, pin_memory=self.pin_memory)
         label = self._pool.empty((len(places), *self._size), torch.uint8, pin_memory=self.pin_memory)
@@ -217,14 +212,19 @@ class _StoredBatches(Batches):
         if self._masked:
             batch["valid"] = self._pool.empty(shape, torch.uint8, pin_memory=self.pin_memory)
             valids = batch["valid"].numpy()
-        for row, (number, place) in enumerate(zip(numbers.tolist(), places, strict=True)):
-            self._copy(number, place, images[row], labels[row], None if valids is None else valids[row])
-            for channel in self._absent[number]:
-                images[row, channel] = np.nan
+        of = numbers.tolist()
         batch["case"] = torch.from_numpy(numbers)
-        batch["patient_id"] = [self.cases[number].patient_id for number in numbers.tolist()]
-        return batch
+        batch["patient_id"] = [self.cases[number].patient_id for number in of]
 
+        def fill(first: int, last: int) -> None:
+            for row in range(first, last):
+                self._copy(of[row], places[row], images[row], labels[row], None if valids is None else valids[row])
+                for channel in self._absent[of[row]]:
+                    images[row, channel] = np.nan
+
+        return Filling(batch, len(places), fill)
+
+    @abstractmethod
     def _copy(
         self,
         number: int,
@@ -234,7 +234,6 @@ class _StoredBatches(Batches):
         valid: npt.NDArray[Any] | None,
     ) -> None:
         """Copy what lies at `place` of a case into a batch."""
-        raise NotImplementedError
 
     def _arrays(self, number: int) -> Piece:
         found = self._maps.get(number)
@@ -323,11 +322,11 @@ class BatchIterator(_StoredBatches):
             world_size=world_size,
         )
 
-    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
         where = self._slice[samples]
-        batch = self._fill(self._case[samples], where.tolist())
-        batch["slice"] = torch.from_numpy(where)
-        return batch
+        filling = self._filling(self._case[samples], where.tolist())
+        filling.batch["slice"] = torch.from_numpy(where)
+        return filling
 
     def _copy(
         self,
@@ -407,15 +406,15 @@ class PatchBatchIterator(_StoredBatches):
             full < part for case in cases for full, part in zip(case.shape[1:], plan.size, strict=True)
         )
 
-    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
         numbers = samples // self.plan.per_volume
         corners = [
             patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
             for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
         ]
-        batch = self._fill(numbers, corners)
-        batch["corner"] = torch.tensor(corners, dtype=torch.int64).reshape(-1, 3)
-        return batch
+        filling = self._filling(numbers, corners)
+        filling.batch["corner"] = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
+        return filling
 
     def _copy(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -233,8 +233,6 @@ class DeviceBatches(Batches):
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
-            threads=0,
-            prefetch=1,
             drop_last=drop_last,
             rank=rank,
             world_size=world_size,
@@ -243,7 +241,10 @@ class DeviceBatches(Batches):
             raise UsageError("augment works on images scaled to 0-1; give a window, for example (-160, 240).")
         self.slices, self.window, self.augment = slices, window, augment
 
-    def _gather(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
+    def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        return (self._batch(samples, epoch) for samples in parts)
+
+    def _batch(self, samples: npt.NDArray[np.int64], epoch: int) -> Batch:
         batch = self.slices[torch.from_numpy(samples)]
         if self.window is None:
             batch["image"] = batch["image"].to(torch.float32)

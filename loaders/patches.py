@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from random import Random
+from hashlib import blake2b
+from struct import unpack
 from typing import Protocol
 
 from hcc_tace_data.errors import UsageError
@@ -69,8 +70,8 @@ def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> 
     epoch : int
         Another epoch, another patch.
     """
-    # random() of a seed in words is the same in every version of Python, and ready ten times as fast as NumPy's
-    draw = Random(f"{plan.seed} {epoch} {sample}").random
+    # a digest is as good as a generator for three numbers, the same everywhere, and needs no state to be filled first
+    drawn = unpack("<3Q", blake2b(f"{plan.seed} {epoch} {sample}".encode(), digest_size=24).digest())
     shape = case.shape[1:]
     box = case.tumour or case.liver
     # Every per_volume patches hold their exact share of foreground, not a share on average.
@@ -83,8 +84,8 @@ def patch_corner(case: Bounded, plan: PatchPlan, *, sample: int, epoch: int) -> 
             continue
         if wants and box is not None:
             first, last = box[axis]
-            start = first + int(draw() * (last - first)) - size // 2
+            start = first + (drawn[axis] * (last - first) >> 64) - size // 2
         else:
-            start = int(draw() * (length - size + 1))
+            start = drawn[axis] * (length - size + 1) >> 64
         corner.append(min(max(start, 0), length - size))
     return corner[0], corner[1], corner[2]
