@@ -217,12 +217,27 @@ class _StoredBatches(Batches):
         batch["patient_id"] = [self.cases[number].patient_id for number in of]
 
         def fill(first: int, last: int) -> None:
+            rows = slice(first, last)
+            self._copy_rows(
+                of[rows], places[rows], images[rows], labels[rows], None if valids is None else valids[rows]
+            )
             for row in range(first, last):
-                self._copy(of[row], places[row], images[row], labels[row], None if valids is None else valids[row])
                 for channel in self._absent[of[row]]:
                     images[row, channel] = np.nan
 
         return Filling(batch, len(places), fill)
+
+    def _copy_rows(
+        self,
+        numbers: Sequence[int],
+        places: Sequence[Any],
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        valids: npt.NDArray[Any] | None,
+    ) -> None:
+        """Copy what lies at `places` of cases into rows of a batch."""
+        for row, (number, place) in enumerate(zip(numbers, places, strict=True)):
+            self._copy(number, place, images[row], labels[row], None if valids is None else valids[row])
 
     @abstractmethod
     def _copy(
@@ -328,6 +343,24 @@ class BatchIterator(_StoredBatches):
         filling.batch["slice"] = torch.from_numpy(where)
         return filling
 
+    def _copy_rows(
+        self,
+        numbers: Sequence[int],
+        places: Sequence[Any],
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        valids: npt.NDArray[Any] | None,
+    ) -> None:
+        found = [self._arrays(number) for number in numbers]
+        size = images.shape[2:]
+        if valids is not None or any(image.shape[2:] != size for image, _, _ in found):
+            super()._copy_rows(numbers, places, images, labels, valids)
+            return
+        # one call for all rows: threads that come back to the interpreter between rows wait for each other there
+        where = list(zip(found, places, strict=True))
+        np.concatenate([image[:, place] for (image, _, _), place in where], out=images.reshape(-1, *size))
+        np.concatenate([label[place : place + 1] for (_, label, _), place in where], out=labels)
+
     def _copy(
         self,
         number: int,
@@ -337,12 +370,6 @@ class BatchIterator(_StoredBatches):
         valid: npt.NDArray[Any] | None,
     ) -> None:
         images, labels, valids = self._arrays(number)
-        if images.shape[2:] == image.shape[1:]:
-            np.copyto(image, images[:, place])
-            np.copyto(label, labels[place])
-            if valid is not None:
-                np.copyto(valid, 1 if valids is None else valids[:, place])
-            return
         corner = middle_corner(labels.shape[1:], label.shape)
         place_box(images[:, place], corner, image, OUTSIDE_HU)
         place_box(labels[place], corner, label, 0)
