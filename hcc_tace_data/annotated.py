@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.phase_split import positions_along_normal, split_series
+from hcc_tace_data.phase_split import positions_along_normal
 from hcc_tace_data.records import PhaseVolume
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
     for series in study.series:
         if series.modality != "CT":
             continue
-        for number, rows in enumerate(split_series(series.instances)):
+        for number, rows in enumerate(series.volumes):
             own = str(rows["frame_of_reference_uid"].iloc[0])
             fit, covered = _fit(rows, frames)
             candidates.append(

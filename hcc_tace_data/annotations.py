@@ -37,7 +37,15 @@ _COVERS = 0.8
 # Slices with voxels set may lie off the CT up to this share: of HCC_001 one CT file is missing, which the SEG has.
 _LOST = 0.1
 
+# Columns of the index that say where slices lie.
+_PLACED = [
+    *(f"orientation_{i}" for i in range(6)), *(f"position_{axis}" for axis in "xyz"),
+    "spacing_row", "spacing_column", "rows", "columns",
+]  # fmt: skip
+
 Affine = npt.NDArray[np.float64]
+# series, number of the volume in it, files, affine, shape
+_VolumeGrid = tuple[str, int, tuple[Path, ...], Affine, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +115,9 @@ def find_annotations(study: Study) -> tuple[Annotation, ...]:
     ]
     found.sort(key=lambda one: (one.reader != "collection", one.kind != "corrected"))
     first = next(((one.series_uid, one.volume) for one in found if one.reader == "collection" and one.paths), None)
-    return (*found, *(_of_reader(study, path, first) for path in _reader_files(study)))
+    files = _reader_files(study)
+    volumes = _volumes(study) if any(path.suffix != ".dcm" for path in files) else []
+    return (*found, *(_of_reader(study, path, first, volumes) for path in files))
 
 
 def _of_seg(study: Study, reader: str, series: Series, path: Path | None = None) -> Annotation:
@@ -120,7 +130,7 @@ def _of_seg(study: Study, reader: str, series: Series, path: Path | None = None)
     uid, number = "", 0
     paths: tuple[Path, ...] = ()
     try:
-        drawn = find_annotated(study, series)
+        drawn = study.annotated if series is study.segmentation else find_annotated(study, series)
         reason = drawn.reason
         if drawn.volume is not None:
             uid, number, paths = drawn.volume.series_uid, drawn.volume.volume, drawn.paths
@@ -152,7 +162,7 @@ def _reader_files(study: Study) -> list[Path]:
     return files
 
 
-def _of_reader(study: Study, path: Path, first: tuple[str, int] | None) -> Annotation:
+def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes: Sequence[_VolumeGrid]) -> Annotation:
     import pandas as pd
 
     from hcc_tace_data.collection import Series
@@ -165,7 +175,7 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None) -> Annot
     paths: tuple[Path, ...] = ()
     try:
         affine, shape = read_label_grid(path)
-        fitting = [volume for volume in _volumes(study) if _fits(affine, shape, *volume[3:])]
+        fitting = [volume for volume in volumes if _fits(affine, shape, *volume[3:])]
         # several phases may share one grid: the collection's annotated one is then meant, else the first
         fitting.sort(key=lambda volume: volume[:2] != first)
         reason = f"{reader}'s grid is that of no CT volume of the study"
@@ -181,17 +191,16 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None) -> Annot
     )  # fmt: skip
 
 
-def _volumes(study: Study) -> list[tuple[str, int, tuple[Path, ...], Affine, tuple[int, int, int]]]:
-    """Return series, number, files, affine and shape of each CT volume of a study, from the index alone."""
+def _volumes(study: Study) -> list[_VolumeGrid]:
+    """Return each CT volume of a study, from the index alone."""
     from hcc_tace_data.loaders.geometry import check_shear, even_step, make_affine, slice_axes
-    from hcc_tace_data.phase_split import split_series
 
     volumes = []
     for series in study.series:
         if series.modality != "CT":
             continue
-        for number, part in enumerate(split_series(series.instances)):
-            rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in part.to_dict("records")]
+        for number, part in enumerate(series.volumes):
+            rows = [{str(name): value for name, value in row.items()} for row in part[_PLACED].to_dict("records")]
             try:
                 along, down, normal, position = slice_axes(rows)
                 check_shear(position, normal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from hcc_tace_data.errors import NotAVolumeError, PatientNotFoundError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.annotated import AnnotatedVolume
     from hcc_tace_data.annotations import Annotation
 
 __all__ = ["Collection", "Patient", "Series", "Study"]
@@ -65,6 +66,13 @@ class Series:
     def paths(self) -> tuple[Path, ...]:
         """Absolute paths of the files."""
         return tuple(self.root / path for path in self.instances["path"])
+
+    @cached_property
+    def volumes(self) -> tuple[pd.DataFrame, ...]:
+        """The rows of each phase volume; see :func:`hcc_tace_data.phase_split.split_series`."""
+        from hcc_tace_data.phase_split import split_series
+
+        return tuple(split_series(self.instances))
 
     @property
     def origin(self) -> Literal["collection", "bamf"]:
@@ -127,6 +135,13 @@ class Study:
         What BAMF added in Imaging Data Commons and what users drew is in :attr:`annotations`.
         """
         return next((s for s in self.series if s.modality == "SEG" and s.origin == "collection"), None)
+
+    @cached_property
+    def annotated(self) -> AnnotatedVolume:
+        """The CT volume that :attr:`segmentation` was drawn on; see :func:`hcc_tace_data.annotated.find_annotated`."""
+        from hcc_tace_data.annotated import find_annotated
+
+        return find_annotated(self)
 
     @cached_property
     def annotations(self) -> tuple[Annotation, ...]:
@@ -213,6 +228,14 @@ class Collection(Mapping[str, Patient]):
 
     def __repr__(self) -> str:
         return f"<Collection {self.root}: {len(self)} patients, {len(self.instances)} files>"
+
+    def subset(self, patients: Iterable[str]) -> Collection:
+        """Return the same collection with some of its patients only; those it does not hold are left out."""
+        wanted = set(patients)
+        found = Collection(self.root, self.instances[self.instances["patient_id"].isin(wanted)], self.problems)
+        # the very same objects, with all that is already known of them
+        found._patients = {name: patient for name, patient in self._patients.items() if name in wanted}
+        return found
 
     @cached_property
     def series(self) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from hcc_tace_data.phase_headers import agent_evidence, gap_evidence, visit_time
 from hcc_tace_data.phase_model import KNOWN, log_likelihood, posterior
 from hcc_tace_data.phase_organs import Enhancement
 from hcc_tace_data.phase_pixels import describe, enhancement_evidence
-from hcc_tace_data.phase_split import split_series
 from hcc_tace_data.phase_table import TableLabel, label_day, named_phase
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def volumes_of(scans: Sequence[Series]) -> list[Volume]:
     return [
         Volume(series=series, number=number, rows=rows)
         for series in scans
-        for number, rows in enumerate(split_series(series.instances))
+        for number, rows in enumerate(series.volumes)
     ]
 
 

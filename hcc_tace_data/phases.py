@@ -259,10 +259,8 @@ def _without_path(error: Exception, study: Study) -> str:
 
 def _drawn(study: Study) -> tuple[str, int] | None:
     """Return the series and volume that the study's segmentation was drawn on; None where it cannot be told."""
-    from hcc_tace_data.annotated import find_annotated
-
     try:
-        found = find_annotated(study)
+        found = study.annotated
     except (HccTaceError, OSError) as error:
         reason = _without_path(error, study)
         logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, reason)

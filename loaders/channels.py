@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.records import PHASES
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from hcc_tace_data.collection import Collection, Patient
+    from hcc_tace_data.collection import Collection, Patient, Series
 
 __all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "find_phases", "resolve_phases"]
 
@@ -96,23 +94,15 @@ def find_phases(collection: Collection, patients: Iterable[str]) -> dict[str, li
     dict of str to list of PhaseFiles
         PatientID -> volumes, the surest label first.
     """
-    from hcc_tace_data.collection import Collection as Patients
-    from hcc_tace_data.phase_split import split_series
-
-    wanted = set(patients)
-    rows = collection.instances[collection.instances["patient_id"].isin(wanted)]
-    chosen = Patients(collection.root, rows, collection.problems)
+    chosen = collection.subset(patients)
     found: dict[str, list[PhaseFiles]] = {}
-    parts: dict[str, list[pd.DataFrame]] = {}
     volumes = chosen.phase_volumes
     # as in phases.phase_paths: of two equally sure volumes the one with more slices
     order = volumes.assign(confidence=volumes["confidence"].round(4))
     order = order.sort_values(["confidence", "instances"], ascending=False, kind="stable")
     for row in order.to_dict("records"):
         patient_id, series_uid = str(row["patient_id"]), str(row["series_uid"])
-        if series_uid not in parts:
-            parts[series_uid] = split_series(_series(chosen[patient_id], str(row["study_uid"]), series_uid))
-        part = parts[series_uid][int(row["volume"])]
+        part = _series(chosen[patient_id], str(row["study_uid"]), series_uid).volumes[int(row["volume"])]
         found.setdefault(patient_id, []).append(
             PhaseFiles(
                 phase=str(row["phase"]),
@@ -126,6 +116,6 @@ def find_phases(collection: Collection, patients: Iterable[str]) -> dict[str, li
     return found
 
 
-def _series(patient: Patient, study_uid: str, series_uid: str) -> Any:
+def _series(patient: Patient, study_uid: str, series_uid: str) -> Series:
     study = next(study for study in patient.studies if study.study_uid == study_uid)
-    return next(series for series in study.series if series.series_uid == series_uid).instances
+    return next(series for series in study.series if series.series_uid == series_uid)

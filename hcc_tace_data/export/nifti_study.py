@@ -60,7 +60,6 @@ class _Work:
 
 def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Record:
     """Write one study; `subject` is the patient's name in file names."""
-    from hcc_tace_data.phase_split import split_series
 
     session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
     stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
@@ -73,7 +72,7 @@ def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Re
     for series in study.series if all_volumes else ():
         if series.modality != "CT":
             continue
-        for volume, part in enumerate(split_series(series.instances)):
+        for volume, part in enumerate(series.volumes):
             if (series.series_uid, volume) not in written:
                 _export_ct(series, volume, [series.root / path for path in part["path"]], work, written)
     record = Record(

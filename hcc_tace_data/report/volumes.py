@@ -172,13 +172,12 @@ def nifti_bytes(array: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> byt
 
 
 def _volumes(collection: Collection, patient_id: str, drawn: tuple[Path, ...]) -> tuple[ShownVolume, ...]:
-    from hcc_tace_data.phase_split import split_series
     from hcc_tace_data.records import PHASES
 
     patient = collection[patient_id]
     baseline = patient.baseline.date if patient.baseline is not None else ""
     series = {one.series_uid: one for study in patient.studies for one in study.series if one.modality == "CT"}
-    parts = {uid: split_series(one.instances) for uid, one in series.items()}
+    parts = {uid: one.volumes for uid, one in series.items()}
     frame = next(
         (
             str(part["frame_of_reference_uid"].iloc[0])
