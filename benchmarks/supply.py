@@ -407,62 +407,12 @@ def memory(counts: Iterable[int], folder: Path) -> dict[str, dict[str, float]]:
     found = {}
     for count in counts:
         done = subprocess.run(
-            [sys.executable, __file__, "--measure-memory", str(count), "--root", str(folder)],
+            [sys.executable, Path(__file__).with_name("supply_memory.py"), str(count), str(folder)],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         found[str(count)] = json.loads(done.stdout.splitlines()[-1])
         print(f"  {count:3d} patients: peak private memory above the start {found[str(count)]['private_mb']:.0f} MB")
     return found
-
-
-def measure_memory(count: int, folder: Path) -> None:
-    """Run an epoch over `count` made-up patients of 80 slices, and print how the private memory grew."""
-    import threading
-
-    from hcc_tace_data.loaders.batches import BatchIterator
-    from hcc_tace_data.loaders.cases import Case, CaseArrays
-    from hcc_tace_data.loaders.store import Store, StoreParameters
-
-    store = Store(folder, StoreParameters(classes={1: ("liver",)}))
-    file = folder / "source.dcm"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not file.exists():
-        file.write_bytes(b"0")
-    stored = []
-    for number in range(count):
-        case = Case(
-            patient_id=f"HCC_{number:03d}", study_uid="1", series_uid=f"1.{number}", phases=("annotated",),
-            paths=(file,), segmentation=file,
-        )  # fmt: skip
-        found = store.find(case)
-        if found is None:
-            rng = np.random.default_rng(number)
-            image = rng.integers(-1000, 1000, (80, 512, 512), dtype=np.int16)
-            arrays = CaseArrays(
-                image=image, label=(image > 900).astype(np.uint8), spacing=np.ones(3), affine=np.eye(4)
-            )  # fmt: skip
-            found = store.write(case, arrays)
-        stored.append(found)
-    gc.collect()
-
-    def private() -> int:
-        text = Path("/proc/self/status").read_text()
-        return int(next(line for line in text.splitlines() if line.startswith("RssAnon")).split()[1])
-
-    start, peak, over = private(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not over.wait(0.002):
-            peak = max(peak, private())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for batch in BatchIterator(stored, [(0, 80)] * count, batch_size=BATCHES[0]):
-        del batch
-    over.set()
-    watcher.join()
-    print(json.dumps({"private_mb": (peak - start) / 1000}))
 
 
 def main() -> None:
@@ -472,11 +422,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure_memory is not None:
-        measure_memory(options.measure_memory, options.root)
-        return
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as temporary:

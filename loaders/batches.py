@@ -20,13 +20,12 @@ import torch
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.buffers import BufferPool
-from hcc_tace_data.loaders.gather import Filling, filled
+from hcc_tace_data.loaders.gather import Batch, Filling, filled
 from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
 
-Batch = dict[str, Any]
 Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
@@ -218,36 +217,22 @@ class _StoredBatches(Batches):
 
         def fill(first: int, last: int) -> None:
             rows = slice(first, last)
-            self._copy_rows(
-                of[rows], places[rows], images[rows], labels[rows], None if valids is None else valids[rows]
-            )
+            part = images[rows], labels[rows], None if valids is None else valids[rows]
+            self._copy_rows(of[rows], places[rows], part)
             for row in range(first, last):
                 for channel in self._absent[of[row]]:
                     images[row, channel] = np.nan
 
         return Filling(batch, len(places), fill)
 
-    def _copy_rows(
-        self,
-        numbers: Sequence[int],
-        places: Sequence[Any],
-        images: npt.NDArray[Any],
-        labels: npt.NDArray[Any],
-        valids: npt.NDArray[Any] | None,
-    ) -> None:
-        """Copy what lies at `places` of cases into rows of a batch."""
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
+        """Copy what lies at `places` of cases into rows of a batch: image, label, valid."""
+        images, labels, valids = into
         for row, (number, place) in enumerate(zip(numbers, places, strict=True)):
-            self._copy(number, place, images[row], labels[row], None if valids is None else valids[row])
+            self._copy(number, place, (images[row], labels[row], None if valids is None else valids[row]))
 
     @abstractmethod
-    def _copy(
-        self,
-        number: int,
-        place: Any,
-        image: npt.NDArray[Any],
-        label: npt.NDArray[Any],
-        valid: npt.NDArray[Any] | None,
-    ) -> None:
+    def _copy(self, number: int, place: Any, into: Piece) -> None:
         """Copy what lies at `place` of a case into a batch."""
 
     def _arrays(self, number: int) -> Piece:
@@ -343,33 +328,24 @@ class BatchIterator(_StoredBatches):
         filling.batch["slice"] = torch.from_numpy(where)
         return filling
 
-    def _copy_rows(
-        self,
-        numbers: Sequence[int],
-        places: Sequence[Any],
-        images: npt.NDArray[Any],
-        labels: npt.NDArray[Any],
-        valids: npt.NDArray[Any] | None,
-    ) -> None:
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
+        images, labels, valids = into
         found = [self._arrays(number) for number in numbers]
         size = images.shape[2:]
-        if valids is not None or any(image.shape[2:] != size for image, _, _ in found):
-            super()._copy_rows(numbers, places, images, labels, valids)
+        if any(image.shape[2:] != size for image, _, _ in found):
+            super()._copy_rows(numbers, places, into)
             return
         # one call for all rows: threads that come back to the interpreter between rows wait for each other there
         where = list(zip(found, places, strict=True))
         np.concatenate([image[:, place] for (image, _, _), place in where], out=images.reshape(-1, *size))
         np.concatenate([label[place : place + 1] for (_, label, _), place in where], out=labels)
+        if valids is not None:
+            for row, ((_, _, mask), place) in enumerate(where):
+                np.copyto(valids[row], 1 if mask is None else mask[:, place])
 
-    def _copy(
-        self,
-        number: int,
-        place: int,
-        image: npt.NDArray[Any],
-        label: npt.NDArray[Any],
-        valid: npt.NDArray[Any] | None,
-    ) -> None:
+    def _copy(self, number: int, place: int, into: Piece) -> None:
         images, labels, valids = self._arrays(number)
+        image, label, valid = into
         corner = middle_corner(labels.shape[1:], label.shape)
         place_box(images[:, place], corner, image, OUTSIDE_HU)
         place_box(labels[place], corner, label, 0)
@@ -443,15 +419,9 @@ class PatchBatchIterator(_StoredBatches):
         filling.batch["corner"] = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
         return filling
 
-    def _copy(
-        self,
-        number: int,
-        place: tuple[int, int, int],
-        image: npt.NDArray[Any],
-        label: npt.NDArray[Any],
-        valid: npt.NDArray[Any] | None,
-    ) -> None:
+    def _copy(self, number: int, place: tuple[int, int, int], into: Piece) -> None:
         images, labels, valids = self._arrays(number)
+        image, label, valid = into
         place_box(images, place, image, OUTSIDE_HU)
         place_box(labels, place, label, 0)
         if valid is not None:

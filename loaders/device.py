@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.augment import Augment
-from hcc_tace_data.loaders.batches import Batch, Batches, world
+from hcc_tace_data.loaders.batches import Batches, world
 from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.loaders.gather import Batch
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.store import StoredCase

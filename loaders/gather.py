@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Filling", "filled"]
+__all__ = ["Batch", "Filling", "filled"]
 
 Batch = dict[str, Any]
 

@@ -72,6 +72,7 @@ def unpack_series(archive: Path, folder: Path, *, files: int, limit: int) -> Unp
             start = handle.read(512).lstrip().lower()
         what = "an HTML page" if start.startswith((b"<!doctype", b"<html", b"<?xml")) else f"no whole zip ({error})"
         raise IntegrityError(f"what came is {what}") from error
+    # what zipfile raises for damaged data, an unknown method of compression, encryption and impossible headers
     except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise IntegrityError(f"the archive cannot be unpacked ({type(error).__name__})") from error
 

@@ -60,7 +60,6 @@ class _Work:
 
 def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Record:
     """Write one study; `subject` is the patient's name in file names."""
-
     session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
     stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
     work = _Work(out=out, stem=stem, name=record_name(study), patient_id=study.patient_id)

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import zipfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +46,7 @@ def rows(phantom: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-class _Server:
+class _Server(ABC):
     """A threaded HTTP server on a free port of loopback."""
 
     def __init__(self) -> None:
@@ -71,8 +72,9 @@ class _Server:
         self.closing = threading.Event()
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @abstractmethod
     def answer(self, request: Any) -> None:
-        raise NotImplementedError
+        """Answer a request."""
 
     def stop(self) -> None:
         self.closing.set()
