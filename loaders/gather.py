@@ -1,7 +1,8 @@
 """Threads that fill a batch together, and the next ones ahead.
 
 All threads work on the same batch before any begins the next. So a batch is ready early, few are under way at a time,
-and the memory that is written was written a moment ago and still lies in the processor's cache.
+and the memory that is written was written a moment ago and still lies in the processor's cache. Whoever waits for a
+batch works along: waking up threads costs more than filling a row.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def filled(begin: Sequence[Callable[[], Filling]], *, threads: int, ahead: int) 
     begin : sequence of callables
         Each begins a batch; called by the threads, one call at a time, in order.
     threads : int
-        How many fill; 0 for none, then each batch is made when it is asked for.
+        How many fill at a time: threads of their own, one less of them while the caller waits and fills too; 0 for
+        none, then each batch is made when it is asked for.
     ahead : int
         Batches that are begun before they are asked for.
 
@@ -76,35 +78,64 @@ def _at_once(begin: Callable[[], Filling]) -> Batch:
     return filling.batch
 
 
+Piece = tuple[Filling, int, int]
+
+# s after which a thread looks whether the caller, who took its place, has gone
+_AWAY = 0.005
+
+
 class _Crew:
-    """What the threads and whoever takes the batches share."""
+    """What the threads share with whoever takes the batches, who takes the place of one of them while waiting."""
 
     def __init__(self, begin: Sequence[Callable[[], Filling]], threads: int, ahead: int) -> None:
         self._begin = begin
-        self._pieces, self._ahead = 2 * threads, ahead
+        self._threads, self._ahead = threads, ahead
         self._begun: deque[Filling] = deque()
         self._next = 0
+        self._busy = 0  # threads that fill just now
+        self._taking = False
         self._over = False
         # of a lock that its owner may take again: the garbage collector may end a loop at any moment, in any thread
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._progress = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._place = threading.Condition(self._lock)
 
     def take(self) -> Batch:
-        """Wait for the next batch."""
-        with self._changed:
-            while not (self._begun and self._begun[0].done == self._begun[0].rows):
-                self._changed.wait()
-            filling = self._begun.popleft()
-            self._changed.notify_all()
+        """Return the next batch; fill what there is to fill until it is ready."""
+        self._taking = True
+        try:
+            while (filling := self._ready()) is None:
+                pass
+        finally:
+            self._taking = False
         if filling.error is not None:
             raise filling.error
         return filling.batch
 
+    def _ready(self) -> Filling | None:
+        """Return the next batch, or None after a piece was filled, or some time."""
+        with self._lock:
+            piece = None
+            if not self._first_is_ready() and self._busy < self._threads:
+                piece = self._piece()
+            if piece is None:
+                if self._first_is_ready():
+                    self._room.notify_all()
+                    return self._begun.popleft()
+                self._progress.wait()
+                return None
+        error = self._fill(*piece)
+        if error is not None and not isinstance(error, Exception):
+            raise error  # Ctrl-C does not wait for its turn
+        return None
+
     def stop(self) -> None:
         """Let the threads end, each with the piece it is at; they are not waited for."""
-        with self._changed:
+        with self._lock:
             self._over = True
-            self._begun.clear()
-            self._changed.notify_all()
+            self._room.notify_all()
+            self._place.notify_all()
 
     def work(self) -> None:
         """Fill pieces of batches until there are none."""
@@ -113,42 +144,60 @@ class _Crew:
 
     def _work(self) -> bool:
         # A method of its own, so that no thread holds on to the memory of a batch while it waits for the next.
-        piece = self._piece()
-        if piece is None:
-            return False
-        filling, first, last = piece
+        with self._lock:
+            while True:
+                if self._over or (self._next == len(self._begin) and not self._rows_left()):
+                    return False
+                if self._busy >= self._threads - self._taking:
+                    # mostly the caller is back at once: not worth waking anybody up
+                    self._place.wait(_AWAY)
+                    continue
+                piece = self._piece()
+                if piece is not None:
+                    break
+                self._room.wait()
+            self._busy += 1
+        self._fill(*piece)
+        with self._lock:
+            self._busy -= 1
+            self._progress.notify_all()
+        return True
+
+    def _first_is_ready(self) -> bool:
+        return bool(self._begun) and self._begun[0].done == self._begun[0].rows
+
+    def _rows_left(self) -> bool:
+        return bool(self._begun) and self._begun[-1].given < self._begun[-1].rows
+
+    def _piece(self) -> Piece | None:
+        """Give out some rows; None if there are none now."""
+        while not self._rows_left():
+            if self._next == len(self._begin) or len(self._begun) > self._ahead:
+                return None
+            self._begun.append(_begun(self._begin[self._next]))
+            self._next += 1
+            if self._begun[-1].error is not None:
+                self._progress.notify_all()
+        filling = self._begun[-1]
+        first = filling.given
+        filling.given = min(filling.rows, first + -(-filling.rows // (2 * self._threads)))
+        return filling, first, filling.given
+
+    def _fill(self, filling: Filling, first: int, last: int) -> BaseException | None:
+        """Fill rows; return what went wrong, which is also kept to be raised where the batch is taken."""
         error = None
         try:
             filling.fill(first, last)
         except BaseException as raised:
-            error = raised  # is raised where the batch is taken
-        with self._changed:
+            error = raised
+        with self._lock:
             filling.error = filling.error or error
             filling.done += last - first
-            if filling.done == filling.rows:
-                self._changed.notify_all()
-        return True
+        return error
 
-    def _piece(self) -> tuple[Filling, int, int] | None:
-        with self._changed:
-            while not self._over:
-                if self._begun and self._begun[-1].given < self._begun[-1].rows:
-                    filling = self._begun[-1]
-                    first = filling.given
-                    filling.given = min(filling.rows, first + -(-filling.rows // self._pieces))
-                    return filling, first, filling.given
-                if self._next == len(self._begin):
-                    return None
-                if len(self._begun) > self._ahead:
-                    self._changed.wait()
-                    continue
-                self._begun.append(self._started(self._begin[self._next]))
-                self._next += 1
-        return None
 
-    def _started(self, begin: Callable[[], Filling]) -> Filling:
-        try:
-            return begin()
-        except BaseException as error:
-            self._changed.notify_all()
-            return Filling({}, 0, lambda first, last: None, error=error)
+def _begun(begin: Callable[[], Filling]) -> Filling:
+    try:
+        return begin()
+    except Exception as error:
+        return Filling({}, 0, lambda first, last: None, error=error)
