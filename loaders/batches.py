@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from hcc_tace_data.errors import StoreError, UsageError
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Cropped, middle_corner, place_box
 from hcc_tace_data.loaders.buffers import BufferPool
 from hcc_tace_data.loaders.gather import Batch, Filling, filled
 from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
@@ -27,6 +27,7 @@ from hcc_tace_data.loaders.store import StoredCase
 __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
 
 Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
+Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
 
 
 def epoch_order(
@@ -189,7 +190,7 @@ class _StoredBatches(Batches):
         self._channels, self._size = next(iter(channels), 1), size
         self._masked = any(case.masked for case in cases)
         self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
-        self._maps: dict[int, Piece] = {}
+        self._maps: dict[int, Maps] = {}
         self._lock = threading.Lock()
         self._pool = BufferPool()
 
@@ -235,13 +236,15 @@ class _StoredBatches(Batches):
     def _copy(self, number: int, place: Any, into: Piece) -> None:
         """Copy what lies at `place` of a case into a batch."""
 
-    def _arrays(self, number: int) -> Piece:
+    def _arrays(self, number: int) -> Maps:
         found = self._maps.get(number)
         if found is None:
             with self._lock:
                 case = self.cases[number]
                 mask = case.valid
-                own = np.asarray(case.image), np.asarray(case.label), None if mask is None else np.asarray(mask)
+                # labels are read only where there are any
+                label = Cropped.of(np.asarray(case.label), case.labelled)
+                own = np.asarray(case.image), label, None if mask is None else np.asarray(mask)
                 found = self._maps.setdefault(number, own)
         return found
 
@@ -338,7 +341,9 @@ class BatchIterator(_StoredBatches):
         # one call for all rows: threads that come back to the interpreter between rows wait for each other there
         where = list(zip(found, places, strict=True))
         np.concatenate([image[:, place] for (image, _, _), place in where], out=images.reshape(-1, *size))
-        np.concatenate([label[place : place + 1] for (_, label, _), place in where], out=labels)
+        labels[...] = 0
+        for row, ((_, label, _), place) in enumerate(where):
+            label.paint(place, labels[row])
         if valids is not None:
             for row, ((_, _, mask), place) in enumerate(where):
                 np.copyto(valids[row], 1 if mask is None else mask[:, place])
@@ -348,7 +353,7 @@ class BatchIterator(_StoredBatches):
         image, label, valid = into
         corner = middle_corner(labels.shape[1:], label.shape)
         place_box(images[:, place], corner, image, OUTSIDE_HU)
-        place_box(labels[place], corner, label, 0)
+        labels.place((place, *corner), label[None])
         if valid is not None:
             place_box(None if valids is None else valids[:, place], corner, valid, 0, extent=images.shape[2:])
 
@@ -423,6 +428,6 @@ class PatchBatchIterator(_StoredBatches):
         images, labels, valids = self._arrays(number)
         image, label, valid = into
         place_box(images, place, image, OUTSIDE_HU)
-        place_box(labels, place, label, 0)
+        labels.place(place, label)
         if valid is not None:
             place_box(valids, place, valid, 0, extent=images.shape[1:])

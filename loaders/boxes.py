@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OUTSIDE_HU", "cut", "middle_corner", "place_box"]
+__all__ = ["OUTSIDE_HU", "Box", "Cropped", "bounds", "cut", "middle_corner", "place_box"]
 
 #: What lies outside the volume, HU: air.
 OUTSIDE_HU = -1024
+
+#: Bounds (first, one after the last) along each axis; None where there is nothing.
+Box = tuple[tuple[int, int], ...] | None
 
 Array = npt.NDArray[Any]
 
@@ -118,3 +122,61 @@ def cut(
     patch = np.empty((*array.shape[: array.ndim - 3], *size), dtype=array.dtype)
     place_box(array, corner, patch, outside)
     return patch
+
+
+def bounds(mask: npt.NDArray[Any]) -> Box:
+    """Return (first, one after the last) along each axis of what is not 0, or None for an empty mask."""
+    rows = np.flatnonzero(np.asarray(mask.any(axis=(1, 2))))
+    if not len(rows):
+        return None
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    flat = np.asarray(mask[first:last].any(axis=0))
+    down, across = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
+    return (first, last), (int(down[0]), int(down[-1]) + 1), (int(across[0]), int(across[-1]) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """A label map of which only a box is kept, because it is 0 outside.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole.
+    corner : tuple of int
+        First voxel of the box.
+    array : ndarray of uint8
+        The box.
+    """
+
+    shape: tuple[int, ...]
+    corner: tuple[int, ...]
+    array: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, label: npt.NDArray[np.uint8], box: Box) -> Cropped:
+        """Return a view of what lies in `box`, the bounds of `label` or more."""
+        box = box or ((0, 0),) * label.ndim
+        return cls(label.shape, tuple(first for first, _ in box), label[tuple(slice(*ends) for ends in box)])
+
+    def copy(self) -> Cropped:
+        """Return one that does not hold on to the whole label map."""
+        return replace(self, array=self.array.copy())
+
+    def place(self, corner: Sequence[int], out: npt.NDArray[np.uint8]) -> None:
+        """Copy the box that begins at voxel `corner` of the whole, as large as `out`, into `out`."""
+        place_box(self.array, [c - first for c, first in zip(corner, self.corner, strict=True)], out, 0)
+
+    def paint(self, d: int, out: npt.NDArray[np.uint8]) -> None:
+        """Copy what is labelled on slice `d` into `out`, a whole slice of zeros."""
+        row = d - self.corner[0]
+        if 0 <= row < len(self.array):
+            _, h, w = self.corner
+            _, height, width = self.array.shape
+            out[h : h + height, w : w + width] = self.array[row]
+
+    def plane(self, d: int) -> npt.NDArray[np.uint8]:
+        """Return slice `d`, whole."""
+        result = np.zeros(self.shape[1:], dtype=np.uint8)
+        self.paint(d, result)
+        return result

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import DependencyError, HccTaceError, StoreError
 from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Box
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
-from hcc_tace_data.loaders.sample import Box, read_labels
+from hcc_tace_data.loaders.sample import read_labels
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 from hcc_tace_data.parallel import process_pool
 

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.loaders.boxes import Box, bounds
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
 
-__all__ = ["Box", "bounds", "read_case", "read_labels"]
+__all__ = ["read_case", "read_labels"]
 
 _TUMOUR = ("tumour", "necrosis")
-
-#: Bounds (first, one after the last) along each axis; None where there is nothing.
-Box = tuple[tuple[int, int], ...] | None
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
@@ -56,17 +54,6 @@ def read_labels(
     _fill_labels(label, volume)
     tumour = _union(bounds(mask) for key, mask in masks.items() if key in _TUMOUR)
     return label, _union([tumour, *(bounds(mask) for key, mask in masks.items() if key == "liver")]), tumour
-
-
-def bounds(mask: npt.NDArray[Any]) -> Box:
-    """Return (first, one after the last) along each axis of what is not 0, or None for an empty mask."""
-    rows = np.flatnonzero(np.asarray(mask.any(axis=(1, 2))))
-    if not len(rows):
-        return None
-    first, last = int(rows[0]), int(rows[-1]) + 1
-    flat = np.asarray(mask[first:last].any(axis=0))
-    down, across = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
-    return (first, last), (int(down[0]), int(down[-1]) + 1), (int(across[0]), int(across[-1]) + 1)
 
 
 def _union(boxes: Iterable[Box]) -> Box:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import GeometryError
 from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU, cut
+from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.geometry import check_shear, even_step, make_affine, slice_axes
 from hcc_tace_data.loaders.pixels import read_slices
-from hcc_tace_data.loaders.sample import Box, read_case, read_labels
+from hcc_tace_data.loaders.sample import read_case, read_labels
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["DicomSource", "Piece", "Source", "StoredSource"]
@@ -228,7 +228,7 @@ class DicomSource:
             read_slices([rows[d]], image[None])
         return Piece(self._repeated(image), self._labels().plane(d), None)
 
-    def _labels(self) -> _Cropped:
+    def _labels(self) -> Cropped:
         kept = self.labels.get(self.case)
         return (
             kept
@@ -267,48 +267,26 @@ def _box(whole: Piece, corner: Sequence[int], size: Sequence[int]) -> Piece:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cropped:
-    """A label map cut to what is drawn."""
-
-    shape: tuple[int, ...]
-    corner: tuple[int, ...]
-    array: npt.NDArray[np.uint8]
-
-    def plane(self, d: int) -> npt.NDArray[np.uint8]:
-        """Slice `d`, whole."""
-        result = np.zeros(self.shape[1:], dtype=np.uint8)
-        row = d - self.corner[0]
-        if 0 <= row < len(self.array):
-            h, w = self.corner[1:]
-            result[h : h + self.array.shape[1], w : w + self.array.shape[2]] = self.array[row]
-        return result
-
-
 class LabelCache:
     """The label maps read last, up to a number of bytes."""
 
     def __init__(self, limit: int = LABEL_BYTES) -> None:
         self.limit = limit
-        self._kept: OrderedDict[str, _Cropped] = OrderedDict()
+        self._kept: OrderedDict[str, Cropped] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"limit": self.limit, "_kept": OrderedDict()}
 
-    def get(self, case: Case) -> _Cropped | None:
+    def get(self, case: Case) -> Cropped | None:
         """Return the labels of `case`, if they are kept."""
         found = self._kept.get(case.patient_id)
         if found is not None:
             self._kept.move_to_end(case.patient_id)
         return found
 
-    def put(self, case: Case, label: npt.NDArray[np.uint8]) -> _Cropped:
+    def put(self, case: Case, label: npt.NDArray[np.uint8]) -> Cropped:
         """Keep `label`, and forget the oldest ones beyond the limit."""
-        from hcc_tace_data.loaders.sample import bounds
-
-        box = bounds(label) or ((0, 0),) * 3
-        part = label[tuple(slice(first, last) for first, last in box)].copy()
-        kept = _Cropped(label.shape, tuple(first for first, _ in box), part)
+        kept = Cropped.of(label, bounds(label)).copy()
         self._kept[case.patient_id] = kept
         total = sum(item.array.nbytes for item in self._kept.values())
         while total > self.limit and len(self._kept) > 1:

@@ -9,7 +9,8 @@ A store is a folder of cases. Each case is a folder with
 ``valid.npy``
     uint8 (C, D, H, W), 0 where a registered phase had no data; only where some voxel lacks data.
 ``case.json``
-    Identifiers, geometry, liver and tumour bounds, clinical row, provenance with the SHA-256 of every source file.
+    Identifiers, geometry, bounds of liver, tumour and all that is labelled, clinical row, provenance with the SHA-256
+    of every source file.
 ``transforms/PHASE.tfm``
     How a phase was registered, as an ITK text file, with its similarity before and after beside it.
 
@@ -36,12 +37,13 @@ import numpy.typing as npt
 from hcc_tace_data import __version__
 from hcc_tace_data.errors import StoreError
 from hcc_tace_data.files import sync_folder
+from hcc_tace_data.loaders.boxes import bounds
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 
 __all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "source_digests", "write_case"]
 
 #: Raised whenever the meaning of the stored arrays changes.
-FORMAT = 2
+FORMAT = 3
 _TUMOUR = frozenset({"tumour", "necrosis"})
 _LIVER = frozenset({"liver", *_TUMOUR})
 
@@ -105,6 +107,8 @@ class StoredCase:
         (4, 4), index (d, h, w) -> LPS mm.
     liver, tumour : tuple of (int, int) or None
         Bounds (first, one after the last) along D, H, W of the liver, and of the tumour; None where there is none.
+    labelled : tuple of (int, int) or None
+        Bounds of all that is labelled: the label is 0 outside.
     clinical : dict
         The clinical row.
     missing : dict of str to str
@@ -126,6 +130,7 @@ class StoredCase:
     affine: tuple[tuple[float, ...], ...]
     liver: tuple[tuple[int, int], ...] | None
     tumour: tuple[tuple[int, int], ...] | None
+    labelled: tuple[tuple[int, int], ...] | None
     clinical: Mapping[str, Any]
     missing: Mapping[str, str] = field(default_factory=dict)
     registrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -270,6 +275,7 @@ def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StorePar
             "affine": arrays.affine.tolist(),
             "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
             "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
+            "labelled": bounds(arrays.label),
             "masked": masked,
             "missing": dict(arrays.missing),
             "registrations": {
@@ -310,8 +316,6 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
 
 def _bounds_of(label: npt.NDArray[np.uint8], parameters: StoreParameters, keys: frozenset[str]) -> Any:
     """Return the bounds of the classes that show one of `keys`."""
-    from hcc_tace_data.loaders.sample import bounds
-
     numbers = [number for number, shown in parameters.classes.items() if keys.intersection(shown)]
     return bounds(np.isin(label, numbers)) if numbers else None
 
@@ -344,6 +348,7 @@ def read_record(place: Path) -> StoredCase:
             affine=tuple(tuple(row) for row in record["affine"]),
             liver=box("liver"),
             tumour=box("tumour"),
+            labelled=box("labelled"),
             clinical=record["clinical"],
             missing=record["missing"],
             registrations=record["registrations"],
