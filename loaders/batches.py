@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Cropped, middle_corner, place_box
@@ -25,6 +26,8 @@ from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
+
+_UINT8 = np.dtype(np.uint8)
 
 Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
 Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
@@ -188,6 +191,7 @@ class _StoredBatches(Batches):
         self.cases = tuple(cases)
         self.pin_memory, self.dtype, self.threads, self.prefetch = pin_memory, dtype, threads, prefetch
         self._channels, self._size = next(iter(channels), 1), size
+        self._stored = np.dtype(np.float32 if dtype == torch.float32 else np.int16)
         self._masked = any(case.masked for case in cases)
         self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
         self._maps: dict[int, Maps] = {}
@@ -195,26 +199,35 @@ class _StoredBatches(Batches):
         self._pool = BufferPool()
 
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        begin = [partial(self._begin, samples, epoch) for samples in parts]
+        # What can be known of a batch beforehand is. While threads copy, the interpreter takes several times as long for
+        # each step, and they wait for whoever begins a batch.
+        begin = []
+        for samples in parts:
+            numbers, places, column = self._where(samples, epoch)
+            of = numbers.tolist()
+            known: Batch = {
+                "case": torch.from_numpy(numbers),
+                "patient_id": [self.cases[number].patient_id for number in of],
+                **column,
+            }
+            begin.append(partial(self._begin, known, of, places))
         return filled(begin, threads=self.threads, ahead=self.prefetch)
 
     @abstractmethod
-    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
-        """Begin the batch of `samples`."""
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[Any], dict[str, Tensor]]:
+        """Return the cases of `samples`, their places in them, and the column of a batch that says so."""
 
-    def _filling(self, numbers: npt.NDArray[np.int64], places: Sequence[Any]) -> Filling:
-        shape = (len(places), self._channels, *self._size)
-        image = self._pool.empty(shape, self.dtype, pin_memory=self.pin_memory)
-        label = self._pool.empty((len(places), *self._size), torch.uint8, pin_memory=self.pin_memory)
-        images, labels = image.numpy(), label.numpy()
+    def _begin(self, known: Batch, of: Sequence[int], places: Sequence[Any]) -> Filling:
+        shape = (len(of), self._channels, *self._size)
+        image, images = self._pool.empty(shape, self._stored, pin_memory=self.pin_memory)
+        label, labels = self._pool.empty((len(of), *self._size), _UINT8, pin_memory=self.pin_memory)
         batch: Batch = {"image": image, "label": label}
         valids = None
         if self._masked:
-            batch["valid"] = self._pool.empty(shape, torch.uint8, pin_memory=self.pin_memory)
-            valids = batch["valid"].numpy()
-        of = numbers.tolist()
-        batch["case"] = torch.from_numpy(numbers)
-        batch["patient_id"] = [self.cases[number].patient_id for number in of]
+            batch["valid"], valids = self._pool.empty(shape, _UINT8, pin_memory=self.pin_memory)
+        batch |= known
 
         def fill(first: int, last: int) -> None:
             rows = slice(first, last)
@@ -224,7 +237,7 @@ class _StoredBatches(Batches):
                 for channel in self._absent[of[row]]:
                     images[row, channel] = np.nan
 
-        return Filling(batch, len(places), fill)
+        return Filling(batch, len(of), fill)
 
     def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
         """Copy what lies at `places` of cases into rows of a batch: image, label, valid."""
@@ -266,7 +279,8 @@ class BatchIterator(_StoredBatches):
     shuffle, seed
         Order; the same seed gives the same batches whatever the number of threads.
     threads : int
-        Threads that gather, 0 for none.
+        How many gather at a time: threads of their own, in place of one of which the caller gathers while waiting for
+        a batch; 0 for none, the caller gathers each batch when it is asked for. More than there are cores slow it down.
     prefetch : int
         Batches gathered ahead.
     drop_last : bool
@@ -325,11 +339,11 @@ class BatchIterator(_StoredBatches):
             world_size=world_size,
         )
 
-    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[int], dict[str, Tensor]]:
         where = self._slice[samples]
-        filling = self._filling(self._case[samples], where.tolist())
-        filling.batch["slice"] = torch.from_numpy(where)
-        return filling
+        return self._case[samples], where.tolist(), {"slice": torch.from_numpy(where)}
 
     def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
         images, labels, valids = into
@@ -414,15 +428,16 @@ class PatchBatchIterator(_StoredBatches):
             full < part for case in cases for full, part in zip(case.shape[1:], plan.size, strict=True)
         )
 
-    def _begin(self, samples: npt.NDArray[np.int64], epoch: int) -> Filling:
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[tuple[int, int, int]], dict[str, Tensor]]:
         numbers = samples // self.plan.per_volume
         corners = [
             patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
             for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
         ]
-        filling = self._filling(numbers, corners)
-        filling.batch["corner"] = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
-        return filling
+        column = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
+        return numbers, corners, {"corner": column}
 
     def _copy(self, number: int, place: tuple[int, int, int], into: Piece) -> None:
         images, labels, valids = self._arrays(number)

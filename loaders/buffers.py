@@ -29,6 +29,7 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._free: dict[int, list[npt.NDArray[np.uint8]]] = {}
+        self._lent: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.uint8]]] = {}
         # a batch may be dropped by the garbage collector at any moment, also while this very thread holds the lock
         self._lock = threading.RLock()
 
@@ -38,26 +39,30 @@ class BufferPool:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
 
-    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool = False) -> Tensor:
-        """Return a tensor of undefined content.
+    def empty(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], *, pin_memory: bool = False
+    ) -> tuple[Tensor, npt.NDArray[Any]]:
+        """Return a tensor of undefined content, and an array over the same memory to fill it by.
 
         Page-locked memory comes from PyTorch's own cache, which waits for copies to a GPU that are still under way.
         """
         if pin_memory:
-            return torch.empty(shape, dtype=dtype, pin_memory=True)
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
+            return tensor, tensor.numpy()
         nbytes = math.prod(shape) * dtype.itemsize
         with self._lock:
             kept = self._free.get(nbytes)
-            memory = kept.pop() if kept else None
-        if memory is None:
-            memory = np.empty(nbytes, dtype=np.uint8)
-        # the tensor's storage holds this view, and whatever shares the storage holds it alive
-        view = memory[:]
-        weakref.finalize(view, self._give_back, nbytes, memory).atexit = False
-        return torch.from_numpy(view).view(dtype).view(shape)
+            memory = kept.pop() if kept else np.empty(nbytes, dtype=np.uint8)
+            array = memory.view(dtype).reshape(shape)
+            # the tensor's storage holds this array, and whatever shares the storage holds it alive; a bare reference,
+            # for weakref.finalize takes longer than all the rest
+            gone = weakref.ref(array, self._take_back)
+            self._lent[id(gone)] = gone, memory
+        return torch.from_numpy(array), array
 
-    def _give_back(self, nbytes: int, memory: npt.NDArray[np.uint8]) -> None:
+    def _take_back(self, gone: weakref.ref[Any]) -> None:
         with self._lock:
-            kept = self._free.setdefault(nbytes, [])
+            _, memory = self._lent.pop(id(gone))
+            kept = self._free.setdefault(memory.nbytes, [])
             if len(kept) < _KEPT:
                 kept.append(memory)

@@ -63,8 +63,9 @@ def filled(begin: Sequence[Callable[[], Filling]], *, threads: int, ahead: int) 
         return
     crew = _Crew(begin, threads, ahead)
     for _ in range(threads):
-        # Nobody waits for them at the end of the program: a loop that was left in the middle must not hold it up.
-        threading.Thread(target=crew.work, name="gather", daemon=True).start()
+        # No daemons: the interpreter would throw them out of their copying when it ends, and PyTorch then aborts the
+        # program. They see themselves that the program ends.
+        threading.Thread(target=crew.work, name="gather", daemon=False).start()
     try:
         for _ in begin:
             yield crew.take()
@@ -82,6 +83,8 @@ Piece = tuple[Filling, int, int]
 
 # s after which a thread looks whether the caller, who took its place, has gone
 _AWAY = 0.005
+# s after which a thread that waits looks whether the program has come to its end
+_ENDED = 0.1
 
 
 class _Crew:
@@ -146,7 +149,9 @@ class _Crew:
         # A method of its own, so that no thread holds on to the memory of a batch while it waits for the next.
         with self._lock:
             while True:
-                if self._over or (self._next == len(self._begin) and not self._rows_left()):
+                if self._over or not threading.main_thread().is_alive():
+                    return False
+                if self._next == len(self._begin) and not self._rows_left():
                     return False
                 if self._busy >= self._threads - self._taking:
                     # mostly the caller is back at once: not worth waking anybody up
@@ -155,7 +160,7 @@ class _Crew:
                 piece = self._piece()
                 if piece is not None:
                     break
-                self._room.wait()
+                self._room.wait(_ENDED)
             self._busy += 1
         self._fill(*piece)
         with self._lock:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hcc_tace_data.loaders.boxes import place_box
+from hcc_tace_data.loaders.boxes import Cropped, bounds, place_box
 
 
 def _expected(
@@ -64,3 +64,20 @@ def test_ones_of_an_extent() -> None:
     place_box(None, (-1, 0, 2), out, 0, extent=(5, 2, 4))
     assert out.sum() == 1 * 2 * 2
     assert out[1, :2, :2].all()
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_what_is_left_out_of_a_label_map_is_zero(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
+    label = np.zeros(shape, dtype=np.uint8)
+    for place in data.draw(st.lists(st.tuples(*[st.integers(0, n - 1) for n in shape]), max_size=3)):
+        label[place] = data.draw(st.integers(1, 4))
+    kept = Cropped.of(label, bounds(label)).copy()
+    assert kept.array.size <= label.size
+    corner, size = data.draw(st.tuples(*[st.integers(-3, 6)] * 3)), data.draw(st.tuples(*[st.integers(1, 6)] * 3))
+    out = np.full(size, 9, dtype=np.uint8)
+    kept.place(corner, out)
+    np.testing.assert_array_equal(out, _expected(label.astype("int32"), corner, size, 0))
+    for d in range(len(label)):
+        np.testing.assert_array_equal(kept.plane(d), label[d])

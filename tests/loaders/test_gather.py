@@ -57,6 +57,63 @@ def test_what_went_wrong_is_raised_in_its_turn(at: str, threads: int) -> None:
     _all_ended()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_caller_takes_the_place_of_a_thread(threads: int) -> None:
+    lock, filling, most, who = threading.Lock(), 0, 0, set()
+
+    def fill(first: int, last: int) -> None:
+        nonlocal filling, most
+        with lock:
+            filling, most = filling + 1, max(most, filling + 1)
+            who.add(threading.current_thread().name)
+        time.sleep(0.001)
+        with lock:
+            filling -= 1
+
+    batches = list(filled([lambda: Filling({}, 8, fill)] * 12, threads=threads, ahead=2))
+    assert len(batches) == 12
+    assert most <= threads
+    assert threading.current_thread().name in who
+    assert threads == 1 or "gather" in who
+
+
+def test_batches_are_filled_ahead_while_the_caller_is_away() -> None:
+    made: list[list[int]] = []
+
+    def begin() -> Filling:
+        rows = [0] * 4
+        made.append(rows)
+
+        def fill(first: int, last: int) -> None:
+            rows[first:last] = [1] * (last - first)
+
+        return Filling({}, 4, fill)
+
+    source = filled([begin] * 9, threads=2, ahead=3)
+    next(source)
+    limit = time.monotonic() + 10
+    while sum(map(all, made)) < 4:
+        assert time.monotonic() < limit, f"{len(made)} batches were begun, {sum(map(all, made))} filled"
+        time.sleep(0.01)
+    source.close()  # type: ignore[attr-defined]  # a generator
+    _all_ended()
+
+
+def test_an_interrupt_does_not_wait_for_its_turn() -> None:
+    main = threading.current_thread()
+
+    def fill(first: int, last: int) -> None:
+        if threading.current_thread() is main:
+            raise KeyboardInterrupt
+        time.sleep(0.001)
+
+    source = filled([lambda: Filling({}, 4, fill)] * 1000, threads=2, ahead=4)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in source:
+            pass
+    _all_ended()
+
+
 def test_threads_end_when_a_loop_is_left() -> None:
     source = filled(_batches([4] * 50, []), threads=3, ahead=2)
     next(source)
@@ -71,10 +128,21 @@ def _all_ended() -> None:
         time.sleep(0.01)
 
 
-def test_a_loop_left_in_the_middle_does_not_hold_up_the_end_of_the_program() -> None:
-    program = """
+@pytest.mark.parametrize("left", ["at its end", "in the middle", "in the middle and forgotten"])
+def test_the_end_of_the_program_waits_for_rows_but_not_for_batches(left: str) -> None:
+    # PyTorch ends the whole program if a thread is thrown out of one of its operations
+    program = f"""
+import time, torch
 from hcc_tace_data.loaders.gather import Filling, filled
-kept = filled([lambda: Filling({}, 3, lambda first, last: None)] * 50, threads=2, ahead=2)
+def fill(first, last):
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end:
+        torch.ones(100_000).add_(1)
+kept = filled([lambda: Filling({{}}, 3, fill)] * {1 if left == "at its end" else 1000}, threads=2, ahead=2)
 next(kept)
+{"del kept" if "forgotten" in left else ""}
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() - began < 30
