@@ -199,8 +199,8 @@ class _StoredBatches(Batches):
         self._pool = BufferPool()
 
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        # What can be known of a batch beforehand is. While threads copy, the interpreter takes several times as long for
-        # each step, and they wait for whoever begins a batch.
+        # What can be known of a batch beforehand is. While threads copy, the interpreter takes several times as long
+        # for each step, and they wait for whoever begins a batch.
         begin = []
         for samples in parts:
             numbers, places, column = self._where(samples, epoch)
