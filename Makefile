@@ -36,6 +36,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/staple.py
 	$(BIN)/python benchmarks/registration.py --root build/full
 	$(BIN)/python benchmarks/supply.py --root build/supply
+	$(BIN)/python benchmarks/store_formats.py --root build/supply
 	$(BIN)/python benchmarks/deid.py
 	$(BIN)/python benchmarks/validate.py --root build/validate
 	$(BIN)/python benchmarks/download.py --root build/download

@@ -438,7 +438,7 @@ def main() -> None:
         for batch in BATCHES:
             result[f"slices, {batch}"] = slices(root, scratch, batch, options.seconds, options.repeats)
         print("peak memory")
-        result["memory"] = memory((2, 6, 12), scratch / "memory")
+        result["memory"] = memory((6, 12, 24), scratch / "memory")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2))
 
