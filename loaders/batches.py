@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,11 @@ from hcc_tace_data.loaders.store import StoredCase
 __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
 
 _UINT8 = np.dtype(np.uint8)
+# batches that are planned at once
+_KNOWN = 64
 
 Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
+Known = tuple[Batch, Sequence[int], Sequence[Any]]
 Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
 
 
@@ -199,19 +203,23 @@ class _StoredBatches(Batches):
         self._pool = BufferPool()
 
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        # What can be known of a batch beforehand is. While threads copy, the interpreter takes several times as long
-        # for each step, and they wait for whoever begins a batch.
-        begin = []
-        for samples in parts:
-            numbers, places, column = self._where(samples, epoch)
-            of = numbers.tolist()
-            known: Batch = {
-                "case": torch.from_numpy(numbers),
-                "patient_id": [self.cases[number].patient_id for number in of],
-                **column,
-            }
-            begin.append(partial(self._begin, known, of, places))
-        return filled(begin, threads=self.threads, ahead=self.prefetch)
+        # Some batches are planned at once: while threads copy, the interpreter takes several times as long for each
+        # step, and they wait for whoever begins a batch.
+        known: deque[Known] = deque()
+        coming = iter(parts)
+
+        def begin() -> Filling:
+            if not known:
+                known.extend(self._known(samples, epoch) for samples in islice(coming, _KNOWN))
+            return self._begin(*known.popleft())
+
+        return filled([begin] * len(parts), threads=self.threads, ahead=self.prefetch)
+
+    def _known(self, samples: npt.NDArray[np.int64], epoch: int) -> Known:
+        numbers, places, column = self._where(samples, epoch)
+        of = numbers.tolist()
+        names = [self.cases[number].patient_id for number in of]
+        return {"case": torch.from_numpy(numbers), "patient_id": names, **column}, of, places
 
     @abstractmethod
     def _where(

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.loaders.batches import PatchBatchIterator
 from hcc_tace_data.loaders.boxes import cut
 from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
@@ -47,6 +48,23 @@ def test_same_seed_same_patch_other_epoch_another(stored: list[StoredCase]) -> N
     corners = [[patch_corner(stored[4], plan, sample=s, epoch=e) for s in range(20)] for e in (0, 0, 1)]
     assert corners[0] == corners[1]
     assert corners[0] != corners[2]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_epoch_of_many_batches(stored: list[StoredCase], threads: int) -> None:
+    plan = PatchPlan(size=(2, 3, 4), per_volume=90, seed=5)
+    iterator = PatchBatchIterator(stored[:3], plan, batch_size=2, shuffle=False, threads=threads)
+    for epoch in range(2):
+        sample = 0
+        for batch in iterator:
+            for image, label, corner in zip(batch["image"], batch["label"], batch["corner"], strict=True):
+                case = stored[sample // 90]
+                where = patch_corner(case, plan, sample=sample, epoch=epoch)
+                assert tuple(corner.tolist()) == where
+                np.testing.assert_array_equal(image, cut(case.image, where, plan.size, outside=-1024))
+                np.testing.assert_array_equal(label, cut(case.label, where, plan.size, outside=0))
+                sample += 1
+        assert sample == 3 * 90
 
 
 def test_nonsense_is_refused() -> None:
