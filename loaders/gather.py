@@ -100,9 +100,9 @@ class _Crew:
         self._over = False
         # of a lock that its owner may take again: the garbage collector may end a loop at any moment, in any thread
         self._lock = threading.RLock()
-        self._progress = threading.Condition(self._lock)
-        self._room = threading.Condition(self._lock)
-        self._place = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)  # the caller waits for rows
+        self._room = threading.Condition(self._lock)  # threads wait until a batch may be begun
+        self._place = threading.Condition(self._lock)  # a thread waits while the caller has its place
 
     def take(self) -> Batch:
         """Return the next batch; fill what there is to fill until it is ready."""
@@ -119,14 +119,13 @@ class _Crew:
     def _ready(self) -> Filling | None:
         """Return the next batch, or None after a piece was filled, or some time."""
         with self._lock:
-            piece = None
-            if not self._first_is_ready() and self._busy < self._threads:
-                piece = self._piece()
+            if self._first_is_ready():
+                self._room.notify_all()
+                return self._begun.popleft()
+            piece = self._piece() if self._busy < self._threads else None
             if piece is None:
-                if self._first_is_ready():
-                    self._room.notify_all()
-                    return self._begun.popleft()
-                self._progress.wait()
+                if not self._first_is_ready():  # one that could not be begun is ready to be raised
+                    self._progress.wait()
                 return None
         error = self._fill(*piece)
         if error is not None and not isinstance(error, Exception):
