@@ -333,8 +333,10 @@ def _open_to_read(path: Path, spare: str) -> sqlite3.Connection:
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
         return connection
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError as error:
         connection.close()
+        if not isinstance(error, sqlite3.OperationalError):
+            raise
     # a log that was left behind needs a file beside it to be read: a copy has room for that
     for name in (path.name, f"{path.name}-wal"):
         if (path.parent / name).is_file():

@@ -92,7 +92,7 @@ def pixel_text(context: Context) -> Iterator[dict[str, Any]]:
     try:
         import rapidocr_onnxruntime  # noqa: F401
     except ImportError:
-        raise Skip("needs the extra [ocr]: pip install 'hcc-tace-data[ocr]'") from None
+        raise Skip("needs the extra [ocr]: pip install 'hcc-tace-data[ocr]' (Python up to 3.12)") from None
     rows = _sample(context)
     jobs = [
         (str(context.root), rows[i : i + 8], context.instances["path"].iloc[rows[i : i + 8]].tolist())
