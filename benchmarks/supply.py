@@ -10,7 +10,8 @@ volumes, peers that map files map ours. PyTorch's own threads are off, which hel
 for each other. They are on where slices are augmented.
 
 MONAI's own readers and transforms give MetaTensor, a tensor with an affine; a cache of bare tensors is the fastest
-thing that can be built of its parts, and counts as a peer too.
+thing that can be built of its parts, and counts as a peer too. Where it or a memory map, read in this process, is the
+best peer, the ratio to the best of the others is printed as well.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ PATIENTS = [
 ]  # fmt: skip
 BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 48
 WINDOW = (-160.0, 240.0)
+# a copy of an array and nothing else: no worker process, no library's transforms
+BARE = {"npy memmap, DataLoader, 0 workers", "MONAI CacheDataset, bare tensors, 0 workers"}
 Key = tuple[int, ...]
 
 
@@ -152,7 +155,14 @@ def show(title: str, rates: dict[str, float], ours: str) -> dict[str, Any]:
     for name, value in sorted(rates.items(), key=lambda item: -item[1]):
         print(f"  {name:<44} {value:9.0f} /s   ours / this {rates[ours] / value:7.2f}")
     print(f"  ours over the best peer ({best}): {rates[ours] / peers[best]:.2f}")
-    return {"rates": rates, "best_peer": best, "ratio": rates[ours] / peers[best]}
+    result: dict[str, Any] = {"rates": rates, "best_peer": best, "ratio": rates[ours] / peers[best]}
+    if best in BARE:
+        best = max(peers.keys() - BARE, key=lambda name: peers[name])
+        print(
+            f"  over the best that is more than an array read in this process ({best}): {rates[ours] / peers[best]:.2f}"
+        )
+        result |= {"best_other": best, "ratio_other": rates[ours] / peers[best]}
+    return result
 
 
 def renamed(batches: Any, *names: str) -> Iterable[dict[str, Any]]:
