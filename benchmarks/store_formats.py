@@ -11,13 +11,10 @@ is read whole for every sample. A phantom's noise is not that of a scanner: size
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from supply import PATIENTS, folder_bytes
+from common import TEN_PATIENTS, folder_bytes, full_patients, rate_options
 
-from hcc_tace_data import load_hcc_tace, make_phantom
+from hcc_tace_data import load_hcc_tace
 
 PATCH = 96
 BLOCK = (32, 64, 64)
@@ -166,23 +163,11 @@ def compare(volumes: Sequence[Volume], scratch: Path, seconds: float, repeats: i
 
 def main() -> None:
     """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="full phantom of ten patients; made there if it is missing")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as temporary:
-        root = options.root or Path(temporary) / "full"
-        if not (root / "series.csv").is_file():
-            make_phantom(root, patients=PATIENTS, size="full", workers=2)
+    options = rate_options(__doc__, seconds=1.0)
+    with tempfile.TemporaryDirectory() as temporary, full_patients(options.root, TEN_PATIENTS) as root:
         ready = load_hcc_tace(root, unit="volume", phases="annotated").prepared()
         volumes = [np.array(source.stored.image[0]) for source in ready.sources]
-        scratch = Path(temporary) / "formats"
-        scratch.mkdir()
-        result = compare(volumes, scratch, options.seconds, options.repeats)
+        result = compare(volumes, Path(temporary), options.seconds, options.repeats)
     print(f"{'':<26}{'MB':>8}{'write s':>9}{'slices/s':>10}{'96^3/s':>9}")
     for name, row in result.items():
         print(

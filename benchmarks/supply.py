@@ -10,45 +10,36 @@ volumes, peers that map files map ours. PyTorch's own threads are off, which hel
 for each other. They are on where slices are augmented.
 
 MONAI's own readers and transforms give MetaTensor, a tensor with an affine; a cache of bare tensors is the fastest
-thing that can be built of its parts, and counts as a peer too. Where it or a memory map, read in this process, is the
-best peer, the ratio to the best of the others is printed as well.
+thing that can be built of its parts, and counts as a peer too.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
-import logging
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import TEN_PATIENTS, folder_bytes, full_patients, rate_options
 from torch.utils.data import DataLoader, Dataset
 
-from hcc_tace_data import load_hcc_tace, make_phantom
+from hcc_tace_data import load_hcc_tace
 from hcc_tace_data.loaders.augment import Augment
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.patches import patch_corner
 from hcc_tace_data.loaders.sample import read_labels
 
-# without gaps between slices, which raw DICOM would show; seven of them hold a whole patch
-PATIENTS = [
-    "HCC_002", "HCC_005", "HCC_007", "HCC_012", "HCC_016", "HCC_028", "HCC_037", "HCC_063", "HCC_075", "HCC_097",
-]  # fmt: skip
 BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 48
 WINDOW = (-160.0, 240.0)
-# a copy of an array and nothing else: no worker process, no library's transforms
-BARE = {"npy memmap, DataLoader, 0 workers", "MONAI CacheDataset, bare tensors, 0 workers"}
 Key = tuple[int, ...]
 
 
@@ -155,14 +146,7 @@ def show(title: str, rates: dict[str, float], ours: str) -> dict[str, Any]:
     for name, value in sorted(rates.items(), key=lambda item: -item[1]):
         print(f"  {name:<44} {value:9.0f} /s   ours / this {rates[ours] / value:7.2f}")
     print(f"  ours over the best peer ({best}): {rates[ours] / peers[best]:.2f}")
-    result: dict[str, Any] = {"rates": rates, "best_peer": best, "ratio": rates[ours] / peers[best]}
-    if best in BARE:
-        best = max(peers.keys() - BARE, key=lambda name: peers[name])
-        print(
-            f"  over the best that is more than an array read in this process ({best}): {rates[ours] / peers[best]:.2f}"
-        )
-        result |= {"best_other": best, "ratio_other": rates[ours] / peers[best]}
-    return result
+    return {"rates": rates, "best_peer": best, "ratio": rates[ours] / peers[best]}
 
 
 def renamed(batches: Any, *names: str) -> Iterable[dict[str, Any]]:
@@ -407,11 +391,6 @@ def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str
     return show("3D patches", compare(tasks, seconds, repeats), "hcc-tace-data")
 
 
-def folder_bytes(folders: list[Path]) -> int:
-    """Bytes of all files below."""
-    return sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file() and "hf" not in f.parts)
-
-
 def memory(counts: Iterable[int], folder: Path) -> dict[str, dict[str, float]]:
     """Peak private memory of a process that runs an epoch, and mapped pages, over `counts` stored patients."""
     found = {}
@@ -427,19 +406,9 @@ def memory(counts: Iterable[int], folder: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Compare, then time, then print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="full phantom of ten patients; made there if it is missing")
-    parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as temporary:
+    options = rate_options(__doc__, seconds=1.5)
+    with tempfile.TemporaryDirectory() as temporary, full_patients(options.root, TEN_PATIENTS) as root:
         scratch = Path(temporary)
-        root = options.root or scratch / "full"
-        if not (root / "series.csv").is_file():
-            make_phantom(root, patients=PATIENTS, size="full", workers=2)
         import datasets
 
         datasets.disable_progress_bars()

@@ -30,10 +30,10 @@ __all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "wor
 
 _UINT8 = np.dtype(np.uint8)
 # batches that are planned at once
-_KNOWN = 64
+_AT_ONCE = 64
 
 Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
-Known = tuple[Batch, Sequence[int], Sequence[Any]]
+Planned = tuple[Batch, Sequence[int], Sequence[Any]]
 Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
 
 
@@ -195,7 +195,7 @@ class _StoredBatches(Batches):
         self.cases = tuple(cases)
         self.pin_memory, self.dtype, self.threads, self.prefetch = pin_memory, dtype, threads, prefetch
         self._channels, self._size = next(iter(channels), 1), size
-        self._stored = np.dtype(np.float32 if dtype == torch.float32 else np.int16)
+        self._array_dtype = np.dtype(np.float32 if dtype == torch.float32 else np.int16)
         self._masked = any(case.masked for case in cases)
         self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
         self._maps: dict[int, Maps] = {}
@@ -205,17 +205,17 @@ class _StoredBatches(Batches):
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         # Some batches are planned at once: while threads copy, the interpreter takes several times as long for each
         # step, and they wait for whoever begins a batch.
-        known: deque[Known] = deque()
+        planned: deque[Planned] = deque()
         coming = iter(parts)
 
         def begin() -> Filling:
-            if not known:
-                known.extend(self._known(samples, epoch) for samples in islice(coming, _KNOWN))
-            return self._begin(*known.popleft())
+            if not planned:
+                planned.extend(self._plan(samples, epoch) for samples in islice(coming, _AT_ONCE))
+            return self._begin(*planned.popleft())
 
         return filled([begin] * len(parts), threads=self.threads, ahead=self.prefetch)
 
-    def _known(self, samples: npt.NDArray[np.int64], epoch: int) -> Known:
+    def _plan(self, samples: npt.NDArray[np.int64], epoch: int) -> Planned:
         numbers, places, column = self._where(samples, epoch)
         of = numbers.tolist()
         names = [self.cases[number].patient_id for number in of]
@@ -229,7 +229,7 @@ class _StoredBatches(Batches):
 
     def _begin(self, known: Batch, of: Sequence[int], places: Sequence[Any]) -> Filling:
         shape = (len(of), self._channels, *self._size)
-        image, images = self._pool.empty(shape, self._stored, pin_memory=self.pin_memory)
+        image, images = self._pool.empty(shape, self._array_dtype, pin_memory=self.pin_memory)
         label, labels = self._pool.empty((len(of), *self._size), _UINT8, pin_memory=self.pin_memory)
         batch: Batch = {"image": image, "label": label}
         valids = None

@@ -201,6 +201,7 @@ class _Crew:
 
 
 def _begun(begin: Callable[[], Filling]) -> Filling:
+    """Begin a batch; one that cannot be begun has no rows and raises its error in its turn."""
     try:
         return begin()
     except Exception as error:

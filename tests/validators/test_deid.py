@@ -85,7 +85,7 @@ def test_unmarked_files_are_told(shared_data, tmp_path):
 
 
 def test_burned_in_text_of_the_ultrasound_is_read(shared_data, tmp_path):
-    pytest.importorskip("rapidocr_onnxruntime", reason="needs the extra [ocr]")
+    pytest.importorskip("rapidocr_onnxruntime", reason="needs the extra [ocr], which is made for Python up to 3.12")
     shutil.copy(shared_data / "dicom" / "phi_synthetic" / "RGB_IMAGE.dcm", tmp_path)
     findings = validate(tmp_path, select=["HT312"], depth="pixels").findings
     assert [finding.code for finding in findings] == ["HT312"]

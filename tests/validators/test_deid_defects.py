@@ -47,7 +47,7 @@ def test_defect_yields_exactly_its_code(clean, tmp_path, code):
 
 
 def test_pixel_text(clean, tmp_path):
-    pytest.importorskip("rapidocr_onnxruntime", reason="needs the extra [ocr]")
+    pytest.importorskip("rapidocr_onnxruntime", reason="needs the extra [ocr], which is made for Python up to 3.12")
     copy = Path(shutil.copytree(clean, tmp_path / "copy"))
     for folder in sorted(copy.glob("HCC_*/*/CT_*"))[1:]:
         shutil.rmtree(folder)  # one series is enough to read
