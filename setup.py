@@ -1,10 +1,11 @@
-"""Copies catalog.yaml, which stands at the top of the repository, into the wheel."""
+"""Copies catalog.yaml, which stands at the top of the repository, into the wheel, and compiles what is compiled."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 
@@ -36,4 +37,17 @@ class BuildPy(build_py):
         return [*super().get_source_files(), "catalog.yaml"]
 
 
-setup(cmdclass={"build_py": BuildPy})
+# Without a compiler the package works as well, only slower: copies.py does the same by NumPy.
+COPIES = Extension(
+    "hcc_tace_data.loaders._copies",
+    ["loaders/_copies.c"],
+    extra_compile_args=[] if os.name == "nt" else ["-O3"],
+    py_limited_api=True,
+    optional=True,
+)
+
+setup(
+    cmdclass={"build_py": BuildPy},
+    ext_modules=[COPIES],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -22,6 +22,7 @@ from torch import Tensor
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Cropped, middle_corner, place_box
 from hcc_tace_data.loaders.buffers import BufferPool
+from hcc_tace_data.loaders.copies import Copies
 from hcc_tace_data.loaders.gather import Batch, Filling, filled
 from hcc_tace_data.loaders.patches import PatchPlan, patch_corner
 from hcc_tace_data.loaders.store import StoredCase
@@ -240,22 +241,24 @@ class _StoredBatches(Batches):
         def fill(first: int, last: int) -> None:
             rows = slice(first, last)
             part = images[rows], labels[rows], None if valids is None else valids[rows]
-            self._copy_rows(of[rows], places[rows], part)
+            copies = Copies()
+            self._copy_rows(of[rows], places[rows], part, copies)
+            copies.run()
             for row in range(first, last):
                 for channel in self._absent[of[row]]:
                     images[row, channel] = np.nan
 
         return Filling(batch, len(of), fill)
 
-    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
-        """Copy what lies at `places` of cases into rows of a batch: image, label, valid."""
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
+        """Put down the copies of what lies at `places` of cases into rows of a batch: image, label, valid."""
         images, labels, valids = into
         for row, (number, place) in enumerate(zip(numbers, places, strict=True)):
-            self._copy(number, place, (images[row], labels[row], None if valids is None else valids[row]))
+            self._copy(number, place, (images[row], labels[row], None if valids is None else valids[row]), copies)
 
     @abstractmethod
-    def _copy(self, number: int, place: Any, into: Piece) -> None:
-        """Copy what lies at `place` of a case into a batch."""
+    def _copy(self, number: int, place: Any, into: Piece, copies: Copies) -> None:
+        """Put down the copies of what lies at `place` of a case into a batch."""
 
     def _arrays(self, number: int) -> Maps:
         found = self._maps.get(number)
@@ -353,31 +356,33 @@ class BatchIterator(_StoredBatches):
         where = self._slice[samples]
         return self._case[samples], where.tolist(), {"slice": torch.from_numpy(where)}
 
-    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece) -> None:
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
         images, labels, valids = into
         found = [self._arrays(number) for number in numbers]
         size = images.shape[2:]
         if any(image.shape[2:] != size for image, _, _ in found):
-            super()._copy_rows(numbers, places, into)
+            super()._copy_rows(numbers, places, into, copies)
             return
-        # one call for all rows: threads that come back to the interpreter between rows wait for each other there
-        where = list(zip(found, places, strict=True))
-        np.concatenate([image[:, place] for (image, _, _), place in where], out=images.reshape(-1, *size))
-        labels[...] = 0
-        for row, ((_, label, _), place) in enumerate(where):
-            label.paint(place, labels[row])
-        if valids is not None:
-            for row, ((_, _, mask), place) in enumerate(where):
-                np.copyto(valids[row], 1 if mask is None else mask[:, place])
+        copies.fill(labels, 0)
+        for row, ((image, label, mask), place) in enumerate(zip(found, places, strict=True)):
+            copies.add(images[row], image[:, place])
+            label.paint(place, labels[row], copies)
+            if valids is None:
+                continue
+            if mask is None:
+                copies.fill(valids[row], 1)
+            else:
+                copies.add(valids[row], mask[:, place])
 
-    def _copy(self, number: int, place: int, into: Piece) -> None:
+    def _copy(self, number: int, place: int, into: Piece, copies: Copies) -> None:
         images, labels, valids = self._arrays(number)
         image, label, valid = into
         corner = middle_corner(labels.shape[1:], label.shape)
-        place_box(images[:, place], corner, image, OUTSIDE_HU)
-        labels.place((place, *corner), label[None])
+        place_box(images[:, place], corner, image, OUTSIDE_HU, copies=copies)
+        labels.place((place, *corner), label[None], copies)
         if valid is not None:
-            place_box(None if valids is None else valids[:, place], corner, valid, 0, extent=images.shape[2:])
+            mask = None if valids is None else valids[:, place]
+            place_box(mask, corner, valid, 0, extent=images.shape[2:], copies=copies)
 
 
 class PatchBatchIterator(_StoredBatches):
@@ -447,10 +452,10 @@ class PatchBatchIterator(_StoredBatches):
         column = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
         return numbers, corners, {"corner": column}
 
-    def _copy(self, number: int, place: tuple[int, int, int], into: Piece) -> None:
+    def _copy(self, number: int, place: tuple[int, int, int], into: Piece, copies: Copies) -> None:
         images, labels, valids = self._arrays(number)
         image, label, valid = into
-        place_box(images, place, image, OUTSIDE_HU)
-        labels.place(place, label)
+        place_box(images, place, image, OUTSIDE_HU, copies=copies)
+        labels.place(place, label, copies)
         if valid is not None:
-            place_box(valids, place, valid, 0, extent=images.shape[1:])
+            place_box(valids, place, valid, 0, extent=images.shape[1:], copies=copies)

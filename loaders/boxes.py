@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from hcc_tace_data.loaders.copies import Copies
 
 __all__ = ["OUTSIDE_HU", "Box", "Cropped", "bounds", "cut", "middle_corner", "place_box"]
 
@@ -19,10 +20,6 @@ OUTSIDE_HU = -1024
 Box = tuple[tuple[int, int], ...] | None
 
 Array = npt.NDArray[Any]
-
-# Bytes of a box that are moved before they are converted: less than a cache of today holds, and a whole patch of 96^3,
-# since threads that come back to the interpreter often wait for each other there.
-_CACHED = 1_800_000
 
 
 def middle_corner(extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
@@ -43,6 +40,7 @@ def place_box(
     outside: int,
     *,
     extent: Sequence[int] | None = None,
+    copies: Copies | None = None,
 ) -> None:
     """Copy the box that begins at `corner`, as large as `out`, out of the last axes of `array` into `out`.
 
@@ -61,6 +59,8 @@ def place_box(
         Value of what lies outside.
     extent : sequence of int, optional
         Size of the last axes if `array` is None.
+    copies : Copies, optional
+        Where the copy of what lies in `array` is put down to be done later; default it is done at once.
     """
     axes = len(corner)
     inside: list[Any] = []
@@ -72,41 +72,16 @@ def place_box(
         inside.append(slice(first, max(first, last)))
         into.append(slice(first - start, max(first, last) - start))
         whole = whole and last - first == length
+    now = Copies() if copies is None else copies
     if not whole:
-        out[...] = outside
+        now.fill(out, outside)
         out = out[(Ellipsis, *into)]
     if array is None:
-        out[...] = 1
+        now.fill(out, 1)
     elif out.size:
-        _copy(array[(Ellipsis, *inside)], out)
-
-
-def _copy(box: Array, out: Array) -> None:
-    """Copy and convert. Short rows that lie apart are moved whole, not value by value: that halves the time."""
-    if box.flags.c_contiguous or not (_has_rows(box) and _has_rows(out)):
-        np.copyto(out, box)
-    elif box.dtype == out.dtype:
-        np.copyto(_rows(out), _rows(box))
-    elif box.ndim > 3:
-        for part, target in zip(box, out, strict=True):
-            _copy(part, target)
-    else:
-        # rows on their way to another type wait where the processor's cache holds them
-        step = max(1, _CACHED // (math.prod(box.shape[1:]) * box.itemsize))
-        packed = np.empty((min(step, len(box)), *box.shape[1:]), dtype=box.dtype)
-        for first in range(0, len(box), step):
-            source = box[first : first + step]
-            np.copyto(_rows(packed[: len(source)]), _rows(source))
-            np.copyto(out[first : first + step], packed[: len(source)])
-
-
-def _has_rows(array: Array) -> bool:
-    return array.ndim > 1 and array.strides[-1] == array.itemsize
-
-
-def _rows(array: Array) -> Array:
-    """Return `array` with each row along its last axis as one value without a type."""
-    return array.view(f"V{array.shape[-1] * array.itemsize}")[..., 0]
+        now.add(out, array[(Ellipsis, *inside)])
+    if copies is None:
+        now.run()
 
 
 def cut(
@@ -163,20 +138,23 @@ class Cropped:
         """Return one that does not hold on to the whole label map."""
         return replace(self, array=self.array.copy())
 
-    def place(self, corner: Sequence[int], out: npt.NDArray[np.uint8]) -> None:
+    def place(self, corner: Sequence[int], out: npt.NDArray[np.uint8], copies: Copies | None = None) -> None:
         """Copy the box that begins at voxel `corner` of the whole, as large as `out`, into `out`."""
-        place_box(self.array, [c - first for c, first in zip(corner, self.corner, strict=True)], out, 0)
+        inside = [c - first for c, first in zip(corner, self.corner, strict=True)]
+        place_box(self.array, inside, out, 0, copies=copies)
 
-    def paint(self, d: int, out: npt.NDArray[np.uint8]) -> None:
-        """Copy what is labelled on slice `d` into `out`, a whole slice of zeros."""
+    def paint(self, d: int, out: npt.NDArray[np.uint8], copies: Copies) -> None:
+        """Put down the copy of what is labelled on slice `d` into `out`, a whole slice of zeros by then."""
         row = d - self.corner[0]
         if 0 <= row < len(self.array):
             _, h, w = self.corner
             _, height, width = self.array.shape
-            out[h : h + height, w : w + width] = self.array[row]
+            copies.add(out[h : h + height, w : w + width], self.array[row])
 
     def plane(self, d: int) -> npt.NDArray[np.uint8]:
         """Return slice `d`, whole."""
         result = np.zeros(self.shape[1:], dtype=np.uint8)
-        self.paint(d, result)
+        copies = Copies()
+        self.paint(d, result, copies)
+        copies.run()
         return result

@@ -19,6 +19,8 @@ from torch import Tensor
 __all__ = ["BufferPool"]
 
 _KEPT = 16
+# bytes; rows that begin between two lines of the processor's cache take longer to write
+_LINE = 64
 
 
 class BufferPool:
@@ -52,7 +54,7 @@ class BufferPool:
         nbytes = math.prod(shape) * dtype.itemsize
         with self._lock:
             kept = self._free.get(nbytes)
-            memory = kept.pop() if kept else np.empty(nbytes, dtype=np.uint8)
+            memory = kept.pop() if kept else _aligned(nbytes)
             array = memory.view(dtype).reshape(shape)
             # the tensor's storage holds this array, and whatever shares the storage holds it alive; a bare reference,
             # for weakref.finalize takes longer than all the rest
@@ -66,3 +68,9 @@ class BufferPool:
             kept = self._free.setdefault(memory.nbytes, [])
             if len(kept) < _KEPT:
                 kept.append(memory)
+
+
+def _aligned(nbytes: int) -> npt.NDArray[np.uint8]:
+    memory = np.empty(nbytes + _LINE, dtype=np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + nbytes]
