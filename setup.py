@@ -41,7 +41,7 @@ class BuildPy(build_py):
 COPIES = Extension(
     "hcc_tace_data.loaders._copies",
     ["loaders/_copies.c"],
-    extra_compile_args=[] if os.name == "nt" else ["-O3"],
+    extra_compile_args=["/std:c11"] if os.name == "nt" else ["-O3"],
     py_limited_api=True,
     optional=True,
 )

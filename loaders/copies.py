@@ -11,7 +11,7 @@ import numpy.typing as npt
 try:
     from hcc_tace_data.loaders._copies import copy_all as _copy_all
 except ImportError:  # no compiler was there when the package was installed
-    _copy_all = None
+    _copy_all = None  # type: ignore[assignment]
 
 __all__ = ["Copies", "compiled"]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -81,16 +84,24 @@ def test_inner_packages_refuse_their_bare_names(name: str) -> None:
     assert f"import this package as hcc_tace_data.{name}" in done.stderr
 
 
-def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
-    copy = tmp_path / "source"
-    import shutil
-
-    ignored = shutil.ignore_patterns(".git", ".venv", "*.egg-info", "build", "__pycache__", ".hypothesis", "demo")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    done = subprocess.run([*words, str(copy)], capture_output=True, text=True, timeout=300, check=False)
+def _wheel(folder: Path, **environment: str) -> Path:
+    """Build a wheel of a copy of the checkout, in which nothing was compiled yet."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "*.egg-info", "build", "__pycache__", ".hypothesis", "demo", "*.so", "*.pyd"
+    )
+    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder)]
+    done = subprocess.run(
+        [*words, str(folder / "source")],
+        capture_output=True, text=True, timeout=300, check=False, env=os.environ | environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
@@ -110,7 +121,35 @@ def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
         "report/static/niivue-LICENSE.txt",
     ):
         assert f"hcc_tace_data/{needed}" in names
+    compiler = (sysconfig.get_config_var("CC") or "").split(" ")[0]
+    assert len([name for name in names if name.endswith((".so", ".pyd"))]) == bool(shutil.which(compiler))
     assert not [name for name in names if "/tests/" in name or "test_" in name]
+
+
+def test_without_a_compiler_a_wheel_copies_by_numpy(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path, CC="false")
+    words = """
+import sys
+import sysconfig
+sys.path.insert(0, sys.argv[1])
+# what the checkout has compiled is not to be found
+sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.startswith("__editable__")]
+import numpy as np
+from hcc_tace_data.loaders import copies
+assert copies.__file__.startswith(sys.argv[1])
+out, some = np.empty(2, np.float32), copies.Copies()
+some.add(out, np.array([-1024, 40], np.int16))
+some.run()
+print(copies.compiled(), out.tolist())
+"""
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".so", ".pyd"))]
+        archive.extractall(tmp_path / "installed")
+    done = subprocess.run(
+        [sys.executable, "-c", words, str(tmp_path / "installed")],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout == "False [-1024.0, 40.0]\n", done.stderr
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
