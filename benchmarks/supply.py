@@ -33,6 +33,7 @@ from common import TEN_PATIENTS, folder_bytes, full_patients, rate_options
 from torch.utils.data import DataLoader, Dataset
 
 from hcc_tace_data import load_hcc_tace
+from hcc_tace_data.loaders import copies
 from hcc_tace_data.loaders.augment import Augment
 from hcc_tace_data.loaders.ct import read_ct
 from hcc_tace_data.loaders.patches import patch_corner
@@ -413,6 +414,7 @@ def main() -> None:
 
         datasets.disable_progress_bars()
         torch.set_num_threads(1)
+        print("copies are " + ("compiled" if copies.compiled() else "NumPy's: nothing was compiled at installation"))
         result: dict[str, Any] = {"patches": patches(root, scratch, options.seconds, options.repeats)}
         for batch in BATCHES:
             result[f"slices, {batch}"] = slices(root, scratch, batch, options.seconds, options.repeats)

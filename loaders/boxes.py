@@ -60,7 +60,7 @@ def place_box(
     extent : sequence of int, optional
         Size of the last axes if `array` is None.
     copies : Copies, optional
-        Where the copy of what lies in `array` is put down to be done later; default it is done at once.
+        Where it is put down, to be done with others; default it is done at once.
     """
     axes = len(corner)
     inside: list[Any] = []
