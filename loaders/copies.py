@@ -23,7 +23,7 @@ _CACHED = 1_800_000
 
 
 def compiled() -> bool:
-    """Return whether copies are done by compiled code; else NumPy does them, and batches come at two thirds of the rate."""
+    """Return whether compiled code does the copies; else NumPy does, and batches come at two thirds of the rate."""
     return _copy_all is not None
 
 
