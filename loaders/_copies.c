@@ -31,6 +31,7 @@
 /* Short rows lie far apart in a volume, each on another line and often another page of memory, and the processor does
  * not guess the next. It is told this many rows ahead; more and less were slower. */
 #define ROWS_AHEAD 12
+/* bytes: rows longer than this the processor follows by itself; a line of its cache */
 #define SHORT_ROW 4096
 #define LINE 64
 

@@ -1,7 +1,7 @@
 """Shuffled batches from stored cases, gathered by threads of this process.
 
-A stored slice is half a megabyte of memory-mapped int16; gathering it is one memory copy that also converts, without the
-interpreter's lock. So threads keep up where worker processes lose their time sending arrays to each other.
+A stored slice is half a megabyte of memory-mapped int16; gathering it is one memory copy that also converts, without
+the interpreter's lock. So threads keep up where worker processes lose their time sending arrays to each other.
 """
 
 from __future__ import annotations
