@@ -67,7 +67,8 @@ class Copies:
             A source and its target have different shapes; nothing was copied, or what stood before it.
         """
         targets, sources = tuple(self._targets), tuple(self._sources)
-        self.__init__()  # type: ignore[misc]
+        self._targets.clear()
+        self._sources.clear()
         if _copy_all is not None and _copy_all(targets, sources):
             return
         for target, source in zip(targets, sources, strict=True):
