@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: bench big-report clean demo faults format index lint nnunet phases rules splits test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
-$(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/_copies.c
+$(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip==25.3
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch

@@ -39,8 +39,8 @@ class BuildPy(build_py):
 
 # Without a compiler the package works as well, only slower: copies.py does the same by NumPy.
 COPIES = Extension(
-    "hcc_tace_data.loaders._copies",
-    ["loaders/_copies.c"],
+    "hcc_tace_data.loaders.supply._copies",
+    ["loaders/supply/_copies.c"],
     extra_compile_args=["/std:c11"] if os.name == "nt" else ["-O3"],
     py_limited_api=True,
     optional=True,

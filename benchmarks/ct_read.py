@@ -18,8 +18,8 @@ import numpy as np
 from common import full_patient, report, time_in_turn
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.annotated import find_annotated
-from hcc_tace_data.loaders.ct import read_ct
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.dicom.ct import read_ct
 
 Reader = Callable[[list[str]], np.ndarray]
 

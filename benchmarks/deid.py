@@ -31,15 +31,15 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from hcc_tace_data.files import atomic_path
-from hcc_tace_data.index import open_collection
+from hcc_tace_data.dicom.header_values import TEXT_VRS
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom import make_phantom
-from hcc_tace_data.series_table import load_series_table
+from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.deid_elements import text_kinds
-from hcc_tace_data.validators.free_text import suspicions
-from hcc_tace_data.validators.header_values import TEXT_VRS
+from hcc_tace_data.validators.deid.elements import text_kinds
+from hcc_tace_data.validators.deid.free_text import suspicions
 
 try:
     from faker import Faker
@@ -265,7 +265,7 @@ def burned_in(twin: Path, source: Source, count: int) -> tuple[int, int]:
     """Draw names into CT slices, 12 to 24 points high, and read them; return found and drawn."""
     from PIL import Image, ImageDraw, ImageFont
 
-    from hcc_tace_data.validators.deid_pixels import read_text
+    from hcc_tace_data.validators.deid.pixels import read_text
 
     files = sorted(twin.glob("HCC_*/*/CT_*/*.dcm"))
     hits = 0

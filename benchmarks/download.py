@@ -31,7 +31,7 @@ import psutil
 
 from hcc_tace_data import make_phantom
 from hcc_tace_data.downloads.s5cmd import binary
-from hcc_tace_data.ledger import md5_of
+from hcc_tace_data.integrity.ledger import md5_of
 
 SERVER = """
 import sys, json, socketserver, http.server

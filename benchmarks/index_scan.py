@@ -17,8 +17,8 @@ from typing import Any
 import pydicom
 from common import full_patient, report, time_in_turn
 
-from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.index import scan_files
+from hcc_tace_data.dicom.folder import scan_files
+from hcc_tace_data.dicom.headers import HeaderReader
 
 US = "hcc-tace-data"
 # what every reader gives for comparison; ours reads some forty tags, the peers only these

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from hcc_tace_data import fuse_staple, make_phantom
-from hcc_tace_data.mask_agreement import vote
+from hcc_tace_data.labels.votes import vote
 
 NAMES = ("reader_1", "reader_2", "reader_3")
 LABELS = {1: "liver", 2: "tumour", 3: "portal vein", 4: "aorta"}

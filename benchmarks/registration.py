@@ -22,11 +22,11 @@ import SimpleITK as sitk
 from common import full_patient
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.annotated import find_annotated
-from hcc_tace_data.loaders.ct import read_ct
-from hcc_tace_data.phase_split import split_series
-from hcc_tace_data.registration import register
-from hcc_tace_data.similarity import coarse_image
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.collection.split import split_series
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.volumes.registration import register
+from hcc_tace_data.volumes.similarity import coarse_image
 
 Engine = Callable[[object, object], np.ndarray]
 

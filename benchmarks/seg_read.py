@@ -22,9 +22,9 @@ import pydicom
 from common import full_patient, report, time_in_turn
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.annotated import find_annotated
-from hcc_tace_data.loaders.ct import CTVolume, read_ct
-from hcc_tace_data.loaders.seg import read_seg
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.dicom.ct import CTVolume, read_ct
+from hcc_tace_data.dicom.seg import read_seg
 
 Labels = npt.NDArray[np.uint8]
 US = "hcc-tace-data"

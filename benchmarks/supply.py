@@ -33,11 +33,11 @@ from common import TEN_PATIENTS, folder_bytes, full_patients, rate_options
 from torch.utils.data import DataLoader, Dataset
 
 from hcc_tace_data import load_hcc_tace
-from hcc_tace_data.loaders import copies
-from hcc_tace_data.loaders.augment import Augment
-from hcc_tace_data.loaders.ct import read_ct
-from hcc_tace_data.loaders.patches import patch_corner
+from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.loaders.sample import read_labels
+from hcc_tace_data.loaders.supply import copies
+from hcc_tace_data.loaders.supply.augment import Augment
+from hcc_tace_data.loaders.supply.patches import patch_corner
 
 BATCHES, PATCH_BATCH, PATCH, PER_VOLUME = (32, 16), 2, 96, 48
 WINDOW = (-160.0, 240.0)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hcc_tace_data.loaders.batches import BatchIterator
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoreParameters
+from hcc_tace_data.loaders.supply.batches import BatchIterator
 
 BATCH = 32
 

@@ -29,8 +29,8 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
-from hcc_tace_data.headers import INTEGERS, TEXTS
-from hcc_tace_data.index import open_collection
+from hcc_tace_data.dicom.headers import INTEGERS, TEXTS
+from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom.dicom_ct import SliceWriter, _encode
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
 from hcc_tace_data.phantom.patient import _Grid, _header, _source, _table_row
@@ -39,7 +39,7 @@ from hcc_tace_data.phantom.seeding import twin_uid
 from hcc_tace_data.phantom.sheet import SHEET_NAME, clinical_row, draw_course, write_sheet
 from hcc_tace_data.phantom.truth import TABLE_COLUMNS, write_csv
 from hcc_tace_data.validators import validate
-from hcc_tace_data.validators.extra_headers import COLUMNS, read_extra
+from hcc_tace_data.validators.facts.extra_headers import COLUMNS, read_extra
 
 PIXELS = 64
 GRID = _Grid(PIXELS, 6.25, -6.25 * (PIXELS - 1) / 2)

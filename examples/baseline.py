@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 from hcc_tace_data import make_phantom, open_collection
 from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.reproduce import Tell, reproduce
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
 
 
 def main(root: Path | None = None, steps: int = 60) -> None:

@@ -9,32 +9,34 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.version import __version__ as __version__
+
 # In a checkout `validators` and `loaders` stand beside this package; installed, they are inside it.
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "catalog.yaml").is_file() and str(_CHECKOUT) not in __path__:
     __path__.append(str(_CHECKOUT))
 
 if TYPE_CHECKING:
-    from hcc_tace_data.catalog import Catalog as Catalog
     from hcc_tace_data.clinical import load_clinical as load_clinical
     from hcc_tace_data.downloads import download as download
-    from hcc_tace_data.fusion import fuse_staple as fuse_staple
-    from hcc_tace_data.index import open_collection as open_collection
+    from hcc_tace_data.facts.catalog import Catalog as Catalog
+    from hcc_tace_data.labels.fuse import fuse_staple as fuse_staple
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
+    from hcc_tace_data.open import open_collection as open_collection
     from hcc_tace_data.phantom import make_phantom as make_phantom
+    from hcc_tace_data.phases.label import label_phases as label_phases
     from hcc_tace_data.validators import validate as validate
 
-__version__ = "0.1.0"
 
 _PUBLIC = {
-    "Catalog": "hcc_tace_data.catalog",
+    "Catalog": "hcc_tace_data.facts.catalog",
     "download": "hcc_tace_data.downloads",
-    "fuse_staple": "hcc_tace_data.fusion",
-    "label_phases": "hcc_tace_data.phases",
+    "fuse_staple": "hcc_tace_data.labels.fuse",
+    "label_phases": "hcc_tace_data.phases.label",
     "load_clinical": "hcc_tace_data.clinical",
     "load_hcc_tace": "hcc_tace_data.loaders.load",
     "make_phantom": "hcc_tace_data.phantom",
-    "open_collection": "hcc_tace_data.index",
+    "open_collection": "hcc_tace_data.open",
     "validate": "hcc_tace_data.validators",
 }
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
+from hcc_tace_data.labels.annotations import choose_annotations
 from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
 
 if TYPE_CHECKING:
-    from hcc_tace_data.annotations import Annotation
-    from hcc_tace_data.collection import Collection, Study
-    from hcc_tace_data.registration import Registration
+    from hcc_tace_data.labels.annotations import Annotation
+    from hcc_tace_data.open import Collection, Study
+    from hcc_tace_data.volumes.registration import Registration
 
 __all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
 
@@ -128,7 +130,7 @@ def find_cases(
     patients : iterable of str
         PatientIDs to look at; those the collection does not hold are left out.
     annotations : str or sequence of str
-        Whose labels; see :func:`hcc_tace_data.annotations.choose_annotations`.
+        Whose labels; see :func:`hcc_tace_data.labels.annotations.choose_annotations`.
     phases : sequence of str
         Channels, from :func:`hcc_tace_data.loaders.channels.resolve_phases`.
     keep_incomplete : bool
@@ -146,8 +148,6 @@ def find_cases(
     UsageError
         No patient at all has an annotation so called.
     """
-    from hcc_tace_data.annotations import choose_annotations
-
     patients = list(patients)
     rows = clinical_rows(collection.root)
     labelled = find_phases(collection, patients)
@@ -221,8 +221,6 @@ def clinical_rows(root: Path) -> dict[str, dict[str, Any]]:
     Every row has the same keys and PyTorch's default collation takes it: a missing number or flag is NaN, a
     missing category the empty string. The key ``""`` holds the row of a patient whom the sheet does not know.
     """
-    from hcc_tace_data.clinical.load import load_clinical
-
     try:
         table = load_clinical(root, on_problem="ignore")
     except CollectionNotFoundError:

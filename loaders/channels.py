@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.records import PHASES
+from hcc_tace_data.phases.names import PHASES
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection, Patient, Series
+    from hcc_tace_data.open import Collection, Patient, Series
 
 __all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "find_phases", "resolve_phases"]
 
@@ -29,7 +29,7 @@ class PhaseFiles:
     Attributes
     ----------
     phase : str
-        One of :data:`hcc_tace_data.records.PHASES`.
+        One of :data:`hcc_tace_data.phases.names.PHASES`.
     confidence : float
         Probability of `phase`.
     study_date, series_uid : str

@@ -26,14 +26,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data import __version__
+from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.errors import StoreError, UsageError
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.store import StoredCase
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.torch import CaseDataset
+    from hcc_tace_data.loaders.datasets import CaseDataset
 
 __all__ = ["clinical_dataset", "dataset_card", "to_hf", "volume_tensors"]
 
@@ -106,9 +108,7 @@ def clinical_dataset(
     CollectionNotFoundError, ClinicalError
         No sheet, or one that is not what it should be.
     """
-    import datasets
-
-    from hcc_tace_data.clinical.load import load_clinical
+    import datasets  # noqa: PLC0415 - slow to import
 
     table = load_clinical(root)
     kinds = {"f": "float64", "i": "float64", "u": "float64", "b": "bool"}
@@ -138,7 +138,7 @@ def volume_tensors(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     rows : dict of str to list
         A batch of rows, as :meth:`datasets.Dataset.with_transform` passes them.
     """
-    import torch
+    import torch  # noqa: PLC0415 - slow to import
 
     result = dict(rows)
     for name in ("image", "label", "valid"):
@@ -166,9 +166,7 @@ def dataset_card(dataset: Any, *, name: str = "HCC-TACE-Seg, prepared") -> Any:
     huggingface_hub.DatasetCard
         ``dataset.push_to_hub(repo)``, then ``card.push_to_hub(repo)``. The collection is CC BY 4.0: give credit.
     """
-    from huggingface_hub import DatasetCard
-
-    from hcc_tace_data.catalog import load_catalog
+    from huggingface_hub import DatasetCard  # noqa: PLC0415 - slow to import
 
     catalog = load_catalog()
     parts = dataset if isinstance(dataset, dict) else {"all": dataset}
@@ -214,7 +212,7 @@ def _make(
     cache: Path,
     streaming: bool,
 ) -> Any:
-    import datasets
+    import datasets  # noqa: PLC0415 - slow to import
 
     named = datasets.NamedSplit(split)
     if streaming:
@@ -235,8 +233,6 @@ def _make(
 
 
 def _described(result: Any) -> Any:
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     result.info.description = f"{catalog.identity.name}: {catalog.identity.title}"
     result.info.homepage = f"https://doi.org/{catalog.identity.doi}"
@@ -246,13 +242,13 @@ def _described(result: Any) -> Any:
 
 
 def _dict_of(parts: dict[str, Any], streaming: bool) -> Any:
-    import datasets
+    import datasets  # noqa: PLC0415 - slow to import
 
     return datasets.IterableDatasetDict(parts) if streaming else datasets.DatasetDict(parts)
 
 
 def _identifiers() -> dict[str, Any]:
-    import datasets
+    import datasets  # noqa: PLC0415 - slow to import
 
     text = datasets.Value("string")
     return {
@@ -266,7 +262,7 @@ def _identifiers() -> dict[str, Any]:
 
 
 def _slice_features(channels: int, size: tuple[int, int], masked: bool) -> Any:
-    import datasets
+    import datasets  # noqa: PLC0415 - slow to import
 
     several = channels > 1
     shape = (channels, *size)
@@ -280,7 +276,7 @@ def _slice_features(channels: int, size: tuple[int, int], masked: bool) -> Any:
 
 
 def _volume_features(masked: bool) -> Any:
-    import datasets
+    import datasets  # noqa: PLC0415 - slow to import
 
     names = ("image", "label", "valid") if masked else ("image", "label")
     return datasets.Features({**{name: datasets.Nifti() for name in names}, **_identifiers()})
@@ -332,7 +328,7 @@ def _same_rows(jobs: Sequence[Row]) -> Iterator[Row]:
 
 def _nifti(array: npt.NDArray[Any], case: StoredCase, name: str) -> dict[str, Any]:
     """Return (C, D, H, W) as the bytes of a NIfTI file: axes (W, H, D[, C]), RAS."""
-    import nibabel
+    import nibabel  # noqa: PLC0415 - slow to import
 
     nib: Any = nibabel  # it has types, some of its functions do not
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(case.affine, dtype=np.float64)[:, [2, 1, 0, 3]]

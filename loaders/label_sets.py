@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.catalog import load_catalog
 
 __all__ = ["resolve_label_set", "to_classes"]
 

@@ -6,17 +6,28 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hcc_tace_data.downloads import ensure
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
-from hcc_tace_data.roots import cache_folder, resolve_root
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.loaders.channels import resolve_phases
+from hcc_tace_data.loaders.hf import clinical_dataset, to_hf
+from hcc_tace_data.loaders.label_sets import resolve_label_set
+from hcc_tace_data.loaders.store import Store, StoreParameters
+from hcc_tace_data.loaders.supply.patches import PatchPlan
+from hcc_tace_data.open import open_collection
+from hcc_tace_data.system.roots import cache_folder, resolve_root
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
     from hcc_tace_data.loaders.cases import Case
     from hcc_tace_data.loaders.source import Source
     from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+    from hcc_tace_data.open import Collection
 
 __all__ = ["load_hcc_tace", "make_parameters", "open_root", "store_folder"]
 
@@ -80,7 +91,8 @@ def load_hcc_tace(
     annotations : str or sequence of str
         Whose labels: "collection"; "bamf"; the name of a reader in ``ROOT/annotations/<reader>/``; a list of these,
         fused by STAPLE; or "staple", all readers on the annotated CT. See
-        :func:`hcc_tace_data.annotations.choose_annotations`. Each sample says in ``readers`` how many stand behind it.
+        :func:`hcc_tace_data.labels.annotations.choose_annotations`. Each sample says in
+        ``readers`` how many stand behind it.
     missing : {"skip", "nan", "raise"}
         What to do where a phase was not acquired or its registration failed: leave the patient out with a warning that
         counts, serve a channel of NaN, or raise. A patient without an annotated CT is left out, or raises.
@@ -116,7 +128,7 @@ def load_hcc_tace(
         ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``,
         ``phases``, ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered
         phase's field of view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W),
-        ``slice``; patches: ``corner``. See :mod:`hcc_tace_data.loaders.torch` and :mod:`hcc_tace_data.loaders.hf`.
+        ``slice``; patches: ``corner``. See :mod:`hcc_tace_data.loaders.datasets` and :mod:`hcc_tace_data.loaders.hf`.
 
     Raises
     ------
@@ -139,17 +151,10 @@ def load_hcc_tace(
     plane = _pair(size)
     folder, collection = open_root(root, download=download, workers=workers)
 
-    from hcc_tace_data.splits import patients_of
-
     wanted = None if split is None else patients_of(split, fold)
     present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
     if format == "hf" and unit == "clinical":
-        from hcc_tace_data.loaders.hf import clinical_dataset
-
         return clinical_dataset(folder, present, split=split, fold=fold, streaming=streaming)
-
-    from hcc_tace_data.loaders.cases import find_cases
-    from hcc_tace_data.loaders.store import Store
 
     store = Store(store_folder(folder, cache), parameters)
     cases, left_out = find_cases(
@@ -170,12 +175,10 @@ def load_hcc_tace(
             + (f": {'; '.join(f'{patient}: {reason}' for patient, reason in left_out.items())}." if left_out else ".")
         )
 
-    from hcc_tace_data.loaders.torch import PatchDataset, SliceDataset, VolumeDataset, What
+    from hcc_tace_data.loaders.datasets import PatchDataset, SliceDataset, VolumeDataset, What  # noqa: PLC0415 - its libraries are slow to import
 
     what = What(classes=parameters.classes, store=store, transform=transform)
     if unit == "patch":
-        from hcc_tace_data.loaders.patches import PatchPlan
-
         three = tuple(int(n) for n in patch_size)
         if len(three) != 3:
             raise UsageError(f"patch_size is {patch_size!r}; give three numbers of voxels along (D, H, W).")
@@ -187,8 +190,6 @@ def load_hcc_tace(
         else SliceDataset(sources, what, [_range(source, slices) for source in sources], plane)
     )
     if format == "hf":
-        from hcc_tace_data.loaders.hf import to_hf
-
         return to_hf(dataset, split=split, fold=fold, streaming=streaming)
     return dataset
 
@@ -208,11 +209,6 @@ def make_parameters(
     UsageError
         An argument that makes no sense.
     """
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.loaders.channels import resolve_phases
-    from hcc_tace_data.loaders.label_sets import resolve_label_set
-    from hcc_tace_data.loaders.store import StoreParameters
-
     steps: tuple[float, float, float] | None = None
     if spacing is not None:
         values = [float(value) for value in spacing]
@@ -240,11 +236,7 @@ def open_root(
     CollectionNotFoundError
         No data there.
     """
-    from hcc_tace_data.index import open_collection
-
     if download:
-        from hcc_tace_data.downloads import ensure
-
         root = ensure(root)
     folder = resolve_root(root)
     collection = open_collection(folder, workers=workers)
@@ -263,7 +255,6 @@ def store_folder(root: Path, cache: str | os.PathLike[str] | None = None) -> Pat
     own = root.resolve() / ".hcc-tace"
     if os.access(own if own.is_dir() else root, os.W_OK):
         return own / "store"
-    from hashlib import sha256
 
     return cache_folder() / f"store-{sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
 
@@ -272,8 +263,8 @@ def _sources(
     store: Store, cases: Sequence[Case], *, missing: str, eager: bool, workers: int | None
 ) -> tuple[list[Source], dict[str, str]]:
     """Return a source for each case that can be served, and why others cannot."""
-    from hcc_tace_data.loaders.prepare import prepare_cases
-    from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource
+    from hcc_tace_data.loaders.prepare import prepare_cases  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource  # noqa: PLC0415 - its libraries are slow to import
 
     stored: list[StoredCase | None] = [store.find(case) for case in cases]
     failed: dict[str, str] = {}

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.ct import CTVolume, read_ct
+from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.errors import DependencyError, HccTaceError, StoreError
-from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Box
 from hcc_tace_data.loaders.cases import Case, CaseArrays
-from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.sample import read_labels
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
-from hcc_tace_data.parallel import process_pool
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box
+from hcc_tace_data.system.parallel import process_pool
+from hcc_tace_data.volumes.registration import register, resample
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -71,8 +72,6 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
     HccTaceError
         The annotated CT or its labels cannot be read.
     """
-    from hcc_tace_data.registration import register, resample
-
     fixed = read_ct(list(case.paths), on_gap="fill")
     label, liver, tumour = read_labels(case, parameters.classes, fixed)
     grid = _grid(fixed, liver, parameters)
@@ -185,7 +184,7 @@ def _prepare_one(job: Job) -> StoredCase | str:
 def _runner(workers: int, dask: str | None, count: int) -> Iterator[Callable[[Sequence[Job]], Iterator[Outcome]]]:
     if dask is not None:
         try:
-            import distributed
+            import distributed  # noqa: PLC0415 - slow to import
         except ImportError:
             raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from None
         try:
@@ -241,14 +240,13 @@ def _grid(fixed: CTVolume, liver: Box, parameters: StoreParameters) -> _Grid:
 def _own(fixed: CTVolume, grid: _Grid) -> npt.NDArray[np.int16]:
     if grid.factor == (1.0, 1.0, 1.0):
         return fixed.array[grid.cut]
-    from hcc_tace_data.registration import resample
 
     array: npt.NDArray[np.int16] = resample(fixed, like=_like(grid, fixed))[0]
     return array
 
 
 def _like(grid: _Grid, fixed: CTVolume) -> hd.Volume:
-    import highdicom as hd
+    import highdicom as hd  # noqa: PLC0415 - slow to import
 
     # only its geometry is used: one value, shown everywhere
     empty = np.broadcast_to(np.zeros(1, dtype=np.int16), grid.shape)

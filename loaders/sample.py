@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.loaders.boxes import Box, bounds
+from hcc_tace_data.dicom.ct import CTVolume, read_ct
+from hcc_tace_data.labels.annotations import Annotation, read_annotations
 from hcc_tace_data.loaders.cases import Case, CaseArrays
-from hcc_tace_data.loaders.ct import CTVolume, read_ct
 from hcc_tace_data.loaders.label_sets import to_classes
+from hcc_tace_data.loaders.supply.boxes import Box, bounds
 
 __all__ = ["read_case", "read_labels"]
 
@@ -81,8 +82,6 @@ def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> None:
 
 def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
     """Return segment key -> mask on the CT's grid, for the segments that catalog.yaml knows."""
-    from hcc_tace_data.annotations import Annotation, read_annotations
-
     annotations = case.annotations or (
         Annotation(
             patient_id=case.patient_id, study_uid=case.study_uid, reader="collection", kind="fusion",

@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.ct import CTVolume, read_ct
+from hcc_tace_data.dicom.geometry import check_shear, even_step, make_affine, slice_axes
+from hcc_tace_data.dicom.headers import HeaderReader
+from hcc_tace_data.dicom.pixels import read_slices
 from hcc_tace_data.errors import GeometryError
-from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.loaders.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
 from hcc_tace_data.loaders.cases import Case, CaseArrays
-from hcc_tace_data.loaders.ct import CTVolume, read_ct
-from hcc_tace_data.loaders.geometry import check_shear, even_step, make_affine, slice_axes
-from hcc_tace_data.loaders.pixels import read_slices
 from hcc_tace_data.loaders.sample import read_case, read_labels
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
 
 __all__ = ["DicomSource", "Piece", "Source", "StoredSource"]
 

@@ -34,11 +34,11 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data import __version__
 from hcc_tace_data.errors import StoreError
-from hcc_tace_data.files import sync_folder
-from hcc_tace_data.loaders.boxes import bounds
 from hcc_tace_data.loaders.cases import Case, CaseArrays
+from hcc_tace_data.loaders.supply.boxes import bounds
+from hcc_tace_data.system.files import sync_folder
+from hcc_tace_data.version import __version__
 
 __all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "source_digests", "write_case"]
 

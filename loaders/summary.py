@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy.typing as npt
 import torch
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.torch import CaseDataset
+    from hcc_tace_data.loaders.datasets import CaseDataset
 
 __all__ = ["class_weights", "count_labels", "describe", "plot"]
 
@@ -95,9 +97,9 @@ def plot(dataset: CaseDataset, index: int = 0, *, path: str | os.PathLike[str] |
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
+    from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
 
     if not -len(dataset) <= index < len(dataset):
         raise UsageError(f"sample {index} of a data set of {len(dataset)}.")
@@ -131,10 +133,6 @@ def plot(dataset: CaseDataset, index: int = 0, *, path: str | os.PathLike[str] |
     if outlines:
         figure.legend(handles=outlines, loc="outside lower center", ncols=len(outlines), frameon=False, fontsize=9)
     if path is not None:
-        from pathlib import Path
-
-        from hcc_tace_data.files import atomic_path
-
         with atomic_path(Path(path)) as temporary:
             figure.savefig(temporary, dpi=120)
     return figure

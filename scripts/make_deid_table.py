@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.system.files import atomic_path
 
 _COLUMNS = {
     "tag": "tag",

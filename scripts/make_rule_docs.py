@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import Rule
 

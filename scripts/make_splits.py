@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hcc_tace_data.clinical import load_clinical
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
 
 OUT = Path(__file__).resolve().parents[1] / "hcc_tace_data" / "data" / "splits.csv"
 FOLDS, TEST, SEED = 5, 20, 2023

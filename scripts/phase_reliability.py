@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from hcc_tace_data import make_phantom, open_collection
-from hcc_tace_data.collection import Series
-from hcc_tace_data.phase_masks import load_masks
-from hcc_tace_data.phase_organs import Enhancement
-from hcc_tace_data.phase_pixels import measure_volume
-from hcc_tace_data.phase_visit import Volume, judge, volumes_of
+from hcc_tace_data.open import Series
+from hcc_tace_data.phases.organ_masks import load_masks
+from hcc_tace_data.phases.organs import Enhancement
+from hcc_tace_data.phases.pixels import measure_volume
+from hcc_tace_data.phases.visit import Volume, judge, volumes_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "phases.md"
 BEGIN, END = "<!-- reliability: begin -->", "<!-- reliability: end -->"

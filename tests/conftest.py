@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 from hypothesis import settings
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from hcc_tace_data import make_phantom
 
@@ -37,3 +41,74 @@ QUIRKY += ["HCC_065", "HCC_089", "HCC_099"]
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny twin of the patients with quirks, made once for a run."""
     return make_phantom(tmp_path_factory.mktemp("twin") / "t", patients=QUIRKY, workers=1)
+
+
+# a small CT of any orientation, with labels on it
+ROWS, COLUMNS, DEPTH = 24, 30, 7
+
+
+def turned_axes(seed: int, reverse: bool) -> np.ndarray:
+    """Return the directions of a row's pixels, a column's pixels and the slices, as columns; axial for seed 0."""
+    axes = np.eye(3)
+    if seed:
+        axes, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+        axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
+    return axes * np.array([1, -1, -1]) if reverse else axes
+
+
+@pytest.fixture
+def write_ct() -> Callable[..., list[Path]]:
+    """Return a function that writes a CT series and returns its files, feet first or last."""
+
+    def write(
+        folder: Path, seed: int = 0, reverse: bool = False, patient: str = "HCC_001", like: Path | None = None,
+        shift: float = 0.0,
+    ) -> list[Path]:  # fmt: skip
+        axes = turned_axes(seed, reverse)
+        origin, spacing, step = np.array([-120.5, 33.25, -410.0]) + shift, (0.8, 0.7), 2.5
+        study, series, frame = generate_uid(), generate_uid(), generate_uid()
+        if like is not None:
+            other = pydicom.dcmread(like, stop_before_pixels=True)
+            study, frame = other.StudyInstanceUID, other.FrameOfReferenceUID
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        paths = []
+        for d in range(DEPTH):
+            ds = pydicom.Dataset()
+            ds.file_meta = pydicom.dataset.FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+            ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+            ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+            ds.PatientID, ds.PatientName, ds.Modality, ds.SeriesNumber = patient, patient, "CT", 1
+            ds.StudyDate, ds.InstanceNumber = "20050101", DEPTH - d
+            ds.ImageType, ds.SliceThickness = ["ORIGINAL", "PRIMARY", "AXIAL"], step
+            ds.ImageOrientationPatient = [float(v) for v in (*axes[:, 0], *axes[:, 1])]
+            ds.ImagePositionPatient = [float(v) for v in origin + d * step * axes[:, 2]]
+            ds.PixelSpacing, ds.Rows, ds.Columns = list(spacing), ROWS, COLUMNS
+            ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+            ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+            ds.RescaleSlope, ds.RescaleIntercept = 1, -1024
+            ds.PixelData = rng.integers(0, 2000, (ROWS, COLUMNS)).astype("<i2").tobytes()
+            paths.append(folder / f"{generate_uid()}.dcm")
+            ds.save_as(paths[-1], enforce_file_format=True)
+        return paths
+
+    return write
+
+
+@pytest.fixture
+def draw_labels() -> Callable[[int], np.ndarray]:
+    """Return a function that draws a label map with no symmetry that could hide a flip."""
+
+    def draw(seed: int, shape: tuple[int, int, int] = (DEPTH, ROWS, COLUMNS)) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        labels = np.zeros(shape, np.uint8)
+        labels[1:5, 2:15, 3:20] = 1
+        labels[2:4, 5:9, 4:11] = 2
+        labels[1:6, 16:19, 20:26] = 3
+        labels[0, 20:22, 1:4] = 4
+        labels[rng.random(shape) < 0.03] = 2
+        return labels
+
+    return draw

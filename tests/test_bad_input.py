@@ -13,10 +13,10 @@ import pytest
 from pydicom.uid import generate_uid
 
 from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
-from hcc_tace_data.annotated import find_annotated
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError, FrameOfReferenceError, NotAVolumeError
-from hcc_tace_data.loaders.ct import read_ct
-from hcc_tace_data.loaders.seg import read_seg
 
 
 @pytest.fixture

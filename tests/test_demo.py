@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
 
 
 @pytest.mark.timeout(900)  # twelve trainings: half a minute alone, minutes beside others

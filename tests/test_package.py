@@ -109,7 +109,7 @@ def test_a_wheel_exposes_only_the_package(tmp_path: Path) -> None:
     for needed in (
         "catalog.yaml",
         "py.typed",
-        "loaders/ct.py",
+        "dicom/ct.py",
         "validators/__init__.py",
         "data/series.csv.gz",
         "data/splits.csv",
@@ -135,7 +135,7 @@ sys.path.insert(0, sys.argv[1])
 # what the checkout has compiled is not to be found
 sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.startswith("__editable__")]
 import numpy as np
-from hcc_tace_data.loaders import copies
+from hcc_tace_data.loaders.supply import copies
 assert copies.__file__.startswith(sys.argv[1])
 out, some = np.empty(2, np.float32), copies.Copies()
 some.add(out, np.array([-1024, 40], np.int16))

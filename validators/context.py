@@ -6,22 +6,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.clinical import check_sheet, find_sheet, read_sheet
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.open import Collection
+from hcc_tace_data.phases.label import label_phases
+from hcc_tace_data.validators.deid.facts import DeidFacts
 from hcc_tace_data.validators.executors import Mapper
+from hcc_tace_data.validators.facts.extra_headers import COLUMNS, read_extra
+from hcc_tace_data.validators.facts.header_scan import scan_headers
+from hcc_tace_data.validators.facts.masks import MaskJob, measure
+from hcc_tace_data.validators.facts.pixel_digest import digest_files
+from hcc_tace_data.validators.facts.segs import read_seg_facts
 from hcc_tace_data.validators.rule import Skip
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.annotated import AnnotatedVolume
-    from hcc_tace_data.catalog import Catalog
     from hcc_tace_data.clinical import ClinicalProblem
-    from hcc_tace_data.collection import Collection, Study
-    from hcc_tace_data.phases import Depth
-    from hcc_tace_data.validators.deid_facts import DeidFacts
-    from hcc_tace_data.validators.header_scan import HeaderScan
-    from hcc_tace_data.validators.mask_facts import MaskFacts
-    from hcc_tace_data.validators.seg_facts import SegFacts
+    from hcc_tace_data.collection.annotated import AnnotatedVolume
+    from hcc_tace_data.facts.catalog import Catalog
+    from hcc_tace_data.open import Collection, Study
+    from hcc_tace_data.phases.label import Depth
+    from hcc_tace_data.validators.deid.facts import DeidFacts
+    from hcc_tace_data.validators.facts.header_scan import HeaderScan
+    from hcc_tace_data.validators.facts.masks import MaskFacts
+    from hcc_tace_data.validators.facts.segs import SegFacts
 
 __all__ = ["Context", "series_place"]
 
@@ -70,8 +83,6 @@ class Context:
     @cached_property
     def catalog(self) -> Catalog:
         """The facts of the collection."""
-        from hcc_tace_data.catalog import load_catalog
-
         return load_catalog()
 
     @property
@@ -82,8 +93,6 @@ class Context:
     @cached_property
     def full_table(self) -> pd.DataFrame | None:
         """The series table with what was added to the collection later (BAMF AIMI), or None."""
-        from hcc_tace_data.series_table import load_series_table
-
         if self._table is not None:
             return self._table
         if self.is_twin:
@@ -106,8 +115,6 @@ class Context:
         Skip
             There is none, or it cannot be read (which HT702 reports).
         """
-        from hcc_tace_data.clinical import read_sheet
-
         try:
             return read_sheet(self.sheet_path)
         except ClinicalError:
@@ -122,8 +129,6 @@ class Context:
         Skip
             There is none.
         """
-        from hcc_tace_data.clinical import find_sheet
-
         try:
             return find_sheet(self._clinical or self.root)
         except CollectionNotFoundError:
@@ -138,8 +143,6 @@ class Context:
         Skip
             There is none.
         """
-        from hcc_tace_data.clinical import read_sheet
-
         path = self.sheet_path
         try:
             read_sheet(path)
@@ -150,8 +153,6 @@ class Context:
     @cached_property
     def sheet_problems(self) -> list[ClinicalProblem]:
         """Every defect that the sheet's own schema names."""
-        from hcc_tace_data.clinical import check_sheet
-
         return check_sheet(self.sheet)
 
     @cached_property
@@ -165,16 +166,12 @@ class Context:
     @cached_property
     def volumes(self) -> list[pd.DataFrame]:
         """CT phase volumes, by series; rows along +normal."""
-        from hcc_tace_data.phase_split import split_series
-
         return [part for _, rows in self.ct.groupby("series_uid", sort=True) for part in split_series(rows)]
 
     @cached_property
     def extra(self) -> pd.DataFrame:
         """Further header values as text, a row a file as in :attr:`instances`; missing where unreadable."""
         import pandas as pd
-
-        from hcc_tace_data.validators.extra_headers import COLUMNS, read_extra
 
         paths = self.instances["path"].tolist()
         jobs = [(str(self.root), paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
@@ -185,8 +182,6 @@ class Context:
     @cached_property
     def segs(self) -> list[tuple[int, SegFacts]]:
         """Row of the instance table and links, of every SEG."""
-        from hcc_tace_data.validators.seg_facts import read_seg_facts
-
         rows = [int(row) for row in (self.instances["modality"] == "SEG").to_numpy().nonzero()[0]]
         jobs = [(str(self.root), str(self.instances["path"].iloc[row])) for row in rows]
         return list(zip(rows, self.map(read_seg_facts, jobs), strict=True))
@@ -219,8 +214,6 @@ class Context:
     @cached_property
     def masks(self) -> list[tuple[int, MaskFacts]]:
         """Row and measures of the masks of every SEG; reads pixels."""
-        from hcc_tace_data.validators.mask_facts import MaskJob, measure
-
         jobs = []
         for (row, facts), found in zip(self.segs, self.annotated, strict=True):
             paths = () if found is None or found.volume is None else tuple(map(str, found.paths))
@@ -231,8 +224,6 @@ class Context:
     @cached_property
     def digests(self) -> list[str]:
         """Digest of the stored pixels of each row; empty where there are none. Reads pixels."""
-        from hcc_tace_data.validators.pixel_digest import digest_files
-
         table = self.instances
         numbers = [[int(v) for v in table[name]] for name in ("pixel_offset", "pixel_length")]
         items = list(zip([f"{self.root}/{path}" for path in table["path"]], *numbers, strict=True))
@@ -255,15 +246,11 @@ class Context:
     @cached_property
     def headers(self) -> HeaderScan:
         """Every distinct value of every header element at any depth, private and unknown ones included."""
-        from hcc_tace_data.validators.header_scan import scan_headers
-
         return scan_headers(self.root, self.instances, run=self.map)
 
     @cached_property
     def deid(self) -> DeidFacts:
         """The header values, with what decides how the rules of de-identification judge them."""
-        from hcc_tace_data.validators.deid_facts import DeidFacts
-
         return DeidFacts(self, self.headers)
 
     def place(self, row: int) -> dict[str, Any]:
@@ -274,17 +261,12 @@ class Context:
 
 def _find_annotated(job: tuple[Study | None, str]) -> AnnotatedVolume | None:
     """Find the CT of one SEG series of a study; None where its frames cannot be read."""
-    from hcc_tace_data.annotated import find_annotated
-
     study, uid = job
     return None if study is None else find_annotated(study, next(s for s in study.series if s.series_uid == uid))
 
 
 def _label(job: tuple[Path, pd.DataFrame, pd.DataFrame, Depth]) -> pd.DataFrame:
     """Label the phases of some patients."""
-    from hcc_tace_data.collection import Collection
-    from hcc_tace_data.phases import label_phases
-
     root, instances, problems, depth = job
     return label_phases(Collection(root, instances.reset_index(drop=True), problems), depth=depth, workers=1)
 

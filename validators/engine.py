@@ -11,11 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.clinical import find_sheet, read_sheet
+from hcc_tace_data.collection.index import empty_index
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.open import Collection, open_collection
+from hcc_tace_data.system.roots import default_root
 from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.deid.phi_table import write_phi_table
+from hcc_tace_data.validators.deid.redaction import Redactor
 from hcc_tace_data.validators.executors import open_mapper
-from hcc_tace_data.validators.phi_table import write_phi_table
-from hcc_tace_data.validators.redaction import Redactor
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
 from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
@@ -23,7 +28,7 @@ from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["Report", "RuleStatus", "validate"]
 
@@ -128,7 +133,7 @@ def validate(
     baseline : path-like, optional
         File of reviewed findings (:mod:`hcc_tace_data.validators.reviewed`), which count as known.
     phi_table : path-like, optional
-        File for the table of every distinct header value (:mod:`hcc_tace_data.validators.phi_table`).
+        File for the table of every distinct header value (:mod:`hcc_tace_data.validators.deid.phi_table`).
     rules : sequence of Rule
         The rules to run; default all.
     progress : callable, optional
@@ -166,8 +171,6 @@ def validate(
 
 def _check_sheet(place: Path) -> None:
     """Refuse a sheet that was named and is none, before any file is read."""
-    from hcc_tace_data.clinical import find_sheet, read_sheet
-
     try:
         read_sheet(find_sheet(place))
     except ClinicalError as error:
@@ -177,8 +180,6 @@ def _check_sheet(place: Path) -> None:
 def _open(
     root: str | os.PathLike[str] | None, workers: int | None, progress: Callable[[int, int], None] | None
 ) -> Collection:
-    from hcc_tace_data.index import open_collection
-
     collection = open_collection(root, workers=workers, progress=progress)
     if not len(collection.instances) and not len(collection.problems):
         raise CollectionNotFoundError(
@@ -190,19 +191,12 @@ def _open(
 
 def _no_files(root: str | os.PathLike[str] | None) -> Collection:
     """Return a collection without files, for rules that judge tables."""
-    import pandas as pd
-
-    from hcc_tace_data.collection import Collection
-    from hcc_tace_data.index import _frame
-    from hcc_tace_data.roots import default_root
 
     folder = Path(root).expanduser() if root is not None else default_root()
-    return Collection(folder, _frame([]), pd.DataFrame(columns=["path", "reason"], dtype=object))
+    return Collection(folder, *empty_index())
 
 
 def _own_table(root: Path | None) -> pd.DataFrame:
-    from hcc_tace_data.series_table import load_series_table
-
     beside = root / "series.csv" if root is not None else None
     return load_series_table(beside if beside is not None and beside.is_file() else None, with_bamf=True)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from hcc_tace_data.errors import DependencyError, UsageError
-from hcc_tace_data.parallel import process_pool
+from hcc_tace_data.system.parallel import process_pool
 
 __all__ = ["Mapper", "open_mapper"]
 

@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.catalog import load_catalog
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.validators.executors import open_mapper
-from hcc_tace_data.validators.mask_facts import segment_key
+from hcc_tace_data.validators.facts.masks import segment_key
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.collection.model import Study
+    from hcc_tace_data.open import Collection
 
 __all__ = ["Drawn", "draw_overlays"]
 
@@ -91,9 +94,7 @@ def draw_overlays(
 
 
 def _draw(job: tuple[Study, str, str, str]) -> Drawn:
-    from hcc_tace_data.annotated import find_annotated
-    from hcc_tace_data.loaders.ct import read_ct
-    from hcc_tace_data.loaders.seg import read_seg
+    from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
     study, uid, folder, title = job
     patient = Path(folder).parent.name

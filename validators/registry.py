@@ -6,18 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.validators import (
-    clinical_findings,
-    completeness,
-    deid,
-    files,
-    geometry,
-    leakage,
-    linkage,
-    phase_findings,
-)
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.rule import Rule
+from hcc_tace_data.validators.rules import clinical, completeness, deid, files, geometry, leakage, linkage, phases
 
 __all__ = ["ENGINE", "RULES", "find_rule"]
 
@@ -41,8 +32,8 @@ RULES: tuple[Rule, ...] = (
     *deid.RULES,
     *linkage.RULES,
     *geometry.RULES,
-    *phase_findings.RULES,
-    *clinical_findings.RULES,
+    *phases.RULES,
+    *clinical.RULES,
     *leakage.RULES,
     ENGINE,
 )

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from hcc_tace_data.validators.engine import Report
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import Finding
+from hcc_tace_data.version import __version__
 
 __all__ = ["to_json", "to_sarif", "to_text"]
 
@@ -54,8 +55,6 @@ def to_sarif(report: Report) -> dict[str, Any]:
     Known and reviewed findings are suppressed results; rules that were skipped are notifications, so that 'nothing
     found' is not taken for 'not checked'. Paths are relative to the collection's root (``ROOT``).
     """
-    from hcc_tace_data import __version__
-
     place_of = {rule.code: place for place, rule in enumerate(RULES)}
     rules = [
         {

@@ -26,7 +26,8 @@ from typing import Any
 import yaml
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import Finding
 
 __all__ = ["Review", "read_reviews", "write_reviews"]
@@ -91,8 +92,6 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
 
 
 def _review(file: Path, number: int, entry: Any) -> Review:
-    from hcc_tace_data.validators.registry import RULES
-
     where = f"{file}, entry {number}"
     if not isinstance(entry, dict):
         raise UsageError(f"{where} is no mapping of keys to values.")

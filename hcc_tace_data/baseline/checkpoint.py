@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.system.files import atomic_path
 
 __all__ = ["load_state", "load_weights", "save_state", "save_weights"]
 
 
 def save_weights(path: str | os.PathLike[str], weights: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write weights as safetensors with `about` (JSON-ready) in the file's metadata."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # noqa: PLC0415 - slow to import
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
@@ -33,7 +33,7 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     BaselineError
         No such file, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - slow to import
 
     if not Path(path).is_file():
         raise BaselineError(f"no checkpoint at {path}; 'hcc-tace baseline train' makes one.")

@@ -45,7 +45,7 @@ def _network_side(side: int, config: TrainConfig, step: int) -> int:
 
 def step_flops(config: TrainConfig, channels: int, side: int) -> int:
     """Return the operations of one training step, counted by PyTorch without running it."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - slow to import
 
     with torch.device("meta"):
         model = build_model(config, channels).eval()

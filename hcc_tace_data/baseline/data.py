@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import BaselineError, CollectionNotFoundError
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import FOLDS, patients_of
 from hcc_tace_data.loaders.cases import Case, find_cases
+from hcc_tace_data.loaders.label_sets import resolve_label_set
 from hcc_tace_data.loaders.prepare import prepare_cases
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
-from hcc_tace_data.splits import FOLDS, patients_of
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["Cohort", "Part", "held_out", "load_cohort", "part_of"]
 
@@ -96,9 +98,6 @@ def load_cohort(
     CollectionNotFoundError
         No annotated CT.
     """
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.loaders.label_sets import resolve_label_set
-
     wanted = list(collection) if patients is None else list(patients)
     classes = resolve_label_set("standard", tuple(segment.key for segment in load_catalog().segments))
     parameters = StoreParameters(phases=tuple(phases), classes=classes)
@@ -144,7 +143,7 @@ def part_of(cohort: Cohort, fold: int) -> Part:
 
     See Also
     --------
-    hcc_tace_data.splits.patients_of : the fixed split.
+    hcc_tace_data.facts.splits.patients_of : the fixed split.
     """
     parts = {split: cohort.pick(patients_of(split, fold)) for split in ("train", "validation")}
     for split, cases in parts.items():

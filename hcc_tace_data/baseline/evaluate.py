@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.baseline.scores import EMPTY_POLICY, lesion_detection, score_masks
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.labels.scores import EMPTY_POLICY, lesion_detection, score_masks
 
 __all__ = ["DEFINITIONS", "LABELS", "bootstrap_interval", "evaluate_case", "size_group", "summarise"]
 
@@ -92,7 +92,7 @@ def slice_dice(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) ->
 
 def largest_diameter(mask: npt.NDArray[np.bool_], spacing: npt.ArrayLike) -> float | None:
     """Return the diameter in cm of the sphere that has the volume of the largest component; None for an empty mask."""
-    from scipy.ndimage import label
+    from scipy.ndimage import label  # noqa: PLC0415 - slow to import
 
     parts, count = label(mask, np.ones((3, 3, 3), dtype=int))
     if not count:

@@ -16,9 +16,11 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part
 from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
 from hcc_tace_data.baseline.stages import STAGES, Stage
+from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.baseline.train import TrainResult, train_stage
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold"]
@@ -168,9 +170,6 @@ def overfit_one_batch(
     dict
         ``steps``, ``first_loss``, ``last_loss`` and ``dice`` of the batch at the end.
     """
-    from hcc_tace_data.baseline.scores import dice
-    from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
-
     plain = config.model_copy(
         update={"augment": False, "ema": None, "model": config.model.model_copy(update={"dropout": 0.0})}
     )

@@ -102,7 +102,7 @@ def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
     BaselineError
         No such file, not NIfTI, not three or four dimensions, or an affine that maps nothing.
     """
-    import nibabel
+    import nibabel  # noqa: PLC0415 - slow to import
 
     place = Path(path)
     name = place.name.removesuffix(".gz").removesuffix(".nii")
@@ -134,7 +134,7 @@ def read_dicom(source: str | os.PathLike[str] | Sequence[Path], name: str | None
     GeometryError
         The files do not make a volume.
     """
-    from hcc_tace_data.loaders.ct import read_ct
+    from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
     if isinstance(source, (str, os.PathLike)):
         folder = Path(source)
@@ -239,7 +239,7 @@ def _resample(
     outside: float,
 ) -> npt.NDArray[Any]:
     """Bring an array (D, H, W) onto another grid."""
-    from scipy.ndimage import affine_transform
+    from scipy.ndimage import affine_transform  # noqa: PLC0415 - slow to import
 
     way = np.linalg.inv(affine) @ target
     result: npt.NDArray[Any] = affine_transform(

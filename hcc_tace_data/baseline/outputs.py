@@ -12,7 +12,9 @@ import torch
 
 from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, stand_upright
 from hcc_tace_data.baseline.predict import Cascade
+from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.export.nifti import write_nifti
 
 __all__ = ["Predicted", "label_volumes", "predict_input", "save_nifti", "save_seg", "stem_of"]
 
@@ -105,8 +107,6 @@ def label_volumes(label: npt.NDArray[np.uint8], spacing: Sequence[float]) -> dic
 
 def save_nifti(path: Path, label: npt.NDArray[np.uint8], volume: InputVolume) -> Path:
     """Write a label map as NIfTI on the grid of its volume."""
-    from hcc_tace_data.export.nifti import write_nifti
-
     write_nifti(path, label, volume.affine)
     return path
 
@@ -119,8 +119,6 @@ def save_seg(path: Path, label: npt.NDArray[np.uint8], sources: Sequence[Path], 
     SegmentationError
         The sources are not the images of one volume on whose grid the label map lies.
     """
-    from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
-
     about = cascade.about[0] if cascade.about else {}
     algorithm = Algorithm(
         name=f"Cascaded 2D U-Net, preset {cascade.liver_config.name}",

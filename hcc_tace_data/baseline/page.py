@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["write_page"]
 
@@ -32,7 +32,7 @@ def write_page(path: str | os.PathLike[str], report: Mapping[str, Any], pictures
     pictures : mapping of str to path
         PNG files to put into it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - slow to import
 
     surroundings = Environment(
         loader=PackageLoader("hcc_tace_data.baseline", "presets"),

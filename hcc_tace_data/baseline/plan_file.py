@@ -11,7 +11,7 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part, held_out
 from hcc_tace_data.baseline.plan import Plan, make_plan
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["plan_of", "refuse_other"]
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcc_tace_data.baseline.scoring import read_prediction
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.report.contours import contour_sheet
+from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +28,7 @@ _GREY = "#555555"
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
@@ -121,8 +122,6 @@ def case_contours(
     path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]], cohort: Cohort, folder: str | os.PathLike[str]
 ) -> Path:
     """Draw the best, the median and the worst patient by tumour Dice, three slices each, with contours."""
-    from hcc_tace_data.report.contours import contour_sheet
-
     ordered = sorted(cases, key=lambda case: -case["labels"]["tumour"]["dice"])
     chosen = {"best": ordered[0], "median": ordered[len(ordered) // 2], "worst": ordered[-1]}
     panels = []

@@ -46,7 +46,7 @@ def load_model(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, Trai
 
 
 def _load(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, TrainConfig, dict[str, Any]]:
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # noqa: PLC0415 - slow to import
 
     weights, about = load_weights(path)
     if about.get("stage") != stage:
@@ -165,7 +165,7 @@ def predict_stage(
 
 def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the largest connected part (26 neighbours) of a mask; an empty mask stays empty."""
-    from scipy.ndimage import label
+    from scipy.ndimage import label  # noqa: PLC0415 - slow to import
 
     parts, count = label(mask, np.ones((3,) * mask.ndim, dtype=int))
     if count <= 1:

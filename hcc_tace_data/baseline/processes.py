@@ -21,7 +21,7 @@ def world_size() -> int:
 
 def on_cpu() -> bool:
     """Whether the processes must be told to use the CPU: accelerate joins them there only when told."""
-    import torch
+    import torch  # noqa: PLC0415 - slow to import
 
     return world_size() > 1 and not torch.cuda.is_available()
 
@@ -32,7 +32,7 @@ def one_after_the_other() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    from accelerate import PartialState
+    from accelerate import PartialState  # noqa: PLC0415 - slow to import
 
     with PartialState(cpu=on_cpu()).main_process_first():
         yield

@@ -8,11 +8,12 @@ import logging
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data import __version__
-from hcc_tace_data.files import atomic_path, atomic_write_text
+from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.version import __version__
 
 __all__ = ["Curves", "environment", "model_card", "write_log"]
 
@@ -21,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 def environment() -> dict[str, Any]:
     """Return versions, platform and commit: what a result depends on besides data, configuration and seed."""
-    from importlib.metadata import PackageNotFoundError, version
-
     versions = {}
     for name in ("torch", "accelerate", "numpy", "scipy", "pydicom", "highdicom", "safetensors"):
         try:
@@ -75,7 +74,7 @@ class Curves:
         if folder is None:
             return
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import SummaryWriter  # noqa: PLC0415 - slow to import
         except ImportError:
             logger.warning("no TensorBoard events: tensorboardX is not installed; log.csv has the same figures")
             return

@@ -20,8 +20,10 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part, held_out, load_cohort, part_of
 from hcc_tace_data.baseline.folds import seen_in_training, train_fold
 from hcc_tace_data.baseline.pace import torch_threads
+from hcc_tace_data.baseline.page import write_page
 from hcc_tace_data.baseline.plan import Plan
 from hcc_tace_data.baseline.plan_file import plan_of, refuse_other
+from hcc_tace_data.baseline.plots import draw_all
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.published import LEAK_ABOVE, PUBLISHED
 from hcc_tace_data.baseline.record import environment
@@ -30,16 +32,19 @@ from hcc_tace_data.baseline.scoring import (
     annotated_phases,
     evaluate_predictions,
     predict_cases,
+    read_prediction,
     write_evaluation,
 )
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_write_text, mark_output
-from hcc_tace_data.splits import FOLDS
+from hcc_tace_data.facts.splits import FOLDS
+from hcc_tace_data.integrity.verify import verify
+from hcc_tace_data.labels.scores import dice
+from hcc_tace_data.system.files import atomic_write_text, mark_output
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
     from hcc_tace_data.loaders.store import StoredCase
+    from hcc_tace_data.open import Collection
 
 __all__ = ["Tell", "reproduce"]
 
@@ -209,8 +214,6 @@ def _carry_out(
         "warnings": _warnings(document, plan, collection),
         "seconds": round(time.monotonic() - began, 1),
     }
-    from hcc_tace_data.baseline.page import write_page
-    from hcc_tace_data.baseline.plots import draw_all
 
     tell.note("drawing and writing the report")
     pictures = draw_all(place / "plots", document, cohort, place / "predictions", place)
@@ -230,8 +233,6 @@ def _estimate_text(plan: Plan) -> str:
 
 def _check(collection: Collection) -> dict[str, Any]:
     """Return what is here and what `verify` says of it."""
-    from hcc_tace_data.verify import verify
-
     found = verify(collection, patients=list(collection))
     return {
         "root": str(collection.root),
@@ -259,9 +260,6 @@ def _train(plan: Plan, cohort: Cohort, parts: Sequence[Part], place: Path, tell:
 
 def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[str, Any]:
     """Score the control on the test patients: its liver, and its tumour in the true liver."""
-    from hcc_tace_data.baseline.scores import dice
-    from hcc_tace_data.baseline.scoring import read_prediction
-
     tell.note("scoring the control")
     cascade = Cascade.load_folds(place / "control", [plan.folds[0]])
     cases = held_out(cohort)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -19,13 +20,14 @@ from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.stages import whole_liver
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError, NoLiverError
-from hcc_tace_data.files import atomic_write_text, mark_output
+from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.system.files import atomic_write_text, mark_output
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["annotated_phases", "evaluate_predictions", "predict_cases", "read_prediction", "write_evaluation"]
 
@@ -79,8 +81,6 @@ def predict_cases(
     NoLiverError
         With `refuse`: no liver was found.
     """
-    from hcc_tace_data.export.nifti import write_nifti
-
     files: dict[str, Path] = {}
     about = {"networks": _fingerprint(cascade), "true_liver": true_liver, "flips": flips}
     without: list[str] = []
@@ -128,8 +128,6 @@ def _same(note: Path, about: Mapping[str, Any], case: StoredCase) -> bool:
 
 def _fingerprint(cascade: Cascade) -> str:
     """Return sixteen hexadecimal digits that change with any weight."""
-    import hashlib
-
     digest = hashlib.sha256()
     for network in (*cascade.liver, *cascade.tumour):
         for name, value in network.state_dict().items():

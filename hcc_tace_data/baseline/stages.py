@@ -7,13 +7,13 @@ and 3: readers drew tumour and intrahepatic portal vein out of the liver.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hcc_tace_data.baseline.config import InputConfig
-from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.errors import BaselineError, UsageError
 
 __all__ = [
     "STAGES",
@@ -221,3 +221,12 @@ def _pad_ends(values: Tensor, multiple: int) -> Tensor:
     """Pad rows and columns with zeros to multiples."""
     pad = (0, -values.shape[-1] % multiple, 0, -values.shape[-2] % multiple)
     return nn.functional.pad(values, pad) if any(pad) else values
+
+
+def stages_of(stage: str) -> tuple[Any, ...]:
+    """Return the stages that an option names."""
+    if stage == "both":
+        return STAGES
+    if stage not in STAGES:
+        raise UsageError(f"stage is {stage!r}; use liver, tumour or both.")
+    return (stage,)

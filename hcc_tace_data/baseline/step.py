@@ -17,7 +17,7 @@ from hcc_tace_data.baseline.processes import on_cpu, world_size
 from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, grow, liver_windows, prepare_batch, whole_liver
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.loaders.augment import Augment
+from hcc_tace_data.loaders.supply.augment import Augment
 
 #: Room around a liver that augmentation turns and widens, as a part of its size.
 _ROOM = 0.12
@@ -96,9 +96,9 @@ class TrainingStep:
         BaselineError
             fp16 without a GPU.
         """
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate import Accelerator  # noqa: PLC0415 - slow to import
+        from accelerate.state import AcceleratorState  # noqa: PLC0415 - slow to import
+        from accelerate.utils import DistributedDataParallelKwargs  # noqa: PLC0415 - slow to import
 
         if config.precision == "fp16" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
             raise BaselineError("precision fp16 needs a GPU; on a CPU use precision=bf16 or precision=no.")

@@ -13,9 +13,9 @@ from torch import Tensor
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.loaders.batches import BatchIterator
-from hcc_tace_data.loaders.device import DeviceBatches, DeviceSlices
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.loaders.supply.batches import BatchIterator
+from hcc_tace_data.loaders.supply.device import DeviceBatches, DeviceSlices
 
 __all__ = ["StageBatches", "is_resident", "slice_ranges"]
 
@@ -61,7 +61,7 @@ class StageBatches:
         A control: the target of a slice is the label of another slice, of another patient where there are several. A
         network that still scores on held-out patients scores by something else than the image.
     threads, rank, world_size, pin_memory
-        As of :class:`hcc_tace_data.loaders.batches.BatchIterator`.
+        As of :class:`hcc_tace_data.loaders.supply.batches.BatchIterator`.
     device : torch.device, optional
         Where the network is; see `resident` of the configuration.
     """

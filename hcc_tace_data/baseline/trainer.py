@@ -19,19 +19,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hcc_tace_data import __version__
 from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.checkpoint import load_state, save_state, save_weights
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.predict import predict_stage
 from hcc_tace_data.baseline.record import Curves, environment, write_card, write_log
-from hcc_tace_data.baseline.scores import dice
 from hcc_tace_data.baseline.stages import Stage, whole_liver
 from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer, learning_rate
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.version import __version__
 
 __all__ = ["Trainer"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.baseline.predict import largest_component
-from hcc_tace_data.baseline.scores import dice
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["TrivialPredictors"]

@@ -8,6 +8,7 @@ concatenation; dropout of whole feature maps (p = 0.5) before each convolution o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -149,8 +150,6 @@ def layer_table(model: UNet2d, side: int = 512) -> list[Layer]:
     >>> layer_table(UNet2d(in_channels=1, classes=2), side=64)[-1]
     Layer(name='head', kind='Conv2d', output=(2, 64, 64), parameters=130)
     """
-    from copy import deepcopy
-
     twin = deepcopy(model).to("meta").eval()
     rows: list[Layer] = []
     names = {module: name for name, module in twin.named_modules()}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.system.roots import cache_folder, default_root
 
 app = typer.Typer(add_completion=False)
 
@@ -20,8 +21,6 @@ def cache(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Show or clear what the package keeps to be faster: header tables and training stores."""
-    from hcc_tace_data.roots import cache_folder, default_root
-
     own = (default_root() if root is None else root.expanduser()) / ".hcc-tace"
     folders = [folder for folder in (own, cache_folder()) if folder.is_dir()]
     sizes = {str(folder): sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) for folder in folders}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.facts.catalog import load_catalog
 
 app = typer.Typer(add_completion=False)
 
@@ -26,8 +27,6 @@ def cite(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Print what to cite when you use the data: the data set, its descriptor, the archive, the baseline."""
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     if as_json or format is Format.json:
         emit_json({"citations": [citation.model_dump() for citation in catalog.citations]})

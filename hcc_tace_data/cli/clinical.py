@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, say
+from hcc_tace_data.clinical.agreement import reader_agreement
+from hcc_tace_data.clinical.load import load_clinical
+from hcc_tace_data.clinical.plots import plot_survival
+from hcc_tace_data.clinical.schema import check_sheet
+from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
+from hcc_tace_data.clinical.survival import ENDPOINTS, cox_by_stage, kaplan_meier, log_rank
+from hcc_tace_data.errors import ClinicalError
+from hcc_tace_data.system.files import atomic_write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +34,6 @@ def clinical(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
 ) -> None:
     """Load and check the clinical sheet; print endpoints, reader agreement and survival."""
-    from hcc_tace_data.clinical.load import load_clinical
-    from hcc_tace_data.clinical.schema import check_sheet
-    from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
-
     path = find_sheet(root)
     problems = check_sheet(read_sheet(path))
     table = load_clinical(path, on_problem="ignore")
@@ -39,13 +44,9 @@ def clinical(
     ]
     document["ok"] = not any(problem.severity == "error" for problem in problems)
     if csv is not None:
-        from hcc_tace_data.files import atomic_write_text
-
         atomic_write_text(csv, table.to_csv(index=False))
         note(f"wrote {csv}", quiet=quiet)
     if plot is not None:
-        from hcc_tace_data.clinical.plots import plot_survival
-
         plot_survival(table, plot, by=by)
         note(f"wrote {plot}", quiet=quiet)
     if as_json:
@@ -56,12 +57,6 @@ def clinical(
 
 
 def _document(table: pd.DataFrame, by: str | None) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from hcc_tace_data.clinical.agreement import reader_agreement
-    from hcc_tace_data.clinical.survival import ENDPOINTS, cox_by_stage, kaplan_meier, log_rank
-    from hcc_tace_data.errors import ClinicalError
-
     response = table["tace_response"]
     document: dict[str, Any] = {
         "source": table.attrs["source"],

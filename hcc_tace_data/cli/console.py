@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from hcc_tace_data.open import open_collection
+
 if TYPE_CHECKING:
     import os
 
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["emit_json", "note", "open_with_progress", "progress", "reading_headers", "say"]
 
@@ -44,8 +46,6 @@ def open_with_progress(
     root: str | os.PathLike[str] | None, *, workers: int | None = None, quiet: bool = False
 ) -> Collection:
     """Open a collection, with a bar for the headers on a terminal; say what could not be read."""
-    from hcc_tace_data.index import open_collection
-
     with reading_headers(quiet=quiet) as show:
         collection = open_collection(root, workers=workers, progress=show)
     for problem in collection.problems.head(5).itertuples():
@@ -90,3 +90,18 @@ def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[
 
 def _nothing(steps: int = 1, total: int | None = None) -> None:
     """Take the place of a bar where there is no terminal."""
+
+
+def moving(advance: Any) -> Any:
+    """Turn `advance(steps)` of a bar into a function of (done, total)."""
+    seen = 0
+
+    def move(done: int, total: int) -> None:
+        nonlocal seen
+        if done < seen:  # the next stage begins
+            advance(-seen, total)
+            seen = 0
+        advance(done - seen, total)
+        seen = done
+
+    return move

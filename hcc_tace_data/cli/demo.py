@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from hcc_tace_data.baseline.config import load_config
+from hcc_tace_data.cli.baseline.work import run_reproduce, say_report
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.splits import FOLDS, patients_of
 
 app = typer.Typer(add_completion=False)
 
@@ -32,9 +35,7 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
 ) -> None:
     """Make a phantom, check it, train the baseline in small, score it on held-out patients, write a report."""
-    from hcc_tace_data.baseline.config import load_config
-    from hcc_tace_data.cli.baseline_work import run_reproduce, say_report
-    from hcc_tace_data.phantom import make_phantom
+    from hcc_tace_data.phantom import make_phantom  # noqa: PLC0415 - its libraries are slow to import
 
     started = time.monotonic()
     if size not in ("tiny", "small"):
@@ -68,8 +69,6 @@ def demo(
 
 def _patients() -> list[str]:
     """Return a few patients of each fold and of the test set, so that every part of the split has some."""
-    from hcc_tace_data.splits import FOLDS, patients_of
-
     chosen = list(patients_of("test")[:_OF_THE_TEST_SET])
     for fold in range(FOLDS):
         chosen += patients_of("validation", fold)[:_OF_A_FOLD]

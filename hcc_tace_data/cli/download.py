@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, say
+from hcc_tace_data.downloads import RetryPolicy, make_plan
+from hcc_tace_data.downloads import download as fetch
+from hcc_tace_data.errors import IncompleteDownloadError
+from hcc_tace_data.system.roots import default_root
 
 if TYPE_CHECKING:
     from hcc_tace_data.downloads import Plan
@@ -55,11 +59,6 @@ def download(
 
     A file under its final name is whole, always. Whatever ends a run, the next goes on where it was.
     """
-    from hcc_tace_data.downloads import RetryPolicy, make_plan
-    from hcc_tace_data.downloads import download as fetch
-    from hcc_tace_data.errors import IncompleteDownloadError
-    from hcc_tace_data.roots import default_root
-
     silent = quiet or as_json
     folder = default_root() if root is None else root.expanduser()
     chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None

@@ -20,7 +20,7 @@ def explain(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beyond the rule's summary.")] = False,
 ) -> None:
     """Say what a rule checks, why, and how to repair what it finds."""
-    from hcc_tace_data.validators.registry import RULES, find_rule
+    from hcc_tace_data.validators.registry import RULES, find_rule  # noqa: PLC0415 - its libraries are slow to import
 
     names = ("code", "name", "severity", "scope", "depth", "summary", "why", "fix", "source")
     rules = [find_rule(code)] if code else list(RULES)

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.tables import series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
+from hcc_tace_data.export.croissant import export_croissant
+from hcc_tace_data.export.nifti import export_nifti
+from hcc_tace_data.export.run import export_cases
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 app = typer.Typer(add_completion=False)
 
@@ -79,17 +83,12 @@ def export(
 
 
 def _croissant(out: Path, root: Path | None) -> list[Path]:
-    from hcc_tace_data.cli.tables import series_table_of
-    from hcc_tace_data.export.croissant import export_croissant
-
     return export_croissant(series_table_of(root, None), out)
 
 
 def _nifti(
     collection: Collection, out: Path, patients: list[str] | None, all_volumes: bool, workers: int | None, hush: bool
 ) -> tuple[list[Path], list[dict[str, str]], list[dict[str, str]]]:
-    from hcc_tace_data.export.nifti import export_nifti
-
     names = list(collection) if not patients else [name for name in collection if name in set(patients)]
     total = sum(len(collection[name].studies) for name in names)
     options: dict[str, Any] = {"patients": patients, "all_volumes": all_volumes, "workers": workers}
@@ -110,8 +109,6 @@ def _cases(
     workers: int | None,
     hush: bool,
 ) -> tuple[list[Path], list[dict[str, str]]]:
-    from hcc_tace_data.export.run import export_cases
-
     options: dict[str, Any] = {"patients": patients, "labels": labels, "annotations": annotations, "workers": workers}
     total = len(set(patients) if patients else collection)
     with progress("writing patients", total, quiet=hush) as advance:

@@ -9,6 +9,7 @@ import typer
 
 from hcc_tace_data.cli.console import emit_json, say
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.labels.fuse import fuse_files
 
 app = typer.Typer(add_completion=False)
 
@@ -39,8 +40,6 @@ def fuse(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
 ) -> None:
     """Fuse readers' masks: label map, probabilities, sensitivity, specificity and agreement of readers, DICOM-SEG."""
-    from hcc_tace_data.fuse_files import fuse_files
-
     if method not in _METHODS or region not in _REGIONS:
         raise UsageError(f"--method is one of {', '.join(_METHODS)}, --region one of {', '.join(_REGIONS)}.")
     chosen: dict[str, Any] = {"method": method, "region": region}

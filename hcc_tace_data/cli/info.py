@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.downloads import RetryPolicy
+from hcc_tace_data.downloads.drift import find_drift
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.roots import default_root
 
 app = typer.Typer(add_completion=False)
 
@@ -28,8 +32,6 @@ def info(
     if drift:
         _drift(source, endpoint, table, with_bamf, retries, as_json)
         return
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.roots import default_root
 
     catalog = load_catalog()
     if as_json:
@@ -54,9 +56,6 @@ def info(
 
 
 def _drift(source: str, endpoint: str | None, table: Path | None, with_bamf: bool, retries: int, as_json: bool) -> None:
-    from hcc_tace_data.downloads import RetryPolicy
-    from hcc_tace_data.downloads.drift import find_drift
-
     policy = RetryPolicy(attempts=retries)
     report = find_drift(source=source, endpoint=endpoint, table=table, with_bamf=with_bamf, retries=policy)
     if as_json:

@@ -11,6 +11,8 @@ import typer
 from hcc_tace_data.cli.console import emit_json, say
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
+from hcc_tace_data.phases.label import label_table
+from hcc_tace_data.phases.names import PHASES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +61,6 @@ def list_series(
 
 
 def _with_phase(rows: pd.DataFrame, phase: str) -> pd.DataFrame:
-    from hcc_tace_data.phases import label_table
-    from hcc_tace_data.records import PHASES
-
     if phase not in PHASES:
         raise UsageError(f"there is no phase {phase!r}; use {', '.join(PHASES)}.")
     volumes = label_table(rows)

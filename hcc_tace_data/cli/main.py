@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from hcc_tace_data import __version__
 from hcc_tace_data.cli.verbs import VERBS
 from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, HccTaceError
+from hcc_tace_data.version import __version__
 
 __all__ = ["EXIT_FINDINGS", "EXIT_INTERNAL", "EXIT_NETWORK", "EXIT_NOT_FOUND", "EXIT_OK", "EXIT_USAGE", "main"]
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
-    import typer
+    import typer  # noqa: PLC0415 - slow to import
 
     try:
         app = import_module(module).app

@@ -24,8 +24,8 @@ def phantom(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Write a synthetic twin of patients of the collection, as real DICOM, with its ground truth."""
-    from hcc_tace_data.phantom import make_phantom
-    from hcc_tace_data.phantom.defects import defect_codes
+    from hcc_tace_data.phantom import make_phantom  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.phantom.defects import defect_codes  # noqa: PLC0415 - its libraries are slow to import
 
     if defect == "list":
         if json:

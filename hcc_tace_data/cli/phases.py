@@ -11,11 +11,17 @@ import typer
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled
+from hcc_tace_data.phases.picture import draw_phases
+from hcc_tace_data.phases.published import compare_phases, read_published
+from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.phase_truth import Comparison
+    from hcc_tace_data.phases.published import Comparison
 
 app = typer.Typer(add_completion=False)
 
@@ -48,9 +54,6 @@ def phases(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Tell the contrast phase of every CT volume, from series table, headers and pixels."""
-    from hcc_tace_data.phase_truth import compare_phases, read_published
-    from hcc_tace_data.phases import count_phases, label_table, overruled
-
     if table is not None and not from_table:
         raise UsageError("--table goes with --from-table; files on disk are labelled by what they hold.")
     published = read_published(truth) if truth is not None else None
@@ -61,8 +64,6 @@ def phases(
         _write_csv(volumes, csv)
         note(f"wrote {csv}", quiet=quiet)
     if picture is not None:
-        from hcc_tace_data.phase_picture import draw_phases
-
         draw_phases(volumes, picture, title="Contrast phases" + (" from the series table" if from_table else ""))
         note(f"wrote {picture}", quiet=quiet)
     if as_json:
@@ -84,9 +85,6 @@ def phases(
 
 
 def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool) -> pd.DataFrame:
-    from hcc_tace_data.phases import label_phases
-    from hcc_tace_data.roots import resolve_root
-
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet)
     if not len(collection):
@@ -101,8 +99,6 @@ def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool)
 
 
 def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
-    from hcc_tace_data.files import atomic_path
-
     flat = volumes.assign(evidence=volumes["evidence"].map("; ".join))
     with atomic_path(path) as temporary:
         flat.to_csv(temporary, index=False)
@@ -135,8 +131,6 @@ def _print_overruled(volumes: pd.DataFrame) -> None:
 def _print_totals(totals: dict[str, int], *, paper: bool) -> None:
     published: dict[str, int] = {}
     if paper:
-        from hcc_tace_data.catalog import load_catalog
-
         counts = load_catalog().counts.paper
         published = {
             "volumes": counts.phase_volumes,

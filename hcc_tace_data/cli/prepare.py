@@ -10,6 +10,10 @@ import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, StoreError, UsageError
+from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.loaders.load import make_parameters, store_folder
+from hcc_tace_data.loaders.store import Store
+from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.store import StoredCase
@@ -42,11 +46,7 @@ def prepare(
     Whole studies are written or none; what is there already is kept, so a run that was broken off goes on. Exit code 1
     if a study could not be prepared or a registration is implausible.
     """
-    from hcc_tace_data.loaders.cases import find_cases
-    from hcc_tace_data.loaders.load import make_parameters, store_folder
-    from hcc_tace_data.loaders.prepare import estimate_bytes, prepare_cases
-    from hcc_tace_data.loaders.store import Store
-    from hcc_tace_data.roots import resolve_root
+    from hcc_tace_data.loaders.prepare import estimate_bytes, prepare_cases  # noqa: PLC0415 - its libraries are slow to import
 
     if workers is not None and dask is not None:
         raise UsageError("--workers and --dask exclude each other: the scheduler has its own workers.")

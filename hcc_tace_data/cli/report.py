@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,8 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, progress, say
+from hcc_tace_data.errors import UsageError
+from hcc_tace_data.report import write_report
 
 app = typer.Typer(add_completion=False)
 
@@ -34,12 +38,6 @@ def report(
 
     The page holds everything it shows, asks no network for anything and opens from disk.
     """
-    from contextlib import ExitStack
-    from dataclasses import asdict
-
-    from hcc_tace_data.errors import UsageError
-    from hcc_tace_data.report import write_report
-
     if out.is_dir():
         raise UsageError(f"{out} is a folder; name the page, for example {out / 'report.html'}.")
     with ExitStack() as stack:

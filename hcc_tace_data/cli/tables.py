@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.series_table import load_series_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,6 @@ def series_table_of(root: Path | None, table: Path | None, *, with_bamf: bool = 
     UsageError
         `root` has no series.csv.
     """
-    from hcc_tace_data.series_table import load_series_table
-
     if table is None and root is not None:
         table = root / "series.csv"
         if not table.is_file():

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hcc_tace_data import report
 from hcc_tace_data.cli.console import emit_json, note, progress, reading_headers, say
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.open import open_collection
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.validators import validate as run
+from hcc_tace_data.validators.deid.phi_table import check_target
+from hcc_tace_data.validators.overlays import draw_overlays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,16 +48,12 @@ def _codes(text: str | None) -> list[str] | None:
 def _writable(file: Path | None) -> Path | None:
     """Refuse a file that cannot be written before hours are spent on reading."""
     if file is not None:
-        from hcc_tace_data.validators.phi_table import check_target
-
         check_target(file)
     return file
 
 
 def _folder(place: Path | None) -> Path | None:
     """Refuse a folder that cannot be made or written to, before hours are spent on reading."""
-    import os
-
     if place is not None:
         nearest = next(one for one in (place, *place.absolute().parents) if one.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
@@ -95,8 +100,6 @@ def validate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code, in text form.")] = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
-    from hcc_tace_data.validators import validate as run
-
     form = _Format.json if as_json else format
     if write_baseline is not None and (not who.strip() or not why.strip() or write_baseline.exists()):
         raise UsageError("--write-baseline takes a new file, --who (who reviewed) and --why.")
@@ -126,7 +129,7 @@ def validate(
     for review in report.unused_reviews:
         note(f"baseline: nothing matches {review.code} {review.patient_id} any more ({review.reason})", quiet=quiet)
     if write_baseline is not None:
-        from hcc_tace_data.validators.reviewed import write_reviews
+        from hcc_tace_data.validators.reviewed import write_reviews  # noqa: PLC0415 - its libraries are slow to import
 
         count = write_reviews(write_baseline, report.findings, who=who, why=why)
         note(f"Wrote {count} reviewed findings to {write_baseline}; pass it as --baseline.", quiet=quiet)
@@ -135,14 +138,12 @@ def validate(
 
 
 def _table(path: Path | None) -> pd.DataFrame | None:
-    from hcc_tace_data.series_table import load_series_table
-
     return None if path is None else load_series_table(path, with_bamf=True)
 
 
 def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> None:
     """Write the report to standard output, or to a file."""
-    from hcc_tace_data.validators.reporters import to_json, to_sarif, to_text
+    from hcc_tace_data.validators.reporters import to_json, to_sarif, to_text  # noqa: PLC0415 - its libraries are slow to import
 
     if form is _Format.json and out is None:
         emit_json(report.as_dict())
@@ -157,13 +158,10 @@ def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> No
     elif form is _Format.html:
         text = _page(report.as_dict())
     else:
-        import json
-
         text = to_json(report) if form is _Format.json else json.dumps(to_sarif(report), indent=2)
     if out is None:
         say(text)
         return
-    from hcc_tace_data.files import atomic_write_text
 
     atomic_write_text(out, text + "\n")
     counts = ", ".join(f"{number} {name}" for name, number in report.counts.items())
@@ -172,15 +170,10 @@ def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> No
 
 def _page(document: dict[str, Any]) -> str:
     """Return the findings as one HTML page."""
-    from hcc_tace_data import report
-
     return str(report.findings_page(document))
 
 
 def _draw(root: Path | None, folder: Path, workers: int | None, *, quiet: bool) -> None:
-    from hcc_tace_data.index import open_collection
-    from hcc_tace_data.validators.overlays import draw_overlays
-
     collection = open_collection(root, workers=workers)
     total = int((collection.instances["modality"] == "SEG").sum())
     with progress("drawing contours", total, quiet=quiet) as advance:

@@ -31,7 +31,7 @@ VERBS: dict[str, Verb] = {
     "fuse": Verb("hcc_tace_data.cli.fuse", "Readers' masks into one: STAPLE, votes, agreement."),
     "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
     "baseline": Verb(
-        "hcc_tace_data.cli.baseline", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
+        "hcc_tace_data.cli.baseline.app", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
     ),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
     "report": Verb("hcc_tace_data.cli.report", "One HTML page: cohort, findings, phases, contours of every patient."),

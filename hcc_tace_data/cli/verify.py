@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.errors import CollectionNotFoundError
+from hcc_tace_data.integrity import verify as checks
 
 app = typer.Typer(add_completion=False)
 
@@ -28,9 +30,6 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code.")] = False,
 ) -> None:
     """Compare a folder with the series table and its ledger; exit code 1 if anything is not as it should be."""
-    from hcc_tace_data import verify as checks
-    from hcc_tace_data.errors import CollectionNotFoundError
-
     silent = quiet or as_json
     collection = open_with_progress(root, quiet=silent)
     if not len(collection) and not len(collection.problems):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
+from hcc_tace_data.report.server import ViewerServer
+from hcc_tace_data.report.volumes import PatientVolumes
+from hcc_tace_data.system.roots import resolve_root
 
 app = typer.Typer(add_completion=False)
 
@@ -25,10 +30,6 @@ def view(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the address.")] = False,
 ) -> None:
     """Show one patient until Ctrl-C: scroll, windows, label toggles, phases. Only this machine can connect."""
-    from hcc_tace_data.report.server import ViewerServer
-    from hcc_tace_data.report.volumes import PatientVolumes
-    from hcc_tace_data.roots import resolve_root
-
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet or as_json)
     place = predictions if predictions is not None else folder / "predictions"
@@ -50,14 +51,10 @@ def view(
 
 def _flush() -> None:
     """Let a program that reads the address through a pipe see it now."""
-    import sys
-
     sys.stdout.flush()
 
 
 def _open(url: str) -> None:
-    import webbrowser
-
     try:
         opened = webbrowser.open(url)
     except webbrowser.Error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcc_tace_data.clinical.survival import kaplan_meier, log_rank
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.clinical.columns import COLUMNS, READERS, Column
-from hcc_tace_data.masking import mask
+from hcc_tace_data.system.masking import mask
 
 if TYPE_CHECKING:
     import pandas as pd

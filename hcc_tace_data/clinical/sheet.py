@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.columns import COLUMNS
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, DependencyError
-from hcc_tace_data.roots import default_root
-from hcc_tace_data.workbook import refuse_hostile
+from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.workbook import refuse_hostile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,8 +35,8 @@ def ensure(root: str | os.PathLike[str] | None = None, **options: Any) -> Path:
     DownloadError
         Not all of it could be had.
     """
-    from hcc_tace_data.ledger import ledger_path
-    from hcc_tace_data.roots import default_root
+    from hcc_tace_data.integrity.ledger import ledger_path  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.system.roots import default_root  # noqa: PLC0415 - its libraries are slow to import
 
     folder = default_root() if root is None else Path(root).expanduser()
     if (folder / "series.csv").is_file() and not ledger_path(folder).is_file():

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.errors import DicomReadError, IntegrityError
-from hcc_tace_data.headers import HeaderReader
-from hcc_tace_data.ledger import md5_of
-from hcc_tace_data.masking import mask
+from hcc_tace_data.integrity.ledger import md5_of
+from hcc_tace_data.system.masking import mask
 
 __all__ = [
     "BadFiles", "Checked", "Digest", "Expected", "WrongContent", "check_series", "digest_matches", "digest_of",

@@ -14,6 +14,7 @@ from hcc_tace_data.downloads.retries import RetryPolicy, is_passing
 from hcc_tace_data.downloads.run import idc_endpoint
 from hcc_tace_data.downloads.s5cmd import list_prefixes
 from hcc_tace_data.errors import DownloadError
+from hcc_tace_data.facts.catalog import load_catalog
 
 __all__ = ["Difference", "DriftReport", "find_drift"]
 
@@ -103,8 +104,6 @@ def _against_idc(rows: tuple[Wanted, ...], endpoint: str, policy: RetryPolicy, t
 
 
 def _against_nbia(rows: tuple[Wanted, ...], client: NbiaClient, policy: RetryPolicy) -> list[Difference]:
-    from hcc_tace_data.catalog import load_catalog
-
     collection = str(load_catalog().sources["nbia"]["collection"])
     failures = 0
     while True:

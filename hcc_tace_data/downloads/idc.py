@@ -29,7 +29,7 @@ from hcc_tace_data.downloads.place import Stage
 from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, local_fault
 from hcc_tace_data.downloads.s5cmd import Event, S5cmd, list_prefixes
-from hcc_tace_data.ledger import md5_of
+from hcc_tace_data.integrity.ledger import md5_of
 
 __all__ = ["IdcSource"]
 

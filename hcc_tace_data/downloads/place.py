@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from hcc_tace_data.downloads.check import Checked
 from hcc_tace_data.downloads.plan import Wanted
-from hcc_tace_data.files import sync_folder
-from hcc_tace_data.ledger import Entry, Ledger, md5_of
+from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of
+from hcc_tace_data.system.files import sync_folder
 
 __all__ = ["Stage", "place_series", "recover"]
 

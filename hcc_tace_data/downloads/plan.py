@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import DownloadError, PatientNotFoundError, UsageError
-from hcc_tace_data.ledger import Entry, ledger_path, read_ledger, read_series
-from hcc_tace_data.series_table import read_series_rows
+from hcc_tace_data.facts.series_table import read_series_rows
+from hcc_tace_data.integrity.ledger import Entry, ledger_path, read_ledger, read_series
 
 __all__ = ["Plan", "Wanted", "make_plan", "table_of"]
 

@@ -16,16 +16,17 @@ from typing import Any
 
 from hcc_tace_data.downloads.check import Checked
 from hcc_tace_data.downloads.idc import IdcSource
-from hcc_tace_data.downloads.lock import lock_folder
 from hcc_tace_data.downloads.nbia import NbiaSource
 from hcc_tace_data.downloads.place import Stage, place_series, recover
 from hcc_tace_data.downloads.plan import Plan, Wanted, make_plan, table_of
 from hcc_tace_data.downloads.retries import RetryPolicy, no_room
 from hcc_tace_data.downloads.sheet import fetch_sheet
 from hcc_tace_data.errors import DiskFullError, DownloadError, HccTaceError, IncompleteDownloadError, StoreError
-from hcc_tace_data.files import atomic_write_bytes
-from hcc_tace_data.ledger import Ledger, ledger_path, md5_of
-from hcc_tace_data.roots import default_root
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.integrity.ledger import Ledger, ledger_path, md5_of
+from hcc_tace_data.system.files import atomic_write_bytes
+from hcc_tace_data.system.lock import lock_folder
+from hcc_tace_data.system.roots import default_root
 
 __all__ = ["DownloadReport", "FailedSeries", "download", "idc_endpoint", "terms"]
 
@@ -90,15 +91,11 @@ class DownloadReport:
 
 def idc_endpoint(endpoint: str | None = None) -> str:
     """Return the address of the object store: the one given, ``$HCC_TACE_S3_ENDPOINT``, or the catalogue's."""
-    from hcc_tace_data.catalog import load_catalog
-
     return endpoint or os.environ.get("HCC_TACE_S3_ENDPOINT") or str(load_catalog().sources["idc"]["endpoint"])
 
 
 def terms(*, with_bamf: bool = False) -> str:
     """Return licence and citations, to be shown before the first byte."""
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     identity = catalog.identity
     lines = [f"{identity.name} is published under {identity.licence} ({identity.licence_url}). Whoever uses it cites:"]

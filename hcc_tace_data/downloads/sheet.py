@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing
 from hcc_tace_data.errors import DownloadError, IntegrityError
-from hcc_tace_data.files import atomic_write_bytes
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.files import atomic_write_bytes
 
 if TYPE_CHECKING:
-    from hcc_tace_data.catalog import Clinical
+    from hcc_tace_data.facts.catalog import Clinical
 
 __all__ = ["fetch_sheet", "sheet_path"]
 
@@ -43,8 +44,6 @@ def fetch_sheet(root: Path, *, retries: RetryPolicy, timeout_s: float, url: str 
     IntegrityError
         What came is no workbook.
     """
-    from hcc_tace_data.catalog import load_catalog
-
     clinical = load_catalog().clinical
     path = sheet_path(root, clinical)
     if path.is_file():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.export.records import Record, write_json
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.export.records import Record
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.files import atomic_write_text, write_json
+from hcc_tace_data.version import __version__
 
 __all__ = ["COMPANIONS", "licence_text", "write_companions"]
 
@@ -18,8 +21,6 @@ COMPANIONS = ("LICENSE.txt", "CITATION.bib", "provenance.json")
 
 def licence_text() -> str:
     """Return the licence of the data and what it asks for."""
-    from hcc_tace_data.catalog import load_catalog
-
     identity = load_catalog().identity
     return (
         f"{identity.title}\nhttps://doi.org/{identity.doi}\n\n"
@@ -44,11 +45,6 @@ def write_companions(
     unit : str
         What a record stands for, in the plural.
     """
-    from importlib.metadata import version
-
-    from hcc_tace_data import __version__
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     atomic_write_text(out / "LICENSE.txt", licence_text())
     atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")

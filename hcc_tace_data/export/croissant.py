@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.export.companions import write_companions
-from hcc_tace_data.export.records import claim_folder, write_json
-from hcc_tace_data.files import atomic_write_bytes
+from hcc_tace_data.export.records import claim_folder
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import split_table
+from hcc_tace_data.system.files import atomic_write_bytes, write_json
+from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +62,7 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
     Parameters
     ----------
     table : pandas.DataFrame
-        A series table; see :func:`hcc_tace_data.series_table.load_series_table`.
+        A series table; see :func:`hcc_tace_data.facts.series_table.load_series_table`.
     out : path-like
         Folder to write into: empty, or of an earlier run.
 
@@ -75,10 +78,6 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
     OutputError
         The folder cannot be written, or another process exports into it.
     """
-    from hcc_tace_data import __version__
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.splits import split_table
-
     if not len(table):
         raise UsageError("the series table is empty; there is nothing to describe.")
     folder, catalog = Path(out), load_catalog()

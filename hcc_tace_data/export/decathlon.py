@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.export.nnunet import write_case
-from hcc_tace_data.export.records import write_json
-from hcc_tace_data.splits import FOLDS
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import FOLDS
+from hcc_tace_data.system.files import write_json
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.records import Record
@@ -23,8 +24,6 @@ def files(out: Path, name: str, split: str) -> list[Path]:
 
 def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write ``dataset.json`` (all to train on in "training", each with its fold) and ``dataset_fold<K>.json``."""
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
 
     def items(wanted: list[Record]) -> list[dict[str, Any]]:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import PatientNotFoundError
 from hcc_tace_data.export.companions import write_companions
-from hcc_tace_data.export.nifti_file import write_nifti
 from hcc_tace_data.export.nifti_study import export_study, record_name, study_digest
-from hcc_tace_data.export.records import Record, claim_folder, drop_record, write_json
-from hcc_tace_data.parallel import in_parallel, workers_for
+from hcc_tace_data.export.records import Record, claim_folder, drop_record
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.files import write_json
+from hcc_tace_data.system.parallel import in_parallel, workers_for
+from hcc_tace_data.version import __version__
+from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection, Study
+    from hcc_tace_data.open import Collection, Study
 
 __all__ = ["ExportedStudy", "export_nifti", "write_nifti"]
 
@@ -139,9 +142,6 @@ def _run(
 
 def _write_description(folder: Path) -> None:
     """Write what BIDS wants at the top of a data set."""
-    from hcc_tace_data import __version__
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     description = {
         "Name": catalog.identity.name,

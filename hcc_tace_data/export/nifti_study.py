@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.export.nifti_file import write_nifti
-from hcc_tace_data.export.records import Record, begin_record, plain_name, write_json, write_record
+from hcc_tace_data.export.records import Record, begin_record, plain_name, write_record
+from hcc_tace_data.labels.annotations import is_known_loss
+from hcc_tace_data.open import Series
+from hcc_tace_data.system.files import write_json
+from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Series, Study
-    from hcc_tace_data.loaders.seg import SegmentationOnGrid
+    from hcc_tace_data.dicom.seg import SegmentationOnGrid
+    from hcc_tace_data.open import Series, Study
 
 __all__ = ["export_study", "record_name", "study_digest"]
 
@@ -89,11 +94,6 @@ def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Re
 
 def _export_seg(study: Study, series: Series, number: int, work: _Work, written: set[tuple[str, int]]) -> None:
     """Write one SEG file and, once, the CT it was drawn on."""
-    from hcc_tace_data.annotated import find_annotated
-    from hcc_tace_data.annotations import is_known_loss
-    from hcc_tace_data.collection import Series
-    from hcc_tace_data.loaders.seg import read_seg
-
     one = Series(series.root, series.instances.iloc[number : number + 1])
     named = f"SEG {one.instances['sop_uid'].iloc[0]}"
     try:
@@ -153,7 +153,7 @@ def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _W
 
 def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, written: set[tuple[str, int]]) -> Any:
     """Write one CT volume unless it was written; return it, or None with the reason among what was left out."""
-    from hcc_tace_data.loaders.ct import read_ct
+    from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
     try:
         volume = read_ct(paths, on_gap="fill")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcc_tace_data.export.nifti_file import write_nifti
-from hcc_tace_data.export.records import write_json
-from hcc_tace_data.splits import FOLDS
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import FOLDS
+from hcc_tace_data.system.files import write_json
+from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.records import Record
@@ -37,8 +38,6 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
 
 def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write ``dataset.json`` and ``splits_final.json``: the five fixed folds, by patient, of those exported."""
-    from hcc_tace_data.catalog import load_catalog
-
     identity = load_catalog().identity
     training = sorted(name for name, record in records.items() if record.split == "train")
     write_json(

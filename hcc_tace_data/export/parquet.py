@@ -8,9 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.export.companions import licence_text
-from hcc_tace_data.export.nifti_file import write_nifti
 from hcc_tace_data.export.records import plain_name
-from hcc_tace_data.files import atomic_path, atomic_write_text
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import split_table
+from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.records import Record
@@ -44,8 +46,6 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hcc_tace_data.splits import split_table
-
     def volume(kind: str, array: Any) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{plain_name(case.patient_id)}_{kind}.nii.gz"
@@ -70,8 +70,6 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
 
 def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
     """Write the dataset card."""
-    from hcc_tace_data.catalog import load_catalog
-
     catalog = load_catalog()
     splits = [s for s in ("train", "test") if any(record.split == s for record in records.values())]
     listed = "".join(f"\n      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import FolderLockedError, OutputError, UsageError
-from hcc_tace_data.files import atomic_write_text, drop_leftovers, writing_to
+from hcc_tace_data.system.files import drop_leftovers, write_json, writing_to
+from hcc_tace_data.system.lock import lock_folder
 
-__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "plain_name", "write_json", "write_record"]
+__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "plain_name", "write_record"]
 
 _FOLDER = ".hcc-tace"
 _RECORDS = f"{_FOLDER}/records"
@@ -63,11 +64,6 @@ class Record:
             return all((out / name).stat().st_size == size for name, size in self.files.items())
         except OSError:
             return False
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON document, whole or not at all."""
-    atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> Record:
@@ -117,8 +113,6 @@ def claim_folder(out: Path, parameters: Mapping[str, Any]) -> Iterator[dict[str,
     OutputError
         Another process exports into it, or it cannot be written.
     """
-    from hcc_tace_data.downloads.lock import lock_folder
-
     mine = json.loads(json.dumps(dict(parameters)))
     with writing_to(out):
         _check_ours(out, mine)  # before anything is put there

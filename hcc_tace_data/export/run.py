@@ -23,11 +23,15 @@ from hcc_tace_data.export.records import (
     plain_name,
     write_record,
 )
-from hcc_tace_data.parallel import in_parallel, workers_for
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.splits import split_table
+from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.loaders.store import case_digest
+from hcc_tace_data.system.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
     from hcc_tace_data.loaders.cases import Case, CaseArrays
+    from hcc_tace_data.open import Collection
 
 __all__ = ["FORMATS", "Classes", "ExportedCase", "export_cases"]
 
@@ -119,9 +123,6 @@ def export_cases(
     OutputError
         The folder cannot be written, or another process exports into it.
     """
-    from hcc_tace_data.catalog import load_catalog
-    from hcc_tace_data.loaders.cases import find_cases
-
     if format not in FORMATS:
         raise UsageError(f"format is {format!r}; use {', '.join(FORMATS)}.")
     catalog = load_catalog()
@@ -173,8 +174,6 @@ def _run(
     cases: Sequence[Case], out: Path, format: str, classes: Classes, records: dict[str, Record], workers: int | None
 ) -> Iterator[tuple[str, Record | str]]:
     """Yield PatientID and record, or why there is none."""
-    from hcc_tace_data.loaders.store import case_digest
-
     todo, size = [], 0
     for case in cases:
         record = records.get(plain_name(case.patient_id))
@@ -194,9 +193,7 @@ def _run(
 
 def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record | str:
     """Write one case; return its record, or why it cannot be read."""
-    from hcc_tace_data.loaders.sample import read_case
-    from hcc_tace_data.loaders.store import case_digest
-    from hcc_tace_data.splits import split_table
+    from hcc_tace_data.loaders.sample import read_case  # noqa: PLC0415 - its libraries are slow to import
 
     table = split_table()
     fold = table.get(case.patient_id)

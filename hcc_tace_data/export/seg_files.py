@@ -7,8 +7,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.records import Record
@@ -25,8 +26,6 @@ def files(out: Path, name: str, split: str) -> list[Path]:
 
 def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
     """Write the labels of one case."""
-    from hcc_tace_data import __version__
-
     by = "+".join(one.reader for one in case.annotations)
     fused = len(case.annotations) > 1
     algorithm = Algorithm(

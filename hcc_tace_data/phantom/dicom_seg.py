@@ -48,8 +48,8 @@ def write_segmentation(
     elsewhere : sequence of Dataset
         Headers of a series that the SEG refers to instead of `sources` (one patient), else empty.
     """
-    import highdicom as hd
-    from highdicom.sr.coding import CodedConcept
+    import highdicom as hd  # noqa: PLC0415 - slow to import
+    from highdicom.sr.coding import CodedConcept  # noqa: PLC0415 - slow to import
 
     pid, seg = plan.patient_id, plan.segmentation
     numbers = [1, 2, 3, 4] + ([5] if pid == "HCC_017" else [])

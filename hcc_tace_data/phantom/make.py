@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.parallel import process_pool
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
 from hcc_tace_data.phantom.sheet import SHEET_NAME, write_sheet
 from hcc_tace_data.phantom.truth import TABLE_COLUMNS, write_csv, write_truth
+from hcc_tace_data.system.parallel import process_pool
 
 __all__ = ["make_phantom"]
 
@@ -51,7 +51,7 @@ def make_phantom(
     seed : int
         Seed of everything random.
     defect : str, optional
-        Code of a defect to plant when all is written (:func:`hcc_tace_data.phantom.defects.defect_codes`).
+        Code of a defect to plant when all is written (:func:`hcc_tace_data.phantom.defects.registry.defect_codes`).
     workers : int, optional
         Processes; default one per core (a few tiny patients: one). One means this process.
     progress : callable, optional

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hcc_tace_data.files import atomic_write_bytes
+from hcc_tace_data.system.files import atomic_write_bytes
 
 __all__ = ["write_labels"]
 

@@ -249,8 +249,8 @@ def _write_series(
 
 
 def _source(header: SeriesHeader, uid: str, number: int, z: float) -> Dataset:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.dataset import FileMetaDataset  # noqa: PLC0415 - slow to import
+    from pydicom.uid import ExplicitVRLittleEndian  # noqa: PLC0415 - slow to import
 
     dataset = slice_dataset(header, sop_uid=uid, instance=number, z=z)
     dataset.file_meta = FileMetaDataset()

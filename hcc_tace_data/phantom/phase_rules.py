@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.facts.series_table import load_series_table
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -33,8 +35,6 @@ _PORTAL_DELAYED = "HCC_082"
 
 def load_table() -> pd.DataFrame:
     """Return the real series table (CT and SEG of the collection itself, no third-party series)."""
-    from hcc_tace_data.series_table import load_series_table
-
     return load_series_table()
 
 

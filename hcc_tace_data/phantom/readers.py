@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.labels.fuse import fuse_staple
 from hcc_tace_data.phantom.seeding import generator
 
 __all__ = ["READERS", "Reading", "fuse", "simulate_readers"]
@@ -158,6 +159,4 @@ def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
 
 def fuse(maps: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Return the STAPLE fusion of the readers' label maps, uint8."""
-    from hcc_tace_data.fusion import fuse_staple
-
     return np.asarray(fuse_staple(list(maps)).label_map, np.uint8)

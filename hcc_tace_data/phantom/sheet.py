@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 
-from hcc_tace_data.files import atomic_path
 from hcc_tace_data.phantom.seeding import generator
+from hcc_tace_data.system.files import atomic_path
 
 __all__ = ["GLOSSARY", "SHEET_NAME", "Course", "clinical_row", "draw_course", "write_sheet"]
 
@@ -262,8 +264,6 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
 
 def write_sheet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write the workbook: 'data table' (57 columns) and 'glossary' (57 x 2, no header)."""
-    from datetime import datetime
-
     from openpyxl import Workbook
 
     book = Workbook()
@@ -284,9 +284,6 @@ def write_sheet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def _fix_times(path: Path) -> None:
     """Rewrite the archive with one fixed time per member and no trace of when it was saved."""
-    import re
-    import zipfile
-
     with zipfile.ZipFile(path) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

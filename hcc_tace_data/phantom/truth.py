@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.files import atomic_write_text
 from hcc_tace_data.phantom.patient import PatientResult
+from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["TABLE_COLUMNS", "write_csv", "write_truth"]
 

@@ -11,20 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hcc_tace_data.catalog import load_catalog
+import numpy as np
+
+from hcc_tace_data.clinical import check_sheet, find_sheet, load_clinical, read_sheet
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, PatientNotFoundError
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.integrity.verify import verify
+from hcc_tace_data.open import open_collection
+from hcc_tace_data.phases.label import label_phases
 from hcc_tace_data.report import cohort
 from hcc_tace_data.report.findings import findings_section
 from hcc_tace_data.report.matrix import phase_matrix
 from hcc_tace_data.report.page import render
 from hcc_tace_data.report.patients import PatientCard, make_cards
 from hcc_tace_data.report.provenance import provenance
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.validators import validate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["ReportSummary", "write_report"]
 
@@ -103,12 +112,6 @@ def write_report(
     PatientNotFoundError
         One of `patients` is not there.
     """
-    from hcc_tace_data.index import open_collection
-    from hcc_tace_data.phases import label_phases
-    from hcc_tace_data.roots import resolve_root
-    from hcc_tace_data.validators import validate
-    from hcc_tace_data.verify import verify
-
     start = time.monotonic()
     show = progress or _nothing
     folder = resolve_root(root)
@@ -165,8 +168,6 @@ def _nothing(step: str, done: int, total: int) -> None:
 
 def _here(collection: Collection, whole: dict[str, Any], volumes: pd.DataFrame) -> dict[str, Any]:
     """Counts of what is here, beside what the collection has, and what verification found."""
-    from hcc_tace_data.series_table import load_series_table
-
     counts = load_catalog().counts.idc
     series = collection.series
     published = set(load_series_table(None, with_bamf=True)["series_uid"])
@@ -197,8 +198,6 @@ def _here(collection: Collection, whole: dict[str, Any], volumes: pd.DataFrame) 
 
 def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     """Return the clinical table and everything the page says of it, or why there is none."""
-    from hcc_tace_data.clinical import check_sheet, find_sheet, load_clinical, read_sheet
-
     try:
         path = find_sheet(folder)
         problems = check_sheet(read_sheet(path))
@@ -226,8 +225,6 @@ def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
 
 def _model(cards: Sequence[PatientCard]) -> dict[str, Any]:
     """Summarise the Dice of the predictions by class."""
-    import numpy as np
-
     scored = [card for card in cards if card.dice]
     names = list(dict.fromkeys(name for card in scored for name in card.dice))
     rows = []

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.catalog import load_catalog
-from hcc_tace_data.files import atomic_path
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

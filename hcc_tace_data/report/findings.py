@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from hcc_tace_data.validators.registry import RULES
+
 __all__ = ["SEVERITIES", "findings_section"]
 
 #: From the gravest to what is known.
@@ -81,6 +83,4 @@ def _rule(rule: dict[str, Any], names: Mapping[str, Mapping[str, str]], found: C
 
 def _rules() -> dict[str, dict[str, str]]:
     """Return code -> name and summary of the rules of this version."""
-    from hcc_tace_data.validators.registry import RULES
-
     return {rule.code: {"name": rule.name.replace("-", " "), "summary": rule.summary} for rule in RULES}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.catalog import load_catalog
-from hcc_tace_data.phases import count_phases
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.phases.label import count_phases
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["phase_matrix"]
 

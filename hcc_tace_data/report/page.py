@@ -9,7 +9,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.catalog import load_catalog
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.report.findings import findings_section
+from hcc_tace_data.report.provenance import provenance
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -87,9 +89,6 @@ def findings_page(report: Mapping[str, Any]) -> str:
     str
         HTML with filters by severity, rule, patient and text; it opens from disk and loads nothing.
     """
-    from hcc_tace_data.report.findings import findings_section
-    from hcc_tace_data.report.provenance import provenance
-
     collection = report.get("collection") or {}
     facts = {str(key).replace("_", " "): value for key, value in collection.items() if isinstance(value, (str, int))}
     return render(

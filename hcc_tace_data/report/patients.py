@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import HccTaceError, UsageError
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
     from hcc_tace_data.loaders.cases import Case
+    from hcc_tace_data.open import Collection
 
 __all__ = ["PatientCard", "make_cards", "read_evaluation", "read_prediction"]
 
@@ -84,8 +85,6 @@ def make_cards(
     progress : callable, optional
         Called with (patients done, patients).
     """
-    from hcc_tace_data.loaders.cases import find_cases
-
     cases, left_out = find_cases(collection, patients)
     by_patient = {case.patient_id: case for case in cases}
     scores = read_evaluation(predictions / "evaluation.json")
@@ -114,7 +113,7 @@ def make_cards(
 
 
 def _card(case: Case, prediction: Path, scores: Mapping[str, float], count: int) -> PatientCard:
-    from hcc_tace_data.loaders.sample import read_case
+    from hcc_tace_data.loaders.sample import read_case  # noqa: PLC0415 - its libraries are slow to import
 
     catalog = load_catalog()
     classes = catalog.classes("standard")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from hcc_tace_data import __version__
+from hcc_tace_data.version import __version__
 
 __all__ = ["provenance"]
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import SegmentationError
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.open import Collection as Folder
+from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.report.patients import read_prediction
 
 if TYPE_CHECKING:
-    from hcc_tace_data.collection import Collection
+    from hcc_tace_data.open import Collection
 
 __all__ = ["PatientVolumes", "ShownVolume", "nifti_bytes"]
 
@@ -57,9 +61,6 @@ class PatientVolumes:
     """
 
     def __init__(self, collection: Collection, patient_id: str, *, prediction: Path | None = None) -> None:
-        from hcc_tace_data.collection import Collection as Folder
-        from hcc_tace_data.loaders.cases import find_cases
-
         patient = collection[patient_id]
         own = Folder(collection.root, patient.instances, collection.problems)
         cases, left_out = find_cases(own, [patient_id])
@@ -112,7 +113,7 @@ class PatientVolumes:
         HccTaceError
             It cannot be read as a volume.
         """
-        from hcc_tace_data.loaders.ct import read_ct
+        from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
         def make() -> bytes:
             volume = read_ct(list(self.volumes[number].paths), on_gap="fill")
@@ -122,7 +123,7 @@ class PatientVolumes:
 
     def labels(self) -> bytes:
         """Return the class numbers (label set "standard") on the annotated CT's grid as NIfTI."""
-        from hcc_tace_data.loaders.sample import read_case
+        from hcc_tace_data.loaders.sample import read_case  # noqa: PLC0415 - its libraries are slow to import
 
         case = self._case
         if case is None:
@@ -136,8 +137,7 @@ class PatientVolumes:
 
     def predicted(self) -> bytes:
         """Return the prediction, checked to lie on the annotated CT's grid, as NIfTI."""
-        from hcc_tace_data.loaders.ct import read_ct
-        from hcc_tace_data.report.patients import read_prediction
+        from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
         case, path = self._case, self.prediction
         if case is None or path is None:
@@ -172,8 +172,6 @@ def nifti_bytes(array: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> byt
 
 
 def _volumes(collection: Collection, patient_id: str, drawn: tuple[Path, ...]) -> tuple[ShownVolume, ...]:
-    from hcc_tace_data.records import PHASES
-
     patient = collection[patient_id]
     baseline = patient.baseline.date if patient.baseline is not None else ""
     series = {one.series_uid: one for study in patient.studies for one in study.series if one.modality == "CT"}

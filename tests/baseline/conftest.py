@@ -12,9 +12,9 @@ import torch
 from hcc_tace_data import make_phantom
 from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
-from hcc_tace_data.splits import patients_of
 
 PARAMETERS = StoreParameters(classes={1: ("liver",), 3: ("portal_vein",), 4: ("aorta",), 2: ("tumour",)})
 SIDE, DEPTH = 32, 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hcc_tace_data.loaders.augment import Augment
+from hcc_tace_data.loaders.supply.augment import Augment
 
 
 def _pair(height: int = 40, width: int = 56) -> tuple[torch.Tensor, torch.Tensor]:

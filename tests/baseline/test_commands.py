@@ -21,7 +21,7 @@ from hcc_tace_data.baseline.data import load_cohort, part_of
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.export.nifti import write_nifti
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
 
 HELD_OUT = patients_of("test")[:2]
 

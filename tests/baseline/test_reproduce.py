@@ -14,7 +14,7 @@ from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.baseline.reproduce import Tell, reproduce
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
 
 
 def _config() -> TrainConfig:

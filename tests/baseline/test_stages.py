@@ -10,7 +10,7 @@ from hcc_tace_data.baseline.predict import predict_probability
 from hcc_tace_data.baseline.stages import StageBatch, crop_batch, grow, liver_windows, prepare_batch, standardise_inside
 from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.loaders.augment import Augment
+from hcc_tace_data.loaders.supply.augment import Augment
 
 
 def _slices() -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,9 +13,9 @@ import torch
 from hcc_tace_data.baseline.checkpoint import load_state, load_weights, save_weights
 from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.baseline.predict import Cascade, largest_component, load_model, predict_stage
-from hcc_tace_data.baseline.scores import dice
 from hcc_tace_data.baseline.train import train_stage
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 
 Quick = Callable[..., TrainConfig]

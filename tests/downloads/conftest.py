@@ -23,7 +23,7 @@ import pytest
 
 from hcc_tace_data import make_phantom
 from hcc_tace_data.downloads import RetryPolicy
-from hcc_tace_data.ledger import md5_of, read_ledger
+from hcc_tace_data.integrity.ledger import md5_of, read_ledger
 
 PATIENTS = ["HCC_002"]
 

@@ -11,7 +11,7 @@ import sys
 import pandas  # noqa: F401 - warm
 
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.series_table import load_series_table
+from hcc_tace_data.facts.series_table import load_series_table
 
 load_series_table()
 for line in sys.stdin:

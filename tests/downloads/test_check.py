@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hcc_tace_data.downloads.check import digest_matches
-from hcc_tace_data.ledger import md5_of
+from hcc_tace_data.integrity.ledger import md5_of
 
 MIB = 1 << 20
 

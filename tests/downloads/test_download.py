@@ -14,7 +14,7 @@ import hcc_tace_data
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.downloads import RetryPolicy, ensure, make_plan
 from hcc_tace_data.errors import CollectionNotFoundError, IncompleteDownloadError, PatientNotFoundError, UsageError
-from hcc_tace_data.ledger import ledger_path, read_ledger, read_series
+from hcc_tace_data.integrity.ledger import ledger_path, read_ledger, read_series
 
 Check = Callable[..., int]
 

@@ -29,9 +29,9 @@ import pytest
 from hcc_tace_data import download
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.downloads import RetryPolicy
-from hcc_tace_data.downloads.lock import lock_folder
 from hcc_tace_data.errors import DiskFullError, DownloadError, FolderLockedError, IncompleteDownloadError
-from hcc_tace_data.ledger import ledger_path, read_ledger, read_series
+from hcc_tace_data.integrity.ledger import ledger_path, read_ledger, read_series
+from hcc_tace_data.system.lock import lock_folder
 
 Check = Callable[..., int]
 Outcome = Callable[..., None]
@@ -346,7 +346,7 @@ def test_the_ledger_does_not_claim_what_a_crash_left_undone(
 ) -> None:
     """Stop before and after every step of placing a series."""
     from hcc_tace_data.downloads import place
-    from hcc_tace_data.ledger import Ledger
+    from hcc_tace_data.integrity.ledger import Ledger
 
     class Crash(BaseException):
         pass

@@ -21,9 +21,9 @@ import pytest
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import OutputError, SegmentationError, UsageError
 from hcc_tace_data.export import nnunet
-from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
 from hcc_tace_data.export.nifti import export_nifti
 from hcc_tace_data.export.records import claim_folder
 from hcc_tace_data.export.run import export_cases

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import fuse_staple, load_hcc_tace, open_collection
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.dicom.seg import read_seg
+from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
-from hcc_tace_data.export.dicom_seg import Algorithm, write_seg
 from hcc_tace_data.export.run import export_cases
-from hcc_tace_data.loaders.ct import read_ct
-from hcc_tace_data.loaders.seg import read_seg
-from hcc_tace_data.splits import patients_of, split_table
+from hcc_tace_data.facts.splits import patients_of, split_table
 
 PATIENTS = ["HCC_001", "HCC_003", "HCC_011", "HCC_021"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

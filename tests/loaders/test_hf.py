@@ -13,8 +13,8 @@ import torch
 
 from hcc_tace_data import load_clinical, load_hcc_tace, make_phantom
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.hf import dataset_card, volume_tensors
-from hcc_tace_data.splits import patients_of
 
 
 @pytest.fixture(scope="module")

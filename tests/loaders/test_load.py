@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from hcc_tace_data import load_hcc_tace, open_collection
 from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
-from hcc_tace_data.loaders.torch import SliceDataset, VolumeDataset
-from hcc_tace_data.splits import patients_of
+from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.loaders.datasets import SliceDataset, VolumeDataset
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import label_phases, open_collection
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.phase_headers import visit_times
-from hcc_tace_data.phase_model import KNOWN, log_likelihood, posterior
-from hcc_tace_data.phase_table import label_day, named_phase
-from hcc_tace_data.phases import count_phases, label_table
-from hcc_tace_data.series_table import load_series_table
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.phases.headers import visit_times
+from hcc_tace_data.phases.label import count_phases, label_table
+from hcc_tace_data.phases.model import KNOWN, log_likelihood, posterior
+from hcc_tace_data.phases.table import label_day, named_phase
 
 
 def _row(uid: str, number: int, description: str, instances: int) -> dict[str, object]:

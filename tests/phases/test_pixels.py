@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcc_tace_data import label_phases, open_collection
-from hcc_tace_data.collection import Collection
+from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.phase_masks import load_masks
-from hcc_tace_data.phase_model import KNOWN
-from hcc_tace_data.phase_organs import Enhancement
-from hcc_tace_data.phase_pixels import describe, enhancement_evidence, measure_volume
-from hcc_tace_data.phase_planes import read_planes
-from hcc_tace_data.phase_split import split_series
-from hcc_tace_data.phases import COLUMNS, overruled, phase_paths
+from hcc_tace_data.open import Collection
+from hcc_tace_data.phases.label import COLUMNS, overruled, phase_paths
+from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.organ_masks import load_masks
+from hcc_tace_data.phases.organs import Enhancement
+from hcc_tace_data.phases.pixels import describe, enhancement_evidence, measure_volume
+from hcc_tace_data.phases.planes import read_planes
 
 #: A patient whose three phases of the baseline are three series.
 PLAIN = "HCC_012"

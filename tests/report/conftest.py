@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.catalog import load_catalog
-from hcc_tace_data.files import atomic_write_text
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.sample import read_case
 from hcc_tace_data.report import ReportSummary, write_report
+from hcc_tace_data.system.files import atomic_write_text
 
 #: Where pictures for people are kept.
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.catalog import load_catalog
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.sample import read_case
 from hcc_tace_data.report.patients import make_cards, read_evaluation, read_prediction

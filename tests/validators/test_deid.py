@@ -11,12 +11,12 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from hcc_tace_data.index import open_collection
+from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.deid_profile import is_dummy, load_profile, safe_uid, table_rows
-from hcc_tace_data.validators.header_scan import scan_headers
+from hcc_tace_data.validators.deid.profile import is_dummy, load_profile, safe_uid, table_rows
+from hcc_tace_data.validators.facts.header_scan import scan_headers
 
 #: Every invented identifier of ../shared's phi_synthetic that the profile does not keep, by file and element, read
 #: off by hand. Kept by TCIA's options: sex, age, weight, smoking and pregnancy status (patient characteristics);

@@ -11,7 +11,7 @@ import pytest
 from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.validators import validate
-from hcc_tace_data.validators.deid import RULES
+from hcc_tace_data.validators.rules.deid import RULES
 
 CODES = [rule.code for rule in RULES]
 

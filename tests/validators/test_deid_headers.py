@@ -17,9 +17,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from hcc_tace_data.index import open_collection
-from hcc_tace_data.validators.header_scan import scan_headers
-from hcc_tace_data.validators.header_values import creator_of, header_values, tag_of, value_text
+from hcc_tace_data.dicom.header_values import creator_of, header_values, tag_of, value_text
+from hcc_tace_data.open import open_collection
+from hcc_tace_data.validators.facts.header_scan import scan_headers
 
 
 def nested() -> Dataset:

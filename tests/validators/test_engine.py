@@ -17,11 +17,11 @@ from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.phantom.defects import apply_defect
 from hcc_tace_data.validators import validate
-from hcc_tace_data.validators.conformance import dciodvfy_errors
 from hcc_tace_data.validators.registry import RULES, find_rule
 from hcc_tace_data.validators.reporters import to_sarif
 from hcc_tace_data.validators.reviewed import read_reviews, write_reviews
 from hcc_tace_data.validators.rule import Partly
+from hcc_tace_data.validators.rules.conformance import dciodvfy_errors
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def test_html_page_names_what_was_found(spoiled, tmp_path):
 
 @pytest.mark.parametrize("option", ["--out", "--write-baseline", "--phi-table", "--overlays"])
 def test_what_cannot_be_written_is_refused_before_anything_is_read(spoiled, tmp_path, capsys, monkeypatch, option):
-    monkeypatch.setattr("hcc_tace_data.index.open_collection", lambda *_, **__: pytest.fail("files were read"))
+    monkeypatch.setattr("hcc_tace_data.validators.engine.open_collection", lambda *_, **__: pytest.fail("files were read"))
     (tmp_path / "file").write_text("")
     places = [tmp_path / "file" / "below"] if option == "--overlays" else [tmp_path, tmp_path / "none" / "x"]
     for place in places:

@@ -12,7 +12,7 @@ import pytest
 from pydicom.encaps import encapsulate
 
 from hcc_tace_data import make_phantom
-from hcc_tace_data.phantom.defect_tools import Twin, change
+from hcc_tace_data.phantom.defects.tools import Twin, change
 from hcc_tace_data.validators import validate
 
 

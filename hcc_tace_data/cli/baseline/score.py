@@ -1,0 +1,313 @@
+"""`hcc-tace baseline predict` and `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
+from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.system.roots import resolve_root
+
+if TYPE_CHECKING:
+    from hcc_tace_data.baseline.predict import Cascade
+
+_MODEL_HELP = "Folder of the run, with fold0 ... in it; default ROOT/baseline/PRESET."
+
+
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="PatientIDs, folders of one CT's DICOM files, or NIfTI files.")],
+    root: Annotated[Path | None, typer.Option(help="The collection, for PatientIDs.")] = None,
+    model: Annotated[Path | None, typer.Option(help=_MODEL_HELP)] = None,
+    preset: Annotated[str | None, typer.Option(help="Refuse networks of another preset.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Networks of these folds; default all, averaged.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results; default ROOT/predictions, else here.")] = None,
+    true_liver: Annotated[bool, typer.Option("--true-liver", help="Patients: tumour in the annotated liver.")] = False,
+    liver: Annotated[Path | None, typer.Option(help="NIfTI mask of the liver to look in, on the input's grid.")] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
+    seg: Annotated[bool, typer.Option("--seg", help="Also DICOM-SEG, for DICOM inputs.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Slices at once.", min=1)] = 8,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda ...; default a GPU where there is one.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+) -> None:
+    """Label liver and tumour on volumes of any grid; the result lies on the input's own grid."""
+    patients = [item for item in inputs if _is_patient(item, root)]
+    files = [item for item in inputs if item not in patients]
+    if true_liver and files:
+        raise UsageError("--true-liver needs an annotation, which only patients of the collection have; use --liver.")
+    if liver is not None and len(inputs) != 1:
+        raise UsageError("--liver belongs to one input; predict them one by one.")
+    if model is None and patients:
+        model = resolve_root(root) / "baseline" / (preset or "paper")
+    if model is None:
+        raise UsageError("name the folder of the trained networks with --model.")
+    _refuse_clashes(files, out or Path.cwd(), seg)
+    cascade = load_cascade(model, fold, preset, device)
+    rows: list[dict[str, Any]] = []
+    if patients:
+        rows += _predict_patients(
+            patients, cascade, model, fold, root, out, true_liver, liver, flips, seg, batch_size, cache, quiet
+        )
+    for item in files:
+        rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, flips, seg, batch_size))
+    if as_json:
+        emit_json({"model": str(model), "preset": cascade.liver_config.name, "predictions": rows})
+        return
+    for row in rows:
+        say(f"{row['name']}: liver {row['liver_ml']:.1f} ml, tumour {row['tumour_ml']:.1f} ml -> {row['file']}")
+
+
+def _is_patient(item: str, root: Path | None) -> bool:
+    """Whether an input is a PatientID; a folder of that name in the collection is the patient, not one CT."""
+    bare = Path(item).name == item
+    return not Path(item).exists() or (bare and root is not None and Path(item).resolve() == (root / item).resolve())
+
+
+def load_cascade(model: Path, folds: list[int] | None, preset: str | None, device: str | None) -> Cascade:
+    """Read the networks of a run and put them on a device."""
+    import torch
+
+    from hcc_tace_data.baseline.predict import Cascade  # noqa: PLC0415 - its libraries are slow to import
+
+    cascade = Cascade.load_folds(model, folds, preset=preset)
+    try:
+        return cascade.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:  # torch says so when the device is not there
+        raise UsageError(f"device {device}: {error}") from error
+
+
+def _predict_patients(
+    patients: list[str],
+    cascade: Cascade,
+    model: Path,
+    folds: list[int] | None,
+    root: Path | None,
+    out: Path | None,
+    true_liver: bool,
+    liver: Path | None,
+    flips: bool,
+    seg: bool,
+    batch_size: int,
+    cache: Path | None,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.folds import seen_in_training  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.outputs import label_volumes, save_seg  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases, read_prediction  # noqa: PLC0415 - its libraries are slow to import
+
+    collection = open_with_progress(root, quiet=quiet)
+    unknown = [name for name in patients if name not in collection]
+    if unknown:
+        raise PatientNotFoundError(
+            f"{', '.join(unknown)}: no such file, and no such patient among the {len(collection)} of {collection.root}."
+        )
+    if liver is not None:
+        raise UsageError("--liver is for files; patients have --true-liver.")
+    cohort = load_cohort(collection, patients=patients, phases=cascade.liver_config.input.phases, cache=cache)
+    for patient in patients:
+        if patient not in cohort.stored:
+            raise BaselineError(f"{patient} cannot be predicted: {cohort.left_out.get(patient, 'not in the store')}.")
+    seen = sorted(set(patients) & seen_in_training(model, folds))
+    if seen:
+        note(f"{', '.join(seen)}: seen in training; scores of them prove nothing", quiet=quiet)
+    folder = out or collection.root / "predictions"
+    if true_liver:  # apart, where 'evaluate' looks for it: it is no prediction of the cascade
+        folder = folder / TRUE_LIVER
+    with progress("predicting", len(patients), quiet=quiet) as advance:
+        files = predict_cases(
+            cascade,
+            cohort.pick(patients),
+            folder,
+            true_liver=true_liver,
+            flips=flips,
+            batch_size=batch_size,
+            refuse=True,
+            progress=lambda done, total: advance(1),
+        )
+    rows = []
+    for patient, path in files.items():
+        case = cohort.stored[patient]
+        label = read_prediction(path, case)
+        row = {"name": patient, "file": str(path), **label_volumes(label, case.spacing)}
+        if seg:
+            row["seg"] = str(save_seg(path.with_name(f"{patient}.dcm"), label, cohort.cases[patient].paths, cascade))
+        rows.append(row)
+    return rows
+
+
+def _result_of(source: Path, out: Path) -> Path:
+    from hcc_tace_data.baseline.outputs import stem_of  # noqa: PLC0415 - its libraries are slow to import
+
+    return out / f"{stem_of(source)}-prediction.nii.gz"
+
+
+def _refuse_clashes(files: list[str], out: Path, seg: bool) -> None:
+    """Find out before anything is written what could not be."""
+    results: dict[Path, str] = {}
+    for item in files:
+        path = _result_of(Path(item), out)
+        if path in results:
+            raise UsageError(f"{results[path]} and {item} would both become {path}; predict them into two folders.")
+        results[path] = item
+        if seg and not Path(item).is_dir():
+            raise UsageError(f"{item} is no folder of DICOM; a DICOM-SEG must cite the images it was made from.")
+
+
+def _predict_file(
+    source: Path, cascade: Cascade, out: Path, liver: Path | None, flips: bool, seg: bool, batch_size: int
+) -> dict[str, Any]:
+    from hcc_tace_data.baseline.outputs import label_volumes, predict_input, save_nifti, save_seg  # noqa: PLC0415 - its libraries are slow to import
+
+    found = predict_input(source, cascade, liver=liver, flips=flips, batch_size=batch_size)
+    path = save_nifti(_result_of(source, out), found.label, found.volume)
+    row = {
+        "name": found.volume.name,
+        "file": str(path),
+        "resampled": found.resampled,
+        **label_volumes(found.label, found.volume.spacing),
+    }
+    if seg:
+        name = path.name.replace(".nii.gz", ".dcm")
+        row["seg"] = str(save_seg(path.with_name(name), found.label, found.volume.sources, cascade))
+    return row
+
+
+def evaluate(
+    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Label maps; default ROOT/predictions.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Predict first, with the networks of this run.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Refuse networks of another preset.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Networks of these folds; default all, averaged.")] = None,
+    split: Annotated[str, typer.Option(help="Who is scored: test, or validation of one fold.")] = "test",
+    patient: Annotated[list[str] | None, typer.Option(help="Score these instead; may be repeated.")] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
+    plots: Annotated[bool, typer.Option(help="Pictures beside the figures.")] = True,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+) -> None:
+    """Score predictions against the annotation and write evaluation.json and pictures beside them."""
+    from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.scoring import annotated_phases, evaluate_predictions, write_evaluation  # noqa: PLC0415 - its libraries are slow to import
+
+    cascade = None if model is None else load_cascade(model, fold, preset, None)
+    phases = ("annotated",) if cascade is None else cascade.liver_config.input.phases
+    collection = open_with_progress(root, quiet=quiet)
+    cohort = load_cohort(collection, phases=phases, cache=cache)
+    names = _who(cohort, split, fold, patient)
+    folder = predictions or collection.root / "predictions"
+    if cascade is not None and model is not None:
+        _predict_unseen(cascade, cohort, names, model, fold, split, folder, flips, quiet)
+    with progress("scoring", len(names), quiet=quiet) as advance:
+        document = evaluate_predictions(
+            cohort,
+            names,
+            folder,
+            phases=annotated_phases(collection),
+            trivial=_fit_trivial(cohort, names),
+            about={
+                "split": split if not patient else "chosen",
+                "store_digest": cohort.digest,
+                "model": str(model or ""),
+            },
+            progress=lambda done, total: advance(1),
+        )
+    path = write_evaluation(folder, document)
+    if plots:
+        from hcc_tace_data.baseline.plots import draw_all  # noqa: PLC0415 - its libraries are slow to import
+
+        draw_all(Path(folder) / "plots", document, cohort, folder, model)
+    if as_json:
+        emit_json(document)
+        return
+    say_summary(document)
+    say(f"Written: {path}")
+
+
+def _who(cohort: Any, split: str, fold: list[int] | None, patients: list[str] | None) -> list[str]:
+    from hcc_tace_data.baseline.data import held_out, part_of  # noqa: PLC0415 - its libraries are slow to import
+
+    if patients:
+        unknown = [name for name in patients if name not in cohort.stored]
+        if unknown:
+            raise PatientNotFoundError(f"{', '.join(unknown)}: no annotated CT among the {len(cohort.stored)} here.")
+        return sorted(set(patients))
+    if split == "test":
+        return [case.patient_id for case in held_out(cohort)]
+    if split == "validation":
+        if fold is None or len(fold) != 1:
+            raise UsageError("--split validation belongs to one fold; name it with --fold.")
+        return [case.patient_id for case in part_of(cohort, fold[0]).validation]
+    raise UsageError(f"split is {split!r}; use test or validation, or name patients with --patient.")
+
+
+def _predict_unseen(
+    cascade: Cascade,
+    cohort: Any,
+    names: list[str],
+    model: Path,
+    folds: list[int] | None,
+    split: str,
+    folder: Path,
+    flips: bool,
+    quiet: bool,
+) -> None:
+    from hcc_tace_data.baseline.folds import seen_in_training  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases  # noqa: PLC0415 - its libraries are slow to import
+
+    seen = sorted(set(names) & seen_in_training(model, folds))
+    if seen and split == "test":
+        raise BaselineError(
+            f"the networks in {model} have seen {', '.join(seen)}: scores of them would be void. "
+            "Score other patients, or train anew."
+        )
+    if seen:
+        note("validation patients chose the epoch: their scores flatter", quiet=quiet)
+    cases = cohort.pick(names)
+    for inside, place in ((False, folder), (True, Path(folder) / TRUE_LIVER)):
+        with progress("predicting", len(cases), quiet=quiet) as advance:
+            predict_cases(
+                cascade,
+                cases,
+                place,
+                true_liver=inside,
+                flips=flips,
+                keep=True,
+                progress=lambda done, total, move=advance: move(1),  # type: ignore[misc]
+            )
+
+
+def _fit_trivial(cohort: Any, scored: list[str]) -> Any:
+    """Fit thresholds on patients of the training part who are not scored; None where there are none."""
+    from hcc_tace_data.baseline.trivial import TrivialPredictors  # noqa: PLC0415 - its libraries are slow to import
+
+    test = {*patients_of("test"), *scored}
+    rest = [case for patient, case in cohort.stored.items() if patient not in test and case.liver is not None]
+    return TrivialPredictors.fit(rest) if rest else None
+
+
+def say_summary(document: dict[str, Any]) -> None:
+    """Print an evaluation for a person."""
+    summary = document["summary"]
+    say(f"{summary['patients']} patients; Dice by patient, mean [95 % interval], median:")
+    for label, figures in summary["labels"].items():
+        say(_row(label, figures["dice"]))
+    second = document.get("true_liver")
+    if second:
+        say(_row("tumour in true liver", second["summary"]["labels"]["tumour"]["dice"]))
+    for name, row in (document.get("trivial") or {}).items():
+        dice = row["dice"]
+        title = name.replace("_", " ").replace("hu ", "HU ")
+        say(f"  trivial: {title:<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
+    lesions = summary["lesions"]
+    say(f"  lesions found {lesions['found']} of {lesions['lesions']}, {lesions['false_positives']} false")
+
+
+def _row(name: str, row: dict[str, float]) -> str:
+    return f"  {name:<22} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], {row['median']:.3f}"

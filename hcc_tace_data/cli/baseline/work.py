@@ -1,0 +1,152 @@
+"""`hcc-tace baseline reproduce` and `bench`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from hcc_tace_data.baseline.config import load_config
+from hcc_tace_data.baseline.dummies import dummy_cases
+from hcc_tace_data.cli.baseline.score import say_summary
+from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
+from hcc_tace_data.errors import UsageError
+
+
+def reproduce(
+    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default ROOT/baseline/reproduce-PRESET.")] = None,
+    preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Folds, 0 to 4; may be repeated; default all five.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Minutes; networks and steps are scaled to fit.", min=0.1)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training.", min=1)] = None,
+    control: Annotated[bool, typer.Option(help="Also train a control on shuffled labels.")] = True,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say what it would cost.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read and prepare.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+) -> None:
+    """Train all folds, score their ensemble on the test set and write one report; called again, it continues."""
+    started = time.monotonic()
+    config = load_config(preset, override or ())
+    collection = open_with_progress(root, workers=workers, quiet=quiet)
+    folder = out or collection.root / "baseline" / f"reproduce-{config.name}"
+    report = run_reproduce(
+        collection,
+        folder,
+        config,
+        quiet=quiet,
+        folds=tuple(fold) if fold else tuple(range(5)),
+        budget=budget,
+        steps=steps,
+        control=control,
+        estimate_only=estimate,
+        cache=cache,
+        workers=workers,
+        started=started,
+    )
+    if as_json:
+        emit_json(report)
+    elif estimate:
+        _say_plan(report["plan"])
+    else:
+        say_report(report, folder)
+
+
+def run_reproduce(collection: Any, folder: Path, config: Any, *, quiet: bool, **options: Any) -> dict[str, Any]:
+    """Reproduce with notes and bars on standard error."""
+    from hcc_tace_data.baseline.reproduce import Tell  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.reproduce import reproduce as run  # noqa: PLC0415 - its libraries are slow to import
+
+    with ExitStack() as stack:
+        current: dict[str, Any] = {}
+
+        def bar(name: str, done: int, total: int) -> None:
+            if current.get("name") != name:
+                stack.close()
+                current.update(name=name, move=moving(stack.enter_context(progress(name, total, quiet=quiet))))
+            current["move"](done, total)
+
+        def remark(text: str) -> None:
+            stack.close()
+            current.clear()
+            note(text, quiet=quiet)
+
+        return run(collection, folder, config, tell=Tell(remark, bar), **options)
+
+
+def _say_plan(plan: dict[str, Any]) -> None:
+    estimate = plan["estimate"]
+    steps = plan["steps"]
+    say(f"{plan['trainings']} trainings of at most {steps['liver']} (liver) and {steps['tumour']} (tumour) steps,")
+    pace = estimate["seconds_per_step"]
+    say(f"{pace['liver']} and {pace['tumour']} s a step with {plan['threads']} threads")
+    say(f"about {estimate['minutes']} minutes in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
+    say(f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk, {estimate['parameters']:,} parameters a network")
+    for change in plan["changes"]:
+        say(f"  scaled: {change}")
+
+
+def say_report(report: dict[str, Any], folder: Path) -> None:
+    """Print the outcome of a reproduction for a person."""
+    evaluation = report["evaluation"]
+    say_summary({**evaluation, "true_liver": report["true_liver"]})
+    if report["control"]:
+        dice = report["control"]["dice"]
+        say(f"  control: shuffled labels liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
+    for text in report["warnings"]:
+        say(text)
+    say(f"Report: {folder / 'report.html'}")
+
+
+def bench(
+    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as batch_size=2.")] = None,
+    stage: Annotated[str, typer.Option(help="liver or tumour.")] = "liver",
+    dummy: Annotated[int | None, typer.Option(help="Images of noise of this many pixels a side, no data.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each task in a round.", min=1)] = 10,
+    rounds: Annotated[int, typer.Option(help="Rounds, of which the median counts.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+) -> None:
+    """Images a second of the training step alone, the supply alone, and both together."""
+    from hcc_tace_data.baseline.bench import bench as measure  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.stages import stages_of  # noqa: PLC0415 - its libraries are slow to import
+
+    (name,) = stages_of(stage) if stage != "both" else (None,)
+    if name is None:
+        raise UsageError("bench measures one stage: liver or tumour.")
+    config = load_config(preset, override or ())
+    with TemporaryDirectory() as temporary:
+        if dummy is not None:
+            cases = dummy_cases(Path(temporary), dummy, channels=len(config.input.phases))
+        else:
+            collection = open_with_progress(root, quiet=quiet)
+            cases = list(load_cohort(collection, phases=config.input.phases, cache=cache).stored.values())
+        result = measure(config, cases, stage=name, steps=steps, rounds=rounds, threads=threads)
+    if as_json:
+        emit_json({"preset": config.name, **result})
+        return
+    rate = result["images_per_second"]
+    say(f"{result['device']}, {result['threads']} threads, batches of {result['batch_size']} x {result['image']}")
+    say(f"  step alone    {rate['step']:10.2f} images/s")
+    say(f"  supply alone  {rate['supply']:10.2f} images/s")
+    say(f"  both          {rate['both']:10.2f} images/s")
+    low, high = min(result["ratios"]), max(result["ratios"])
+    say(f"  both take {result['ratio']:.3f} times the step alone (rounds: {low:.3f} to {high:.3f})")
+    say(f"  of the processor's time they take {result['cpu_ratio']:.3f} times that of the step")
+    say(f"  {result['gflop_per_step']} GFLOP a step, {result['gflops']} GFLOP/s in the step")
+    if result["share_of_peak"] is not None:
+        say(f"  {result['share_of_peak']:.1%} of the GPU's peak")

@@ -1,0 +1,1 @@
+"""A collection on disk: its instance table, patients, studies, series and phase volumes."""

@@ -1,0 +1,210 @@
+"""Which CT volume a segmentation was drawn on.
+
+The SEG cites SOP Instance UIDs; what it cites is checked against geometry, because citations can be missing, name
+another series than the one that fits, or name several acquisitions:
+
+1. of the volumes whose grid its frames lie on, the one that its frames cite, else that its list of images cites;
+2. where it cites none of them, or several alike, the only one whose grid the frames lie on, else the only one whose
+   slices and frames match one to one;
+3. else it cannot be told. So it is too where what is cited fits by its coordinates but is in another frame of
+   reference than the SEG: one of the two is wrong, and nothing says which.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.collection.model import PhaseVolume
+from hcc_tace_data.collection.split import positions_along_normal
+from hcc_tace_data.dicom.seg_file import open_seg
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection.model import Series, Study
+
+__all__ = ["AnnotatedVolume", "find_annotated"]
+
+logger = logging.getLogger(__name__)
+
+# A frame lies on a slice if it is no farther from it than this, in mm along the normal ...
+_ON_SLICE_MM = 0.1
+# ... and no farther across, in mm: rounding of positions and flipped corners aside, grids agree.
+_IN_PLANE_MM = 1.0
+# Share of frames on the grid that makes a volume fit: a few empty frames off the grid are known.
+_FITS = 0.8
+# Of two volumes that are cited, the one with less than this share of the other's citations does not count.
+_CLEARLY = 0.5
+# Share of slices that have a frame, and of frames on a slice, in a match of one to one; another volume has fewer.
+_MATCHES, _MISSES = 0.98, 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatedVolume:
+    """The volume that a SEG was drawn on.
+
+    Attributes
+    ----------
+    volume : PhaseVolume or None
+        None where it cannot be told.
+    paths : tuple of pathlib.Path
+        Files of its slices, along +normal.
+    reason : str
+        What it was concluded from, or why it cannot be told.
+    cited : bool
+        Whether the SEG cites the volume; False where geometry alone told, and where nothing did.
+    """
+
+    volume: PhaseVolume | None
+    paths: tuple[Path, ...]
+    reason: str
+    cited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A volume: its slices that frames cite and that the list cites, how well frames and slices match, whose frame."""
+
+    series: Series
+    number: int
+    rows: pd.DataFrame
+    framed: int
+    listed: int
+    fit: float
+    covered: float
+    foreign: bool
+
+    @property
+    def cited(self) -> int:
+        return max(self.framed, self.listed)
+
+    @property
+    def name(self) -> str:
+        return f"series {self.series.number} volume {self.number}"
+
+
+def find_annotated(study: Study, segmentation: Series | None = None) -> AnnotatedVolume:
+    """Find the CT volume that a study's SEG annotates.
+
+    Parameters
+    ----------
+    study : Study
+        Where to look.
+    segmentation : Series, optional
+        Default: the study's own.
+    """
+    seg = segmentation or study.segmentation
+    if seg is None:
+        return AnnotatedVolume(volume=None, paths=(), reason="the study has no segmentation")
+    opened = open_seg(seg.paths[0], pixels=False, cited=True)
+    listed = Counter(opened.referenced)
+    frames = np.unique(opened.frames.positions, axis=0)
+    candidates = []
+    for series in study.series:
+        if series.modality != "CT":
+            continue
+        for number, rows in enumerate(series.volumes):
+            own = str(rows["frame_of_reference_uid"].iloc[0])
+            fit, covered = _fit(rows, frames)
+            candidates.append(
+                _Candidate(
+                    series=series,
+                    number=number,
+                    rows=rows,
+                    framed=sum(opened.frames.cited[uid] > 0 for uid in rows["sop_uid"]),
+                    listed=sum(listed[uid] > 0 for uid in rows["sop_uid"]),
+                    fit=fit,
+                    covered=covered,
+                    foreign=bool(opened.frame_of_reference_uid and own and own != opened.frame_of_reference_uid),
+                )
+            )
+    return _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
+
+
+def _choose(candidates: list[_Candidate], cites: bool, placed: bool) -> AnnotatedVolume:
+    near = [c for c in candidates if not c.foreign]
+    if not near:
+        return AnnotatedVolume(volume=None, paths=(), reason="no CT in the segmentation's frame of reference")
+    if not placed:
+        return AnnotatedVolume(volume=None, paths=(), reason="the segmentation's frames have no positions")
+    elsewhere = [c for c in candidates if c.foreign and c.cited]
+    conflict = [c for c in elsewhere if c.fit >= _FITS]
+    if conflict:
+        return _cannot_tell(
+            conflict, "it lies in another frame of reference than what it cites and fits by coordinates,"
+        )
+    fitting = [c for c in near if c.fit >= _FITS]
+    for kind in ("framed", "listed"):
+        named = sorted((c for c in fitting if getattr(c, kind)), key=lambda c: -getattr(c, kind))
+        if named and (len(named) == 1 or getattr(named[1], kind) <= _CLEARLY * getattr(named[0], kind)):
+            count = getattr(named[0], kind)
+            return _found(named[0], f"cites {count} of its {len(named[0].rows)} slices; frames lie on its grid")
+    named = [c for c in fitting if c.cited]
+    if named:
+        why, fitting = "it cites slices of several volumes alike", named
+    elif elsewhere:
+        why = "what it cites is in another frame of reference"
+    else:
+        why = "what it cites does not fit its frames" if cites else "it cites no image"
+    if len(fitting) == 1:
+        return _found(fitting[0], f"{why}; this is the only volume of the study whose grid its frames lie on")
+    exact = [c for c in fitting if min(c.fit, c.covered) >= _MATCHES]
+    if len(exact) == 1 and all(min(c.fit, c.covered) < _MISSES for c in fitting if c is not exact[0]):
+        return _found(exact[0], f"{why}; of those whose grid its frames lie on only this has a frame for each slice")
+    return _cannot_tell(
+        fitting, f"{why}, and its frames lie on each of" if fitting else f"{why}, nor does any other volume"
+    )
+
+
+def _found(candidate: _Candidate, reason: str) -> AnnotatedVolume:
+    volume = PhaseVolume(
+        patient_id=candidate.series.patient_id,
+        study_uid=candidate.series.study_uid,
+        series_uid=candidate.series.series_uid,
+        volume=candidate.number,
+        annotated=True,
+        sop_uids=tuple(candidate.rows["sop_uid"]),
+    )
+    paths = tuple(candidate.series.root / path for path in candidate.rows["path"])
+    return AnnotatedVolume(volume=volume, paths=paths, reason=reason, cited=candidate.cited > 0)
+
+
+def _cannot_tell(candidates: list[_Candidate], reason: str) -> AnnotatedVolume:
+    names = ", ".join(c.name for c in candidates)
+    return AnnotatedVolume(volume=None, paths=(), reason=f"{reason} {names}".strip())
+
+
+def _fit(rows: pd.DataFrame, frames: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the share of distinct frame positions that lie on a slice, and of slices that have a frame.
+
+    The corner of a flipped frame is the grid's opposite one.
+    """
+    along = positions_along_normal(rows)
+    rows, along = rows[~np.isnan(along)], along[~np.isnan(along)]
+    if not len(frames) or not len(rows):
+        return 0.0, 0.0
+    first = rows.iloc[0]
+    orientation = np.array([first[f"orientation_{i}"] for i in range(6)], dtype=float)
+    row, column = orientation[:3], orientation[3:]
+    origin = np.array([first[f"position_{axis}"] for axis in "xyz"], dtype=float)
+    offset = frames - origin
+    distance = np.abs((frames @ np.cross(row, column))[:, None] - along[None, :])
+    in_plane = np.ones(len(frames), dtype=bool)
+    for direction, spacing, extent in (
+        (row, first["spacing_column"], first["columns"]),
+        (column, first["spacing_row"], first["rows"]),
+    ):
+        across = offset @ direction
+        length = float(spacing) * (int(extent) - 1)
+        in_plane &= np.minimum(np.abs(across), np.abs(across - length)) <= _IN_PLANE_MM
+    if not in_plane.any():
+        return 0.0, 0.0
+    on_grid = in_plane & (distance.min(axis=1) <= _ON_SLICE_MM)
+    return float(on_grid.mean()), float((distance[in_plane].min(axis=0) <= _ON_SLICE_MM).mean())

@@ -1,0 +1,268 @@
+"""A collection on disk: patients, studies and series over one instance table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+
+from hcc_tace_data.collection.split import split_series
+from hcc_tace_data.errors import PatientNotFoundError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+__all__ = ["Collection", "Patient", "PhaseVolume", "Series", "Study"]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series. `instances` are its rows of the instance table, `root` the collection's folder."""
+
+    root: Path
+    instances: pd.DataFrame
+
+    def _first(self, column: str) -> Any:
+        return self.instances[column].iloc[0]
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self._first("patient_id"))
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID."""
+        return str(self._first("study_uid"))
+
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID."""
+        return str(self._first("series_uid"))
+
+    @property
+    def modality(self) -> str:
+        """Modality, for example CT or SEG."""
+        return str(self._first("modality"))
+
+    @property
+    def description(self) -> str:
+        """SeriesDescription."""
+        return str(self._first("series_description"))
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber, or None."""
+        import pandas as pd
+
+        value = self._first("series_number")
+        return None if pd.isna(value) else int(value)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Absolute paths of the files."""
+        return tuple(self.root / path for path in self.instances["path"])
+
+    @cached_property
+    def volumes(self) -> tuple[pd.DataFrame, ...]:
+        """The rows of each phase volume; see :func:`hcc_tace_data.collection.split.split_series`."""
+        return tuple(split_series(self.instances))
+
+    @property
+    def origin(self) -> Literal["collection", "bamf"]:
+        """Whose files they are: the collection's, or BAMF's additions to it in Imaging Data Commons."""
+        # so described are all 343 that BAMF added (10.5281/zenodo.8345959), and none of the collection's
+        return "bamf" if self.modality == "SEG" and self.description.startswith("AIMI ") else "collection"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One study. `is_baseline` tells whether it is its patient's baseline."""
+
+    root: Path
+    instances: pd.DataFrame
+    is_baseline: bool = True
+    _facts: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self.instances["patient_id"].iloc[0])
+
+    @property
+    def study_uid(self) -> str:
+        """StudyInstanceUID."""
+        return str(self.instances["study_uid"].iloc[0])
+
+    @property
+    def date(self) -> str:
+        """StudyDate as YYYYMMDD; empty if absent."""
+        return str(self.instances["study_date"].max())
+
+    @cached_property
+    def series(self) -> tuple[Series, ...]:
+        """The series, by number and UID."""
+        groups = [Series(self.root, rows) for _, rows in self.instances.groupby("series_uid", sort=True)]
+        return tuple(sorted(groups, key=lambda s: (s.number is None, s.number or 0, s.series_uid)))
+
+    @property
+    def segmentation(self) -> Series | None:
+        """The collection's SEG series (the first one if there are several), or None.
+
+        What BAMF added in Imaging Data Commons and what users drew is in :attr:`annotations`.
+        """
+        return next((s for s in self.series if s.modality == "SEG" and s.origin == "collection"), None)
+
+    def fact(self, build: Callable[[Study], T]) -> T:
+        """Return what `build` finds about this study; it is called once and its result kept.
+
+        Parameters
+        ----------
+        build : callable
+            A function of the study, for example :func:`hcc_tace_data.collection.annotated.find_annotated`.
+        """
+        if build not in self._facts:
+            self._facts[build] = build(self)
+        return cast("T", self._facts[build])
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient."""
+
+    root: Path
+    instances: pd.DataFrame
+
+    @property
+    def patient_id(self) -> str:
+        """PatientID."""
+        return str(self.instances["patient_id"].iloc[0])
+
+    @cached_property
+    def studies(self) -> tuple[Study, ...]:
+        """The studies, by date and UID; studies without a date come last."""
+        groups = [Study(self.root, rows, False) for _, rows in self.instances.groupby("study_uid", sort=True)]
+        groups.sort(key=lambda s: (not s.date, s.date, s.study_uid))
+        first = next((place for place, study in enumerate(groups) if study.segmentation is not None), 0)
+        if groups:
+            groups[first] = Study(self.root, groups[first].instances)
+        return tuple(groups)
+
+    @property
+    def baseline(self) -> Study | None:
+        """The first study that has a segmentation, else the first study."""
+        return next((study for study in self.studies if study.is_baseline), None)
+
+    @property
+    def follow_up(self) -> Study | None:
+        """The first study after the baseline, or None."""
+        studies, baseline = self.studies, self.baseline
+        if baseline is None:
+            return None
+        place = next(i for i, study in enumerate(studies) if study is baseline)
+        return next((study for study in studies[place + 1 :] if study.date > baseline.date), None)
+
+
+class Collection(Mapping[str, Patient]):
+    """The patients of one folder. See :class:`hcc_tace_data.open.Collection` for what users get.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        The folder.
+    instances : pandas.DataFrame
+        One row a file.
+    problems : pandas.DataFrame
+        Files and folders that could not be read: `path`, `reason`.
+    """
+
+    def __init__(self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame) -> None:
+        self.root = root
+        self.instances = instances
+        self.problems = problems
+
+    @cached_property
+    def _patients(self) -> dict[str, Patient]:
+        groups = self.instances.groupby("patient_id", sort=True)
+        return {str(name): self._patient(rows) for name, rows in groups}
+
+    def _patient(self, rows: pd.DataFrame) -> Patient:
+        return Patient(self.root, rows)
+
+    def __getitem__(self, patient_id: str) -> Patient:
+        try:
+            return self._patients[patient_id]
+        except KeyError:
+            raise PatientNotFoundError(
+                f"No patient {patient_id!r} in {self.root}, which holds {len(self._patients)}; iterate over the "
+                "collection for their IDs."
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._patients)
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def __repr__(self) -> str:
+        return f"<Collection {self.root}: {len(self)} patients, {len(self.instances)} files>"
+
+    def subset(self, patients: Iterable[str]) -> Self:
+        """Return the same collection with some of its patients only; those it does not hold are left out."""
+        wanted = set(patients)
+        found = type(self)(self.root, self.instances[self.instances["patient_id"].isin(wanted)], self.problems)
+        # the very same objects, with all that is already known of them
+        found._patients = {name: patient for name, patient in self._patients.items() if name in wanted}
+        return found
+
+    @cached_property
+    def series(self) -> pd.DataFrame:
+        """One row a series: UIDs, modality, number, description, `instances` (files) and `bytes`."""
+        return (
+            self.instances.groupby(["patient_id", "study_uid", "series_uid"], sort=True, as_index=False)
+            .agg(
+                study_date=("study_date", "first"),
+                modality=("modality", "first"),
+                series_number=("series_number", "first"),
+                series_description=("series_description", "first"),
+                instances=("path", "size"),
+                bytes=("size", "sum"),
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseVolume:
+    """The slices of one series that were acquired in one contrast phase.
+
+    Attributes
+    ----------
+    patient_id, study_uid, series_uid : str
+        Where the slices come from.
+    volume : int
+        Number of the volume inside its series, from 0, in order of acquisition.
+    phase : str
+        One of :data:`PHASES`.
+    confidence : float
+        Probability that `phase` is right, 0 to 1.
+    evidence : tuple of str
+        What the phase was concluded from, strongest first.
+    annotated : bool or None
+        Whether the study's segmentation was drawn on this volume; None where that cannot be told.
+    sop_uids : tuple of str
+        The slices, along +normal.
+    """
+
+    patient_id: str
+    study_uid: str
+    series_uid: str
+    volume: int
+    phase: str = "unknown"
+    confidence: float = 0.0
+    evidence: tuple[str, ...] = ()
+    annotated: bool | None = None
+    sop_uids: tuple[str, ...] = ()

@@ -1,0 +1,297 @@
+"""A SEG file, opened: what its frames and segments are, and their bits, before anything is placed on a grid."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, spans
+from hcc_tace_data.dicom.seg_bits import DenseFrames, PackedFrames
+from hcc_tace_data.dicom.seg_frames import FrameTable, frames_from_groups, scan_frames
+from hcc_tace_data.errors import DicomReadError, NotDicomError, SegmentationError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["SegFile", "SegmentInfo", "open_seg"]
+
+logger = logging.getLogger(__name__)
+
+_SOP_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+_SEGMENTS, _SHARED, _PER_FRAME, _REFERENCED, _PIXELS = 0x00620002, 0x52009229, 0x52009230, 0x00081115, 0x7FE00010
+#: What is kept of the header: character set, SOP class, frame of reference, frames, size, bits, padding, type, scale.
+_HEADER = frozenset(
+    {0x00080005, 0x00080016, 0x00200052, 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103,
+     0x00280120, 0x00620001, 0x0062000E, _SEGMENTS, _SHARED}
+)  # fmt: skip
+_MAX_VOXELS = 4_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """One segment of a SEG.
+
+    Attributes
+    ----------
+    number : int
+        SegmentNumber.
+    label : str
+        SegmentLabel.
+    category, type : tuple of str
+        Coded concepts (value, scheme, meaning).
+    algorithm : str
+        SegmentAlgorithmType: MANUAL, SEMIAUTOMATIC or AUTOMATIC.
+    """
+
+    number: int
+    label: str
+    category: tuple[str, str, str]
+    type: tuple[str, str, str]
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegFile:
+    """What a SEG holds.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    kind : str
+        BINARY, FRACTIONAL or LABELMAP.
+    rows, columns : int
+        Size of a frame.
+    frame_of_reference_uid : str
+        Empty if absent.
+    segments : tuple of SegmentInfo
+        A label map's background is none of them.
+    frames : FrameTable
+        Complete: every frame has position, orientation and spacing, and a segment unless it is a label map.
+    full : float
+        What a stored value means 1.0 (MaximumFractionalValue); 1 unless FRACTIONAL.
+    pixels : PackedFrames, DenseFrames or None
+        None if they were not asked for.
+    referenced : tuple of str
+        SOP Instance UIDs of ReferencedSeriesSequence; empty if not asked for.
+    """
+
+    path: Path
+    kind: str
+    rows: int
+    columns: int
+    frame_of_reference_uid: str
+    segments: tuple[SegmentInfo, ...]
+    frames: FrameTable
+    full: float
+    pixels: PackedFrames | DenseFrames | None
+    referenced: tuple[str, ...]
+
+
+def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool = False) -> SegFile:
+    """Open a SEG.
+
+    Parameters
+    ----------
+    file : path-like
+        BINARY, FRACTIONAL or LABELMAP, in any transfer syntax pydicom decodes.
+    pixels : bool
+        Whether to read the pixel data too.
+    cited : bool
+        Whether to collect the SOP Instance UIDs it cites.
+
+    Raises
+    ------
+    DicomReadError
+        Not a SEG, or cut short.
+    SegmentationError
+        Frames without position, orientation, spacing or segment; other groups than frames.
+    OSError
+        The file cannot be opened.
+    """
+    path = Path(file)
+    data = path.read_bytes() if pixels else _header_bytes(path)
+    if data[128:132] != b"DICM":
+        raise NotDicomError(f"{path} is not a DICOM file.")
+    try:
+        return _scanned(path, data, pixels, cited)
+    except (UnusualFile, NeedMore) as unusual:
+        logger.debug("%s is read by pydicom: %s", path, unusual)
+    except CutShort:
+        raise DicomReadError(f"{path} is cut short: an element reaches past its end. Fetch it again.") from None
+    return _by_pydicom(path, data, pixels, cited)
+
+
+def _header_bytes(path: Path) -> Any:
+    """Return the file as mapped memory: bytes of pixels that nobody asks for are never read."""
+    with path.open("rb") as stream:
+        try:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):  # an empty file, or a file system without mapping
+            return stream.read()
+
+
+def _scanned(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
+    """Read by walking the bytes; :class:`UnusualFile` where the walk does not vouch for them."""
+    explicit, found = spans(data, until=_PER_FRAME)
+    if _PER_FRAME not in found:
+        raise UnusualFile("no per-frame groups")
+    wanted = _HEADER | {_REFERENCED} if cited else _HEADER
+    header = _parse([data[span.begin : span.end] for tag, span in found.items() if tag in wanted], explicit)
+    _check(header, path)
+    span = found[_PER_FRAME]
+    frames, end = scan_frames(data, span.value, span.end, explicit=explicit, shared=_shared(header), cited=cited)
+    if not pixels:
+        return _seg_file(path, header, frames, None)
+    place = spans(data, begin=end)[1].get(_PIXELS)
+    if place is None:
+        raise DicomReadError(f"{path} has no pixel data.")
+    return _seg_file(path, header, frames, _native(path, header, memoryview(data)[place.value : place.end], "<"))
+
+
+def _parse(parts: list[bytes], explicit: bool) -> Dataset:
+    from pydicom.filereader import read_dataset
+
+    return read_dataset(BytesIO(b"".join(parts)), not explicit, True)
+
+
+def _by_pydicom(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(BytesIO(data))
+        _check(header, path)
+        groups = header.get("PerFrameFunctionalGroupsSequence") or []
+        frames = frames_from_groups(groups, _shared(header), cited=cited)
+    except DicomReadError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SegmentationError(f"{path}: its functional groups cannot be read: {error}.") from error
+    except Exception as error:  # pydicom raises many types on broken files
+        raise DicomReadError(f"{path} cannot be read: {type(error).__name__}: {error}. Fetch it again.") from error
+    if not pixels:
+        return _seg_file(path, header, frames, None)
+    if header.get("PixelData") is None:
+        raise DicomReadError(f"{path} has no pixel data.")
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        raw = _native(path, header, memoryview(header.PixelData), "<" if syntax.is_little_endian else ">")
+        return _seg_file(path, header, frames, raw)
+    count, rows, columns = _size(path, header)
+    try:
+        decoded = np.asarray(header.pixel_array).reshape(count, rows, columns)
+    except Exception as error:  # decoders raise what they like
+        raise DicomReadError(f"{path}: the frames cannot be decoded ({type(error).__name__}: {error}).") from error
+    return _seg_file(path, header, frames, DenseFrames(decoded))
+
+
+def _check(header: Dataset, path: Path) -> None:
+    found = str(header.get("SOPClassUID", ""))
+    if found not in _SOP_CLASSES:
+        raise DicomReadError(f"{path} is not a segmentation (its SOP class is {found or 'missing'}).")
+
+
+def _shared(header: Dataset) -> Any:
+    items = header.get("SharedFunctionalGroupsSequence")
+    return items[0] if items else None
+
+
+def _size(path: Path, header: Dataset) -> tuple[int, int, int]:
+    """Return frames, rows and columns, within bounds."""
+    try:
+        count, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SegmentationError(f"{path} does not say how many frames it has, or how large: {error}.") from error
+    if not 0 < rows * columns * count <= _MAX_VOXELS or min(rows, columns, count) < 1:
+        raise SegmentationError(f"{path} claims {count} frames of {rows} x {columns}; refused.")
+    return count, rows, columns
+
+
+def _native(path: Path, header: Dataset, data: memoryview, order: Literal["<", ">"]) -> PackedFrames | DenseFrames:
+    count, rows, columns = _size(path, header)
+    bits = int(header.get("BitsAllocated") or 0)
+    if bits not in (1, 8, 16):
+        raise DicomReadError(f"{path} has {bits} bits a pixel; segmentations have 1, 8 or 16.")
+    needed = -(-rows * columns * count * bits // 8)
+    if len(data) < needed:
+        raise DicomReadError(
+            f"{path} is cut short: {len(data)} bytes of pixels where {needed} are needed. Fetch it again."
+        )
+    if bits == 1:
+        return PackedFrames(data, count, rows, columns)
+    kind = np.dtype(np.uint8 if bits == 8 else np.uint16).newbyteorder(order)
+    return DenseFrames(np.frombuffer(data, kind, rows * columns * count).reshape(count, rows, columns))
+
+
+def _seg_file(path: Path, header: Dataset, frames: FrameTable, pixels: PackedFrames | DenseFrames | None) -> SegFile:
+    count, rows, columns = _size(path, header)
+    if len(frames) != count:
+        raise SegmentationError(f"{path}: {count} frames, but functional groups of {len(frames)}.")
+    kind = str(header.get("SegmentationType", "BINARY"))
+    segments = tuple(_info(item, path) for item in header.get("SegmentSequence") or ())
+    if kind == "LABELMAP":
+        background = int(header.get("PixelPaddingValue", 0) or 0)
+        segments = tuple(segment for segment in segments if segment.number != background)
+    _check_frames(path, frames, {segment.number for segment in segments}, named=kind != "LABELMAP")
+    if len({segment.number for segment in segments}) != len(segments):
+        raise SegmentationError(f"{path}: segment numbers {[s.number for s in segments]} are not unique.")
+    referenced = (
+        str(item.get("ReferencedSOPInstanceUID", ""))
+        for series in header.get("ReferencedSeriesSequence") or ()
+        for item in series.get("ReferencedInstanceSequence") or ()
+    )
+    full = float(header.get("MaximumFractionalValue") or 255) if kind == "FRACTIONAL" else 1.0
+    return SegFile(
+        path=path,
+        kind=kind,
+        rows=rows,
+        columns=columns,
+        frame_of_reference_uid=str(header.get("FrameOfReferenceUID", "")),
+        segments=segments,
+        frames=frames,
+        full=full,
+        pixels=pixels,
+        referenced=tuple(referenced),
+    )
+
+
+def _check_frames(path: Path, frames: FrameTable, numbers: set[int], *, named: bool) -> None:
+    """Refuse frames that do not say where they are and what they show."""
+    placed = np.isfinite(frames.positions).all(axis=1) & np.isfinite(frames.orientations).all(axis=1)
+    placed &= (frames.spacings > 0).all(axis=1)
+    if named:
+        placed &= frames.segments > 0
+    if not placed.all():
+        frame = int(np.argmin(placed)) + 1
+        raise SegmentationError(f"{path}: frame {frame} lacks position, orientation, spacing or segment.")
+    if named:
+        described = np.isin(frames.segments, list(numbers))
+        if not described.all():
+            frame = int(np.argmin(described))
+            raise SegmentationError(
+                f"{path}: frame {frame + 1} is of segment {frames.segments[frame]}, which is not described."
+            )
+
+
+def _info(item: Dataset, path: Path) -> SegmentInfo:
+    def code(name: str) -> tuple[str, str, str]:
+        codes = item.get(name)
+        entry = codes[0] if codes else {}
+        value = entry.get("CodeValue") or entry.get("LongCodeValue") or entry.get("URNCodeValue") or ""
+        return str(value), str(entry.get("CodingSchemeDesignator", "")), str(entry.get("CodeMeaning", ""))
+
+    if item.get("SegmentNumber") is None:
+        raise SegmentationError(f"{path}: a segment has no number.")
+    return SegmentInfo(
+        number=int(item.SegmentNumber),
+        label=str(item.get("SegmentLabel", "")),
+        category=code("SegmentedPropertyCategoryCodeSequence"),
+        type=code("SegmentedPropertyTypeCodeSequence"),
+        algorithm=str(item.get("SegmentAlgorithmType", "")),
+    )

@@ -1,0 +1,1 @@
+"""What is known of the collection without its files: catalogue, series table, splits."""

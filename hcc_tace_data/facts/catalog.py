@@ -1,0 +1,287 @@
+"""The facts of the collection, from ``catalog.yaml`` into frozen records."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hcc_tace_data.errors import CatalogError
+
+__all__ = ["Catalog", "CodedConcept", "KnownIssue", "LabelClass", "Phase", "Segment", "load_catalog"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Identity(_Record):
+    """What the collection is called, whose it is, and under which licence."""
+
+    collection_id: str
+    name: str
+    title: str
+    doi: str
+    licence: str
+    licence_url: str
+    institution: str
+    years: tuple[int, int]
+    patients: int = Field(gt=0)
+    patient_id_pattern: str
+
+
+class Versions(_Record):
+    """Versions of Imaging Data Commons that the facts were checked against."""
+
+    idc_first: int
+    idc_checked: int
+    idc_index_data: str
+
+
+class Citation(_Record):
+    """One publication to cite."""
+
+    key: str
+    text: str
+    doi: str
+    year: int
+
+    def bibtex(self) -> str:
+        """Return an entry; names stay in one field, as the text gives them."""
+        authors, _, rest = self.text.partition(f" ({self.year}). ")
+        title, _, where = rest.partition(". ")
+        kind = "misc" if self.key == "data" else "article"
+        place = "howpublished" if kind == "misc" else "journal"
+        return (
+            f"@{kind}{{hcc_tace_{self.key},\n  author = {{{{{authors}}}}},\n  title = {{{title}}},\n"
+            f"  {place} = {{{where.rstrip('.')}}},\n  year = {{{self.year}}},\n  doi = {{{self.doi}}}\n}}"
+        )
+
+
+class PaperCounts(_Record):
+    """Counts of the data descriptor, which counts phase volumes."""
+
+    patients: int
+    studies: int
+    phase_volumes: int
+    ct_instances: int
+    stacked_series: int
+    segmentations: int
+    pre_contrast: int
+    arterial: int
+    portal_venous: int
+    delayed: int
+
+
+class IdcCounts(_Record):
+    """Counts of the series index of Imaging Data Commons, which counts DICOM series."""
+
+    patients: int
+    studies: int
+    ct_series: int
+    ct_instances: int
+    segmentations: int
+    series: int
+    instances: int
+    bytes: int
+    bamf_series: int
+    bamf_corrected: int
+
+
+class Counts(_Record):
+    """Expected counts by who counted."""
+
+    paper: PaperCounts
+    idc: IdcCounts
+
+
+class CodedConcept(_Record):
+    """A coded concept of DICOM: value, scheme, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+class Segment(_Record):
+    """A segment of the collection's SEGs."""
+
+    number: int = Field(ge=1, le=255)
+    key: str = Field(pattern=r"^[a-z_]+$")
+    name: str
+    aliases: tuple[str, ...]
+    colour: str = Field(pattern=r"^#[0-9A-F]{6}$")
+    category: CodedConcept
+    type: CodedConcept
+
+
+class LabelClass(_Record):
+    """A class number of a label set and the segments that become it."""
+
+    number: int = Field(ge=1, le=255)
+    name: str
+    segments: tuple[str, ...] = Field(min_length=1)
+
+
+class Phase(_Record):
+    """A contrast phase; `delay_s` in seconds as the paper gives it."""
+
+    key: str
+    name: str
+    delay_s: float | None
+
+
+class Clinical(_Record):
+    """The clinical sheet: where it is and what it holds."""
+
+    url: str
+    file: str
+    sheet: str
+    rows: int
+    columns: int
+    bytes: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    male: int
+    female: int
+    died: int
+    progressed: int
+    refractory_weeks: float
+
+
+class Splits(_Record):
+    """How the shipped split table was made."""
+
+    table: str
+    test_share: float
+    folds: int
+    stratified_by: tuple[str, ...]
+
+
+class KnownIssue(_Record):
+    """A defect of the collection that is known and harmless, or cannot be helped."""
+
+    code: str = Field(pattern=r"^HT\d{3}$")
+    patient_id: str
+    #: "YYYYMMDD number" of the series concerned, "YYYYMMDD phase" of a visit that lacks one; empty where the whole
+    #: patient is.
+    series: tuple[str, ...] = ()
+    source: Literal["paper", "idc", "sheet", "reported"]
+    reason: str
+
+
+class Catalog(_Record):
+    """All facts of the collection.
+
+    Examples
+    --------
+    >>> Catalog.load().identity.doi
+    '10.7937/TCIA.5FNA-0924'
+    """
+
+    identity: Identity
+    versions: Versions
+    citations: tuple[Citation, ...]
+    sources: dict[str, dict[str, Any]]
+    counts: Counts
+    segments: tuple[Segment, ...]
+    label_sets: dict[str, tuple[LabelClass, ...]]
+    phases: tuple[Phase, ...]
+    acquisition: dict[str, tuple[float, float]]
+    clinical: Clinical
+    splits: Splits
+    known_issues: tuple[KnownIssue, ...]
+
+    @field_validator("segments")
+    @classmethod
+    def _distinct(cls, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        for name in ("number", "key", "name"):
+            values = [getattr(segment, name) for segment in segments]
+            twice = [value for value in values if values.count(value) > 1]
+            if twice:
+                raise ValueError(f"two segments have the {name} {twice[0]!r}")
+        return segments
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Catalog:
+        """Read the catalogue; see :func:`load_catalog`."""
+        return load_catalog(path)
+
+    def classes(self, label_set: str) -> dict[int, tuple[str, ...]]:
+        """Return class number -> segment keys of a label set, in painting order.
+
+        Raises
+        ------
+        CatalogError
+            No such label set.
+        """
+        if label_set not in self.label_sets:
+            raise CatalogError(f"no label set {label_set!r}; there are {', '.join(self.label_sets)}.")
+        return {item.number: item.segments for item in self.label_sets[label_set]}
+
+
+def load_catalog(path: str | os.PathLike[str] | None = None) -> Catalog:
+    """Read and check the catalogue.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Default: the one shipped with the package.
+
+    Raises
+    ------
+    CatalogError
+        No such file, not YAML, or a key that is missing, unknown or wrong; key and line are named.
+    """
+    return _shipped() if path is None else _read(Path(path))
+
+
+@cache
+def _shipped() -> Catalog:
+    package = Path(__file__).resolve().parents[1]
+    # in a wheel it lies in the package, in a checkout at the top
+    for place in (package / "catalog.yaml", package.parent / "catalog.yaml"):
+        if place.is_file():
+            return _read(place)
+    raise CatalogError(f"catalog.yaml is neither in {package} nor beside it; install hcc-tace-data again.")
+
+
+def _read(path: Path) -> Catalog:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise CatalogError(f"no catalogue at {path}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise CatalogError(f"{path} holds no keys.")
+    try:
+        return Catalog.model_validate(values)
+    except ValidationError as error:
+        faults = [
+            f"line {_line(node, item['loc'])}, {'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise CatalogError(f"{path} is wrong:\n  " + "\n  ".join(faults)) from error
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """Return the line (from 1) of the deepest node on the way to a location."""
+    line = 1
+    for step in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == step]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line

@@ -1,0 +1,1 @@
+"""Whether the files on disk are complete and unaltered."""

@@ -1,0 +1,1 @@
+"""Segmentations as labels: what they were drawn on, readers, fusion, agreement, scores."""

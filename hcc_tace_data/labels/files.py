@@ -1,0 +1,357 @@
+"""Readers' masks from NIfTI, NRRD or DICOM-SEG files, with numbers, names and place in the patient.
+
+Such files come from anybody: sizes are checked before memory is taken, files that point at other files are refused, and
+values that are no labels are never rounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.dicom.seg import read_seg
+from hcc_tace_data.dicom.seg_file import open_seg
+from hcc_tace_data.errors import DicomReadError, SegmentationError
+from hcc_tace_data.facts.catalog import load_catalog
+
+__all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid", "segment_key"]
+
+#: Suffixes of label files, longest first.
+LABEL_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".dcm")
+
+_MAX_VOXELS = 4_000_000_000
+_MAX_HEADER = 1 << 20
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Affine = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """One reader's labels.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    affine : ndarray, shape (4, 4)
+        Index (d, h, w) -> LPS mm.
+    shape : tuple of int
+        (D, H, W).
+    names : dict of int to str
+        Label number -> name; of files that name nothing (NIfTI without a sidecar), numbers that occur -> "".
+    says_all : bool
+        Whether `names` lists every label the reader looked for, so that one not listed was not looked for.
+    frame_of_reference_uid : str
+        Empty where the file has none.
+    layers : ndarray, shape (L, D, H, W), of integer
+        Label numbers; more than one layer where labels overlap.
+    codes : dict of int to str
+        Label number -> SNOMED CT code of its type, where the file has one.
+    """
+
+    path: Path
+    affine: Affine
+    shape: tuple[int, int, int]
+    names: dict[int, str]
+    says_all: bool
+    layers: npt.NDArray[Any]
+    layer_of: dict[int, int]
+    value_of: dict[int, int]
+    codes: dict[int, str]
+    frame_of_reference_uid: str = ""
+
+    def mask(self, number: int) -> npt.NDArray[np.bool_]:
+        """Return where a label is, bool (D, H, W); nowhere if the file does not have it."""
+        layer = self.layers[self.layer_of.get(number, 0)]
+        return np.asarray(layer == self.value_of.get(number, number))
+
+    @cached_property
+    def by_label(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Label -> mask: keys of ``catalog.yaml``; other names as they are, without case; numbers where none is."""
+        found: dict[str, npt.NDArray[np.bool_]] = {}
+        for number, name in self.names.items():
+            key = segment_key(number, name, self.codes.get(number, ""))
+            if key is None:
+                text = name.strip().casefold() or str(number)
+                key = str(int(text)) if _is_number(text) else text
+            found[key] = self.mask(number) if key not in found else found[key] | self.mask(number)
+        return found
+
+    @cached_property
+    def by_key(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Segment key of ``catalog.yaml`` -> mask; other labels are left out."""
+        catalog = load_catalog()
+        known = {segment.key for segment in catalog.segments}
+        found = {key: mask for key, mask in self.by_label.items() if key in known}
+        if not self.says_all:  # a bare label map: what it does not show was looked for and not seen
+            for keys in catalog.classes("standard").values():
+                found.setdefault(keys[0], np.zeros(self.shape, bool))
+        return found
+
+
+def segment_key(number: int, name: str = "", code: str = "") -> str | None:
+    """Return the catalogue's key of a label, or None: by name, else by code, else, where it has no name, by number.
+
+    Parameters
+    ----------
+    number : int
+        Of the label in its file.
+    name : str
+        As the file has it; a number in the place of a name is that number.
+    code : str
+        SNOMED CT code of the type.
+
+    Examples
+    --------
+    >>> segment_key(7, "Tumor"), segment_key(7, "lesion", "4147007"), segment_key(1), segment_key(1, "spleen")
+    ('tumour', 'tumour', 'liver', None)
+    """
+    text = name.strip().casefold()
+    for segment in load_catalog().segments:
+        if text in {word.casefold() for word in (segment.name, segment.key, *segment.aliases)}:
+            return segment.key
+    for segment in load_catalog().segments:
+        if segment.type.value == code:
+            return segment.key
+    if text and not _is_number(text):
+        return None
+    wanted = int(text or number)
+    return next((segment.key for segment in load_catalog().segments if segment.number == wanted), None)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def read_label_grid(path: str | os.PathLike[str]) -> tuple[Affine, tuple[int, int, int]]:
+    """Return affine (index -> LPS mm) and shape (D, H, W) of a NIfTI or NRRD file from its header alone."""
+    file = Path(path)
+    if file.name.endswith(".nrrd"):
+        image = _nrrd_reader(file)
+        image.ReadImageInformation()
+        return _itk_grid(file, image)
+    return _nifti_grid(file, _open_nifti(file))
+
+
+def read_label_file(path: str | os.PathLike[str]) -> LabelFile:
+    """Read one reader's labels.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii``, ``.nii.gz`` (names from a JSON file beside it, ``{"labels": {"1": "liver"}}`` or as
+        :mod:`hcc_tace_data.export.nifti` writes), ``.nrrd``, ``.seg.nrrd`` (3D Slicer's), or a DICOM-SEG of any suffix.
+
+    Raises
+    ------
+    SegmentationError
+        Not such a file, damaged, of other than three dimensions, too large, or with values that are no label numbers.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise SegmentationError(f"no file {file}.")
+    if file.name.endswith(".nrrd"):
+        return _read_nrrd(file)
+    if file.name.endswith((".nii", ".nii.gz")):
+        return _read_nifti(file)
+    try:
+        return _read_seg(file)
+    except DicomReadError as error:
+        raise SegmentationError(f"{file} is none of NIfTI, NRRD or DICOM-SEG: {error}") from error
+
+
+def _open_nifti(file: Path) -> Any:
+    import nibabel
+
+    library: Any = nibabel
+    try:
+        image = library.load(file)
+        shape = image.shape
+    except Exception as error:  # nibabel and zlib raise many types on broken files
+        raise SegmentationError(f"{file} is not a readable NIfTI file: {error}.") from error
+    if not isinstance(image, library.Nifti1Image):
+        raise SegmentationError(f"{file} is not a NIfTI file.")
+    if len(shape) > 3 and set(shape[3:]) == {1}:
+        shape = shape[:3]
+    _check_shape(file, shape)
+    return image
+
+
+def _nifti_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
+    affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    width, height, depth = (int(n) for n in image.shape[:3])
+    return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
+
+
+def _read_nifti(file: Path) -> LabelFile:
+    image = _open_nifti(file)
+    affine, shape = _nifti_grid(file, image)
+    if image.header.get_sform(coded=True)[1] == 0 and image.header.get_qform(coded=True)[1] == 0:
+        raise SegmentationError(f"{file} does not say where it lies (sform and qform are unset); save it with a place.")
+    try:
+        values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
+    except Exception as error:
+        raise SegmentationError(f"{file} is damaged or cut short: {error}.") from error
+    array = _whole_numbers(file, values).transpose(2, 1, 0)
+    names, told = _sidecar(file)
+    return _label_map(file, affine, shape, array, names, told)
+
+
+def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
+    """Return number -> name from the JSON file beside a NIfTI file, and whether there is one that names labels."""
+    beside = file.with_name(re.sub(r"\.nii(\.gz)?$", ".json", file.name))
+    if not beside.is_file() or beside.stat().st_size > _MAX_HEADER:
+        return {}, False
+    try:
+        document = json.loads(beside.read_text(encoding="utf-8"))
+        if "Segments" in document:
+            return {int(item["Number"]): str(item["Label"]) for item in document["Segments"]}, True
+        if "labels" in document:
+            return {int(number): str(name) for number, name in document["labels"].items() if int(number) > 0}, True
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SegmentationError(f"{beside} does not name the labels of {file.name}: {error}.") from error
+    return {}, False
+
+
+def _nrrd_reader(file: Path) -> Any:
+    """Return ITK's reader of a NRRD file whose header was looked at: all in one file, of a bearable size."""
+    import SimpleITK
+
+    sitk: Any = SimpleITK  # untyped
+    with file.open("rb") as handle:
+        head = handle.read(_MAX_HEADER).split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0].decode("latin-1")
+    if not head.startswith("NRRD000"):
+        raise SegmentationError(f"{file} is not a NRRD file.")
+    fields = dict(re.findall(r"^([^:#\n]+): ?(.*)$", head, flags=re.MULTILINE))
+    if {"data file", "datafile"} & {name.strip().lower() for name in fields}:
+        raise SegmentationError(f"{file} keeps its voxels in another file; save it as one .nrrd file.")
+    try:
+        sizes = [int(n) for n in fields["sizes"].split()]
+    except (KeyError, ValueError) as error:
+        raise SegmentationError(f"{file} does not tell its size.") from error
+    _check_shape(file, sizes[-3:], math.prod(sizes))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.SetImageIO("NrrdImageIO")
+    return reader
+
+
+def _itk_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
+    if image.GetDimension() != 3:
+        raise SegmentationError(f"{file} has {image.GetDimension()} dimensions, not 3.")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    width, height, depth = image.GetSize()
+    return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
+
+
+def _read_nrrd(file: Path) -> LabelFile:
+    import SimpleITK
+
+    sitk: Any = SimpleITK  # untyped
+    reader = _nrrd_reader(file)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise SegmentationError(f"{file} is damaged or cut short: {str(error).splitlines()[-1]}.") from error
+    affine, shape = _itk_grid(file, image)
+    array = _whole_numbers(file, sitk.GetArrayFromImage(image))
+    layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    names: dict[int, str] = {}
+    layer_of: dict[int, int] = {}
+    value_of: dict[int, int] = {}
+    for key in image.GetMetaDataKeys():  # 3D Slicer describes Segment0, Segment1 ...
+        match = re.fullmatch(r"Segment(\d+)_Name", key)
+        if match is None:
+            continue
+        part = f"Segment{match.group(1)}_"
+
+        def told(field: str, default: int, part: str = part) -> int:
+            present = image.HasMetaDataKey(part + field)
+            text = image.GetMetaData(part + field).strip() if present else ""
+            return int(text) if text.isdigit() else default
+
+        number = int(match.group(1)) + 1 if len(layers) > 1 else told("LabelValue", int(match.group(1)) + 1)
+        names[number] = image.GetMetaData(key)
+        value_of[number], layer_of[number] = told("LabelValue", 1), told("Layer", 0)
+        if not 0 <= layer_of[number] < len(layers):
+            raise SegmentationError(f"{file}: segment {names[number]!r} is in layer {layer_of[number]}, which is not.")
+    if not names:
+        if len(layers) != 1:
+            raise SegmentationError(f"{file} has {len(layers)} components a voxel and no segments that explain them.")
+        return _label_map(file, affine, shape, layers[0], {}, False)
+    return LabelFile(
+        path=file, affine=affine, shape=shape, names=names, says_all=True, layers=layers, layer_of=layer_of,
+        value_of=value_of, codes={},
+    )  # fmt: skip
+
+
+def _read_seg(file: Path) -> LabelFile:
+    seg = read_seg(file)
+    if seg.fractional:
+        layers = (seg.array >= 0.5).view(np.uint8)
+    else:
+        layers = seg.array
+    numbers = [segment.number for segment in seg.segments]
+    return LabelFile(
+        path=file,
+        affine=seg.affine,
+        shape=seg.shape,
+        names={segment.number: segment.label for segment in seg.segments},
+        says_all=True,
+        layers=layers,
+        layer_of={number: place for place, number in enumerate(numbers)},
+        value_of=dict.fromkeys(numbers, 1),
+        codes={segment.number: segment.type[0] for segment in seg.segments if segment.type[1] == "SCT"},
+        frame_of_reference_uid=open_seg(file, pixels=False).frame_of_reference_uid,
+    )
+
+
+def _label_map(
+    file: Path, affine: Affine, shape: tuple[int, int, int], array: npt.NDArray[Any], names: dict[int, str], told: bool
+) -> LabelFile:
+    found = np.unique(array)
+    if found.size and found[0] < 0:
+        raise SegmentationError(f"{file} holds the value {found[0]}; labels are 0 and above.")
+    occurring = {int(number): "" for number in found if number > 0}
+    undescribed = sorted(set(occurring) - set(names)) if told else []
+    if undescribed:
+        raise SegmentationError(f"{file} holds {undescribed[:5]}, which the JSON file beside it does not name.")
+    return LabelFile(
+        path=file, affine=affine, shape=shape, names=names if told else occurring, says_all=told, layers=array[None],
+        layer_of={}, value_of={}, codes={},
+    )  # fmt: skip
+
+
+def _whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "f":
+        rounded = np.rint(values)
+        if np.array_equal(rounded, values) and (not values.size or np.abs(values).max() < 2**31):
+            whole: npt.NDArray[Any] = rounded.astype(np.int32)
+            return whole
+    raise SegmentationError(f"{file} holds values of type {values.dtype} that are no label numbers (probabilities?).")
+
+
+def _check_shape(file: Path, shape: Any, voxels: int | None = None) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise SegmentationError(f"{file} has the shape {tuple(shape)}; labels have three dimensions.")
+    if (voxels or math.prod(shape)) > _MAX_VOXELS:
+        raise SegmentationError(f"{file} claims {math.prod(shape)} voxels; refused.")
+
+
+def _checked(file: Path, affine: Affine) -> Affine:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise SegmentationError(f"{file} has an affine that places voxels nowhere.")
+    return affine

@@ -1,0 +1,1 @@
+"""The contrast phase of every CT volume."""

@@ -1,0 +1,280 @@
+"""Which contrast phase each CT volume is.
+
+Three sources are combined by :mod:`hcc_tace_data.phases.model`: the series table (:mod:`hcc_tace_data.phases.table`),
+the headers (:mod:`hcc_tace_data.phases.headers`) and the enhancement of aorta, portal vein and liver in the pixels
+(:mod:`hcc_tace_data.phases.pixels`). What each says alone is kept beside the result, as they may disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.errors import HccTaceError, UsageError
+from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.table import label_day
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection.model import Collection, Patient, Series, Study
+    from hcc_tace_data.phases.organ_masks import OrganMasks
+    from hcc_tace_data.phases.visit import Judgement, Volume
+
+__all__ = ["COLUMNS", "count_phases", "label_phases", "label_table", "overruled", "phase_paths"]
+
+logger = logging.getLogger(__name__)
+
+#: Columns of the phase table.
+COLUMNS = (
+    "patient_id", "study_date", "study_uid", "series_uid", "series_number", "description", "volume", "phase",
+    "confidence", "evidence", "annotated", "instances", "phase_table", "phase_headers", "phase_pixels",
+)  # fmt: skip
+
+Depth = Literal["headers", "pixels"]
+_OVERRULE = "pixels overrule"
+_THREADS = 2
+
+
+def label_phases(
+    collection: Collection,
+    *,
+    depth: Depth = "pixels",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Tell the contrast phase of every CT volume of a collection on disk.
+
+    Parameters
+    ----------
+    collection : Collection
+        From :func:`hcc_tace_data.open_collection`.
+    depth : {"pixels", "headers"}
+        Whether to look at a few slices of each volume, or at the headers only.
+    workers : int, optional
+        Threads that look at pixels; default two.
+    progress : callable, optional
+        Called with (patients done, patients) after each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a phase volume, with :data:`COLUMNS`. `volume` counts from 0 within a stacked series; `phase` is
+        "unknown" where no phase is likelier than 0.6; `confidence` is the probability of the likeliest one; `evidence`
+        is a tuple of texts, at least one a source; `annotated` tells whether a SEG of the study was drawn on the
+        volume, None where it cannot be told on which one it was; `instances` counts slices; `phase_table`,
+        `phase_headers` and `phase_pixels` are what each source says alone, "unknown" where it cannot tell or was not
+        asked.
+
+    Raises
+    ------
+    UsageError
+        Another `depth`.
+
+    Notes
+    -----
+    The volumes of one patient's day are labelled together, also where they are spread over several studies. A file
+    whose pixels cannot be read is named in the evidence, and its volume labelled by the other sources.
+    """
+    _check(depth)
+    rows: list[dict[str, Any]] = []
+    for done, patient in enumerate(collection.values(), start=1):
+        for day, studies in _days(patient).items():
+            rows += _label_visit(day, studies, depth, workers or _THREADS)
+        if progress is not None:
+            progress(done, len(collection))
+    volumes = _frame(rows)
+    changed = overruled(volumes)
+    if len(changed):
+        names = ", ".join(f"{row.patient_id} series {row.series_number}" for row in changed.head(5).itertuples())
+        logger.warning("pixels overrule the description of %d volumes: %s ...", len(changed), names)
+    return volumes
+
+
+def label_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell the contrast phase of every CT volume from a series table alone, with no data on disk.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`hcc_tace_data.facts.series_table.load_series_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`label_phases` gives; `annotated` is None, and `instances` of a stacked series are shared out evenly.
+    """
+    scans = table[table["modality"] == "CT"]
+    rows: list[dict[str, Any]] = []
+    for (_, day), visit in scans.groupby(["patient_id", "study_date"], sort=True):
+        records = visit.sort_values(["series_number", "series_uid"]).to_dict("records")
+        labels = label_day([{str(key): value for key, value in record.items()} for record in records])
+        for record in records:
+            label = labels[str(record["series_uid"])]
+            share, more = divmod(int(record["instances"]), len(label.phases))
+            for volume, phase in enumerate(label.phases):
+                rows.append(
+                    {
+                        **{key: record[key] for key in ("patient_id", "study_uid", "series_uid", "series_number")},
+                        "study_date": str(day),
+                        "description": record["series_description"],
+                        "volume": volume,
+                        "phase": phase,
+                        "confidence": label.confidence if phase != "unknown" else 0.0,
+                        "evidence": (f"table: {label.reason}",),
+                        "annotated": None,
+                        "instances": share + (volume < more),
+                        "phase_table": phase,
+                        "phase_headers": "unknown",
+                        "phase_pixels": "unknown",
+                    }
+                )
+    return _frame(rows)
+
+
+def count_phases(volumes: pd.DataFrame) -> dict[str, int]:
+    """Count volumes by phase, and the series that hold several.
+
+    Returns
+    -------
+    dict of str to int
+        `volumes`, each phase, `unknown`, and `stacked_series`.
+    """
+    stacked = int((volumes.groupby("series_uid").size() > 1).sum()) if len(volumes) else 0
+    counts = {phase: int((volumes["phase"] == phase).sum()) for phase in (*KNOWN, "unknown")}
+    return {"volumes": len(volumes), **counts, "stacked_series": stacked}
+
+
+def overruled(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Return the volumes of a phase table whose SeriesDescription names a phase that the pixels refute."""
+    marks = [any(text.startswith(_OVERRULE) for text in texts) for texts in volumes["evidence"]]
+    return volumes[marks]
+
+
+def phase_paths(study: Study) -> Mapping[str, tuple[Path, ...]]:
+    """Return the files of each phase of a study, told by its table and headers (pixels are not read).
+
+    Parameters
+    ----------
+    study : Study
+        Its volumes are labelled without those of other studies of the day.
+
+    Returns
+    -------
+    dict of str to tuple of pathlib.Path
+        Phase -> files of its volume, along +normal. Of two volumes of a phase the one with the higher confidence is
+        taken, then the one with more slices. Volumes of unknown phase are left out.
+    """
+    from hcc_tace_data.phases.visit import judge, volumes_of  # noqa: PLC0415 - its libraries are slow to import
+
+    volumes = volumes_of(_scans([study]))
+    best: dict[str, tuple[float, int]] = {}
+    paths: dict[str, tuple[Path, ...]] = {}
+    for volume, found in zip(volumes, judge(volumes), strict=True):
+        rank = round(found.confidence, 4), len(volume.rows)
+        if found.phase != "unknown" and rank > best.get(found.phase, (0.0, 0)):
+            best[found.phase] = rank
+            paths[found.phase] = tuple(study.root / path for path in volume.rows["path"])
+    return {phase: paths[phase] for phase in KNOWN if phase in paths}
+
+
+def _check(depth: str) -> None:
+    if depth not in ("headers", "pixels"):
+        raise UsageError(f"there is no depth {depth!r}; use 'headers' or 'pixels'.")
+
+
+def _days(patient: Patient) -> dict[str, list[Study]]:
+    """Return a patient's studies by day; one visit may be spread over several of them."""
+    days: dict[str, list[Study]] = {}
+    for study in patient.studies:
+        days.setdefault(study.date or study.study_uid, []).append(study)
+    return days
+
+
+def _scans(studies: Sequence[Study]) -> list[Series]:
+    return [series for study in studies for series in study.series if series.modality == "CT"]
+
+
+def _label_visit(day: str, studies: Sequence[Study], depth: str, workers: int) -> list[dict[str, Any]]:
+    from hcc_tace_data.phases.pixels import measure_volumes  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.phases.visit import judge, volumes_of  # noqa: PLC0415 - its libraries are slow to import
+
+    volumes = volumes_of(_scans(studies))
+    enhancement = None
+    if depth == "pixels":
+        masks = {study.study_uid: _masks(study) for study in studies}
+        enhancement = measure_volumes(
+            [(volume.rows, volume.series.root, masks[volume.series.study_uid]) for volume in volumes], workers=workers
+        )
+    drawn = {study.study_uid: _drawn(study) for study in studies if study.segmentation is not None}
+    found = judge(volumes, enhancement)
+    return [_row(day, volume, one, drawn) for volume, one in zip(volumes, found, strict=True)]
+
+
+def _row(day: str, volume: Volume, found: Judgement, drawn: Mapping[str, tuple[str, int] | None]) -> dict[str, Any]:
+    series = volume.series
+    annotated: bool | None = False
+    if series.study_uid in drawn:
+        target = drawn[series.study_uid]
+        annotated = None if target is None else target == (series.series_uid, volume.number)
+    return {
+        "patient_id": series.patient_id,
+        "study_date": day,
+        "study_uid": series.study_uid,
+        "series_uid": series.series_uid,
+        "series_number": series.number,
+        "description": series.description,
+        "volume": volume.number,
+        "phase": found.phase,
+        "confidence": round(found.confidence, 4),
+        "evidence": found.evidence,
+        "annotated": annotated,
+        "instances": len(volume.rows),
+        "phase_table": found.table,
+        "phase_headers": found.headers,
+        "phase_pixels": found.pixels,
+    }
+
+
+def _masks(study: Study) -> OrganMasks | None:
+    """Return the organs of the study's segmentation; None where it has none or cannot be read."""
+    from hcc_tace_data.phases.organ_masks import load_masks  # noqa: PLC0415 - its libraries are slow to import
+
+    if study.segmentation is None:
+        return None
+    try:
+        return load_masks(study.segmentation.paths[0])
+    except (HccTaceError, OSError) as error:
+        logger.warning("the masks of study %s are not used: %s", study.study_uid, _without_path(error, study))
+        return None
+
+
+def _without_path(error: Exception, study: Study) -> str:
+    """Return what an error says, without the path of the segmentation: folders may be named after people."""
+    path = study.segmentation.paths[0] if study.segmentation is not None else ""
+    return str(error).replace(str(path), "its file")
+
+
+def _drawn(study: Study) -> tuple[str, int] | None:
+    """Return the series and volume that the study's segmentation was drawn on; None where it cannot be told."""
+    try:
+        found = study.fact(find_annotated)
+    except (HccTaceError, OSError) as error:
+        reason = _without_path(error, study)
+        logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, reason)
+        return None
+    if found.volume is None:
+        logger.info("study %s: %s", study.study_uid, found.reason)
+        return None
+    return found.volume.series_uid, found.volume.volume
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["series_number"] = frame["series_number"].astype("Int64")
+    return frame

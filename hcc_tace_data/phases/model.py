@@ -1,0 +1,114 @@
+"""From evidence on single volumes to the phases of a visit.
+
+Every source gives each volume a log-likelihood of each phase. The phases of one visit are found together: one sweep
+a phase, in the order of their acquisition, delayed phases as rare as in the collection. The probability of a phase is
+the share, among all assignments of phases to volumes, of those that have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import lgamma
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.phases.names import PHASES
+
+__all__ = ["KNOWN", "log_likelihood", "posterior"]
+
+#: The phases that evidence can speak for, in order.
+KNOWN = tuple(phase for phase in PHASES if phase != "unknown")
+
+# Volumes of each phase in the data descriptor (Moawad et al. 2023, table of the collection's contents).
+_COUNTS = np.array([203.0, 204.0, 210.0, 4.0])
+_BASE = np.log(_COUNTS / _COUNTS.sum())
+# A second sweep of one phase in a visit is as unlikely as a rare reconstruction ...
+_TWICE = -4.0
+# ... and phases do not come in another order than they were acquired in, unless the visit's clock is wrong.
+_DISORDER = -10.0
+_CLOCK = 0.97
+# More volumes in a visit than this are labelled one by one: assignments are counted in full.
+_MOST = 7
+
+Array = npt.NDArray[np.float64]
+
+
+def log_likelihood(phase: str, confidence: float) -> Array:
+    """Return the log-likelihoods (4,) of a source that is right about `phase` with probability `confidence`."""
+    if phase not in KNOWN:
+        return np.zeros(len(KNOWN))
+    rest = (1 - confidence) / (len(KNOWN) - 1)
+    return np.log([confidence if name == phase else rest for name in KNOWN])
+
+
+def posterior(
+    evidence: Array,
+    times: Sequence[float],
+    pairs: Array | None = None,
+    *,
+    table: Array | None = None,
+    trust: float = 0.85,
+) -> Array:
+    """Return the probability of each phase for each volume of a visit.
+
+    A clock, and the numbers and names of a visit's series, are right or wrong as a whole: two swapped series are one
+    mistake, not two. Each of them may therefore be discarded for the visit, at the price of how rarely it is wrong.
+
+    Parameters
+    ----------
+    evidence : ndarray of float64, shape (V, 4)
+        Log-likelihoods of what speaks of each volume alone, summed; see :data:`KNOWN` for the order.
+    times : sequence of float, length V
+        When each volume was acquired, in seconds; NaN where unknown. Only their order counts here.
+    pairs : ndarray of float64, shape (V, V, 4, 4), optional
+        Log-likelihood of the phases of two volumes together by their times, for ``[earlier, later]``.
+    table : ndarray of float64, shape (V, 4), optional
+        Log-likelihoods of what numbers and names of the series say.
+    trust : float
+        Probability that they are right for this visit.
+
+    Returns
+    -------
+    ndarray of float64, shape (V, 4)
+        Rows sum to 1.
+    """
+    count = len(evidence)
+    if not count:
+        return np.zeros((0, len(KNOWN)))
+    score = evidence + _BASE
+    if count > _MOST:
+        return _normalised(score + (table if table is not None else 0))
+    states = np.array(list(product(range(len(KNOWN)), repeat=count)))
+    total = score[np.arange(count), states].sum(axis=1)
+    clock = np.zeros(len(states))
+    for one in range(count):
+        for two in range(one + 1, count):
+            total += _TWICE * (states[:, one] == states[:, two])
+            if times[one] != times[one] or times[two] != times[two] or times[one] == times[two]:
+                continue
+            early, late = (one, two) if times[one] < times[two] else (two, one)
+            clock += _DISORDER * (states[:, early] > states[:, late])
+            if pairs is not None:
+                clock += pairs[early, late][states[:, early], states[:, late]]
+    total += _unless_wrong(clock, _CLOCK, count)
+    if table is not None:
+        total += _unless_wrong(table[np.arange(count), states].sum(axis=1), trust, count)
+    weight = np.exp(total - total.max())
+    weight /= weight.sum()
+    chances: Array = np.stack([[weight[states[:, v] == k].sum() for k in range(len(KNOWN))] for v in range(count)])
+    return chances
+
+
+def _unless_wrong(likelihood: Array, trust: float, count: int) -> Array:
+    """Mix a source's log-likelihood with that of a source that put the visit's volumes in any order."""
+    if not likelihood.any():  # it says nothing
+        return likelihood
+    return np.asarray(np.logaddexp(np.log(trust) + likelihood, np.log1p(-trust) - lgamma(count + 1)))
+
+
+def _normalised(score: Array) -> Array:
+    weight: Array = np.exp(score - score.max(axis=1, keepdims=True))
+    shares: Array = weight / weight.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,1 @@
+"""Files, processes, folders and other services of the operating system."""

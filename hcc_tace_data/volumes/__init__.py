@@ -1,0 +1,1 @@
+"""Volumes in space: grids, resampling, registration, NIfTI."""

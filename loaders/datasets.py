@@ -1,0 +1,442 @@
+"""PyTorch data sets over annotated CT: whole volumes, axial slices of the liver, or random patches."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
+from hcc_tace_data.loaders.cases import Case
+from hcc_tace_data.loaders.prepare import prepare_cases
+from hcc_tace_data.loaders.source import Piece, Source, StoredSource
+from hcc_tace_data.loaders.store import Store, StoredCase
+from hcc_tace_data.loaders.summary import class_weights, describe, plot
+from hcc_tace_data.loaders.supply.batches import BatchIterator, PatchBatchIterator, world
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.loaders.supply.device import DeviceSlices
+from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
+
+if TYPE_CHECKING:
+    from hcc_tace_data.loaders.supply.device import DeviceSlices
+
+__all__ = ["CaseDataset", "PatchDataset", "SliceDataset", "VolumeDataset", "What"]
+
+logger = logging.getLogger(__name__)
+
+Sample = dict[str, Any]
+Transform = Callable[[Sample], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class What:
+    """What the samples of a data set have in common.
+
+    Attributes
+    ----------
+    classes : mapping of int to tuple of str
+        Class number -> segment keys, in painting order.
+    store : Store
+        Where cases are, or would be, stored.
+    transform : callable or None
+        Called with each sample.
+    """
+
+    classes: Mapping[int, tuple[str, ...]]
+    store: Store
+    transform: Transform | None = None
+
+
+class CaseDataset(ABC, Dataset[Any]):
+    """What the data sets have in common; made by :func:`hcc_tace_data.load_hcc_tace`.
+
+    ``ds[i]`` is a dict; the same index gives the same sample. A data set can be pickled and used by the worker
+    processes of a ``DataLoader``, forked or spawned: arrays are mapped again there, nothing is copied.
+    """
+
+    unit = ""
+
+    def __init__(self, sources: Sequence[Source], what: What) -> None:
+        self.sources = tuple(sources)
+        self.what = what
+        #: Whether samples carry `valid`: some voxel of some channel holds no data.
+        self.masked = any(source.stored is not None and source.stored.masked for source in self.sources)
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases served, with their files."""
+        return tuple(source.case for source in self.sources)
+
+    @property
+    def classes(self) -> dict[int, tuple[str, ...]]:
+        """Class number -> keys of the segments it shows."""
+        return dict(self.what.classes)
+
+    @property
+    def transform(self) -> Transform | None:
+        """What is called with each sample."""
+        return self.what.transform
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """PatientIDs, in order, each once."""
+        return tuple(dict.fromkeys(case.patient_id for case in self.cases))
+
+    def __repr__(self) -> str:
+        wanted = self.what.store.parameters
+        grid = "own grid" if wanted.spacing is None else " x ".join(f"{step:g}" for step in wanted.spacing) + " mm"
+        return (
+            f"<{type(self).__name__}: {len(self)} {_plural(self.unit, len(self))} of "
+            f"{_plural('patient', len(self.patient_ids), counted=True)}; {', '.join(wanted.phases)}; {grid}; "
+            f"labels {', '.join('+'.join(keys) for keys in self.classes.values())}>"
+        )
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    @abstractmethod
+    def _sample(self, position: int) -> Sample:
+        """Return a sample before any transform."""
+
+    def __getitem__(self, index: int) -> Any:
+        position = int(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"sample {position} of a data set of {len(self)}")
+        sample = self._sample(position % len(self))
+        return sample if self.what.transform is None else self.what.transform(sample)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def _serve(self, number: int, piece: Piece, affine: npt.NDArray[np.float64]) -> Sample:
+        source = self.sources[number]
+        case = source.case
+        image = torch.empty(piece.image.shape, dtype=torch.float32)
+        np.copyto(image.numpy(), piece.image)
+        sample: Sample = {
+            "image": image,
+            "label": torch.from_numpy(np.array(piece.label, dtype=np.uint8, copy=True, order="C")),
+            "spacing": torch.from_numpy(np.linalg.norm(affine[:3, :3], axis=0)),
+            "affine": torch.from_numpy(affine.copy()),
+            "patient_id": case.patient_id,
+            "study_uid": case.study_uid,
+            "series_uid": case.series_uid,
+            "phases": list(case.phases),
+            "readers": case.readers,
+            "clinical": dict(case.clinical),
+        }
+        if self.masked:
+            valid = (
+                np.ones(piece.image.shape, dtype=np.uint8) if piece.valid is None else np.array(piece.valid, order="C")
+            )
+            sample["valid"] = torch.from_numpy(valid)
+        for phase in {} if source.stored is None else source.stored.missing:
+            image[case.phases.index(phase)] = torch.nan
+        return sample
+
+    def subset(self, patients: Iterable[str]) -> Self:
+        """Return the same data set over these patients alone, in their present order.
+
+        Raises
+        ------
+        PatientNotFoundError
+            A patient the data set does not hold.
+        """
+        wanted = {patients} if isinstance(patients, str) else set(patients)
+        unknown = sorted(wanted - set(self.patient_ids))
+        if unknown:
+            raise PatientNotFoundError(
+                f"{', '.join(unknown)} not in this data set of {len(self.patient_ids)} patients."
+            )
+        return self._with([source for source in self.sources if source.case.patient_id in wanted])
+
+    def _with(self, sources: Sequence[Source]) -> Self:
+        other = copy.copy(self)
+        CaseDataset.__init__(other, sources, self.what)
+        other.masked = self.masked  # a subset's samples have the same keys
+        return other
+
+    def prepared(self, *, workers: int | None = None) -> Self:
+        """Return the same data set over stored cases; those that are not stored yet are written now.
+
+        Parameters
+        ----------
+        workers : int, optional
+            Processes.
+
+        Raises
+        ------
+        StoreError
+            A case cannot be prepared.
+        """
+        if all(source.stored is not None for source in self.sources):
+            return self
+
+        logger.info("storing %d cases in %s", len(self.sources), self.what.store.folder)
+        stored, failed = prepare_cases(self.what.store, self.cases, workers=workers)
+        if failed:
+            reasons = "; ".join(f"{patient}: {reason}" for patient, reason in failed.items())
+            raise StoreError(f"{len(failed)} cases cannot be prepared: {reasons}")
+        return self._with([StoredSource(c, s) for c, s in zip(self.cases, stored, strict=True) if s is not None])
+
+    def _stored(self) -> list[StoredCase]:
+        return [source.stored for source in self.sources if source.stored is not None]
+
+    def info(self) -> dict[str, Any]:
+        """Say what the data set holds; see :func:`hcc_tace_data.loaders.summary.describe`."""
+        return describe(self)
+
+    def class_weights(self) -> torch.Tensor:
+        """Return float32 weights (classes,), background first: rare classes weigh more, their mean is 1.
+
+        A class that does not occur weighs 0; see :func:`hcc_tace_data.loaders.summary.class_weights`.
+        """
+        return class_weights(self)
+
+    def plot(self, index: int = 0, *, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw a sample with its contours; see :func:`hcc_tace_data.loaders.summary.plot`."""
+        return plot(self, index, path=path)
+
+
+class VolumeDataset(CaseDataset):
+    """Whole annotated volumes.
+
+    ``ds[i]`` is a dict: ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W), ``spacing`` (3,) in mm along
+    (D, H, W), ``affine`` (4, 4) from index (d, h, w) to LPS mm, and the identifiers of the case.
+    """
+
+    unit = "volume"
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def _sample(self, position: int) -> Sample:
+        source = self.sources[position]
+        return self._serve(position, source.volume(), source.affine)
+
+
+class SliceDataset(CaseDataset):
+    """Axial slices of the annotated volumes, by default those that show the liver.
+
+    ``ds[i]`` is a dict as of :class:`VolumeDataset` with ``image`` (C, H, W), ``label`` (H, W) and ``slice``, the
+    index d of the slice in its volume: pixel (h, w) lies at ``affine @ [d, h, w, 1]``. PyTorch's default collation
+    makes batches of them.
+
+    Parameters
+    ----------
+    sources, what
+        As of :class:`CaseDataset`.
+    ranges : sequence of (int, int)
+        Slices of each case.
+    size : (int, int), optional
+        Rows and columns to cut or pad (-1024 HU, background) every slice to, about its middle.
+    """
+
+    unit = "slice"
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        what: What,
+        ranges: Sequence[tuple[int, int]],
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(sources, what)
+        if len(ranges) != len(self.sources):
+            raise UsageError(f"{len(ranges)} slice ranges for {len(self.sources)} cases; give one for each.")
+        self.size = size
+        self.ranges: tuple[tuple[int, int], ...] = ()
+        self._starts = np.zeros(1, dtype=np.int64)
+        self._number([(int(first), int(last)) for first, last in ranges])
+
+    def _number(self, ranges: Sequence[tuple[int, int]]) -> None:
+        self.ranges = tuple(ranges)
+        self._starts = np.concatenate([[0], np.cumsum([last - first for first, last in ranges])]).astype(np.int64)
+
+    def _with(self, sources: Sequence[Source]) -> Self:
+        other = super()._with(sources)
+        own = {case.patient_id: pair for case, pair in zip(self.cases, self.ranges, strict=True)}
+        other._number([own[source.case.patient_id] for source in sources])
+        return other
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def _sample(self, position: int) -> Sample:
+        number = int(np.searchsorted(self._starts, position, side="right")) - 1
+        d = self.ranges[number][0] + position - int(self._starts[number])
+        source = self.sources[number]
+        piece, affine = source.plane(d), source.affine
+        if self.size is not None and piece.label.shape != self.size:
+            piece, affine = _fit(piece, affine, self.size)
+        sample = self._serve(number, piece, affine)
+        sample["slice"] = d
+        return sample
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pin_memory: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+        workers: int | None = None,
+    ) -> BatchIterator:
+        """Return shuffled, prefetched, resumable batches, gathered by threads of this process.
+
+        Much faster than a ``DataLoader``, which needs worker processes; see :class:`BatchIterator` for the batches. A
+        transform is not applied: use :class:`~hcc_tace_data.loaders.supply.augment.Augment` on the batch.
+        Cases that are not
+        stored yet are stored first.
+
+        Parameters
+        ----------
+        batch_size, shuffle, seed, threads, prefetch, drop_last, dtype
+            As of :class:`BatchIterator`.
+        rank, world_size : int, optional
+            Default: of the distributed training this process belongs to.
+        pin_memory : bool, optional
+            Default: whether there is a CUDA device.
+        workers : int, optional
+            Processes that store cases.
+        """
+        _refuse_transform(self)
+        ready = self.prepared(workers=workers)
+        rank, world_size = world(rank, world_size)
+        return BatchIterator(
+            ready._stored(),
+            self.ranges,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            dtype=dtype,
+            size=self.size,
+        )
+
+    def to_device(self, device: str | torch.device = "cpu") -> DeviceSlices:
+        """Put all slices on a device; see :class:`hcc_tace_data.loaders.supply.device.DeviceSlices`."""
+        _refuse_transform(self)
+        return DeviceSlices.of(self.prepared(), torch.device(device))
+
+
+class PatchDataset(CaseDataset):
+    """Random patches of the annotated volumes, a share of them on the tumour or the liver.
+
+    ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
+    an ``affine`` of the patch itself. Patches are drawn anew for every epoch: call :meth:`set_epoch` before each.
+
+    Parameters
+    ----------
+    sources, what
+        As of :class:`CaseDataset`.
+    plan : PatchPlan
+        Size, number, share of foreground, seed.
+    """
+
+    unit = "patch"
+
+    def __init__(self, sources: Sequence[Source], what: What, plan: PatchPlan) -> None:
+        super().__init__(sources, what)
+        self.plan, self.epoch = plan, 0
+        self.masked = self.masked or any(
+            full < part for source in self.sources for full, part in zip(source.shape[1:], plan.size, strict=True)
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the patches of another epoch."""
+        self.epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sources) * self.plan.per_volume
+
+    def _sample(self, position: int) -> Sample:
+        number = position // self.plan.per_volume
+        source = self.sources[number]
+        corner = patch_corner(source, self.plan, sample=position, epoch=self.epoch)
+        affine = source.affine.copy()
+        affine[:3, 3] = affine[:3, :3] @ corner + affine[:3, 3]
+        sample = self._serve(number, source.box(corner, self.plan.size), affine)
+        sample["corner"] = torch.tensor(corner, dtype=torch.int64)
+        return sample
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int | None = None,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pin_memory: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+        workers: int | None = None,
+    ) -> PatchBatchIterator:
+        """Return shuffled, prefetched, resumable batches of patches; see :meth:`SliceDataset.batches`."""
+        _refuse_transform(self)
+        rank, world_size = world(rank, world_size)
+        return PatchBatchIterator(
+            self.prepared(workers=workers)._stored(),
+            self.plan,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            dtype=dtype,
+        )
+
+
+def _refuse_transform(dataset: CaseDataset) -> None:
+    if dataset.transform is not None:
+        raise UsageError(
+            "the data set has a transform, which works on single samples; batches are made at once. Load it without, "
+            "and transform the batches, or use a DataLoader."
+        )
+
+
+def _fit(piece: Piece, affine: npt.NDArray[np.float64], size: tuple[int, int]) -> tuple[Piece, npt.NDArray[np.float64]]:
+    """Cut or pad a slice about its middle, and move its affine along."""
+    corner = middle_corner(piece.label.shape, size)
+    image = np.empty((len(piece.image), *size), dtype=np.int16)
+    label = np.empty(size, dtype=np.uint8)
+    valid = np.empty(image.shape, dtype=np.uint8)
+    place_box(piece.image, corner, image, OUTSIDE_HU)
+    place_box(piece.label, corner, label, 0)
+    place_box(piece.valid, corner, valid, 0, extent=piece.label.shape)
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ [0, *corner] + affine[:3, 3]
+    return Piece(image, label, valid), moved
+
+
+def _plural(word: str, count: int, *, counted: bool = False) -> str:
+    many = word if count == 1 else word + "es" if word.endswith("ch") else word + "s"
+    return f"{count} {many}" if counted else many

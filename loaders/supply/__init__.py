@@ -1,0 +1,1 @@
+"""Batches of slices and patches for training."""

@@ -1,0 +1,461 @@
+"""Shuffled batches from stored cases, gathered by threads of this process.
+
+A stored slice is half a megabyte of memory-mapped int16; gathering it is one memory copy that also converts, without
+the interpreter's lock. So threads keep up where worker processes lose their time sending arrays to each other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hcc_tace_data.errors import StoreError, UsageError
+from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Cropped, middle_corner, place_box
+from hcc_tace_data.loaders.supply.buffers import BufferPool
+from hcc_tace_data.loaders.supply.copies import Copies
+from hcc_tace_data.loaders.supply.gather import Batch, Filling, filled
+from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
+
+__all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
+
+_UINT8 = np.dtype(np.uint8)
+# batches that are planned at once
+_AT_ONCE = 64
+
+Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
+Planned = tuple[Batch, Sequence[int], Sequence[Any]]
+Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
+
+
+def epoch_order(
+    count: int, *, seed: int, epoch: int, shuffle: bool, rank: int = 0, world_size: int = 1
+) -> npt.NDArray[np.int64]:
+    """Return the samples that `rank` sees in an epoch, in order.
+
+    The ranks' shares are disjoint and together cover every sample once: rank r takes places r, r + world_size, ...
+    of one common order, so shares differ by one sample at the most.
+
+    Examples
+    --------
+    >>> parts = [epoch_order(5, seed=1, epoch=0, shuffle=True, rank=r, world_size=2) for r in (0, 1)]
+    >>> sorted(int(i) for part in parts for i in part)
+    [0, 1, 2, 3, 4]
+    """
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank is {rank} of a world of {world_size}; use 0 to {world_size - 1}.")
+    order = np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
+    return order[rank::world_size].astype(np.int64)
+
+
+def world(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Return rank and size of the distributed training this process belongs to; (0, 1) for none.
+
+    What is not given is asked of ``torch.distributed``, else of the environment as ``torchrun`` sets it.
+    """
+    if (rank is None) != (world_size is None):
+        raise UsageError(f"rank is {rank} and world_size {world_size}; give both or neither.")
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return 0, 1
+
+
+class Batches(ABC):
+    """An iterator over the batches of one epoch after the other.
+
+    ``for batch in batches`` runs through one epoch; the next ``for`` runs through the next one, in another order, also
+    when the one before was broken off. Only after :meth:`load_state_dict` does it go on in the middle. One epoch at a
+    time: two iterations over the same object at once share one position.
+
+    Subclasses say how many samples there are and make a batch of some of them.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; use at least 1.")
+        epoch_order(0, seed=0, epoch=0, shuffle=False, rank=rank, world_size=world_size)  # refuses a wrong rank
+        self.count, self.batch_size = count, batch_size
+        self.shuffle, self.seed, self.drop_last = shuffle, seed, drop_last
+        self.rank, self.world_size = rank, world_size
+        self.epoch, self.position = 0, 0
+        self._resuming = False
+
+    unit = "sample"
+
+    def __repr__(self) -> str:
+        share = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
+        what = f"{self.count} samples ({self.unit}), batches of {self.batch_size}"
+        return f"<{type(self).__name__}: {what}, epoch {self.epoch}{share}>"
+
+    def __len__(self) -> int:
+        """Batches in an epoch of this rank; with `drop_last` the same for every rank."""
+        if self.drop_last:
+            return self.count // self.world_size // self.batch_size
+        mine = len(range(self.rank, self.count, self.world_size))
+        return -(-mine // self.batch_size)
+
+    def _identity(self) -> dict[str, int]:
+        return {
+            "samples": self.count,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "rank": self.rank,
+            "world_size": self.world_size,
+        }
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the iterator is: the next batch is `position` of `epoch`."""
+        return {"epoch": self.epoch, "position": self.position, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue exactly where another iterator over the same samples was.
+
+        Raises
+        ------
+        StoreError
+            The state is of another set of samples, or of another seed, batch size or rank.
+        """
+        for name, own in self._identity().items():
+            if state.get(name, own) != own:
+                raise StoreError(
+                    f"the state has {name} {state[name]}, this iterator {own}; continuing would repeat some "
+                    "samples and miss others."
+                )
+        self.epoch, self.position, self._resuming = int(state["epoch"]), int(state["position"]), True
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.position and not self._resuming:
+            self.epoch, self.position = self.epoch + 1, 0
+        self._resuming = False
+        epoch = self.epoch
+        order = epoch_order(
+            self.count, seed=self.seed, epoch=epoch, shuffle=self.shuffle, rank=self.rank, world_size=self.world_size
+        )
+        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        # through map, because a loop variable would hold on to a batch, and its memory not be free for the next
+        yield from map(self._counted, self._made(parts[self.position :], epoch))
+        self.epoch, self.position = epoch + 1, 0
+
+    def _counted(self, batch: Batch) -> Batch:
+        self.position += 1
+        return batch
+
+    @abstractmethod
+    def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Yield a batch of each of `parts`, samples of one epoch."""
+
+
+class _StoredBatches(Batches):
+    """Batches of equally large pieces of stored cases."""
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        count: int,
+        size: tuple[int, ...],
+        pin_memory: bool,
+        dtype: torch.dtype,
+        threads: int,
+        prefetch: int,
+        **how: Any,
+    ) -> None:
+        super().__init__(count, **how)
+        if threads < 0 or prefetch < 1:
+            raise UsageError(f"threads is {threads} and prefetch {prefetch}; use at least 0, and at least 1.")
+        if dtype not in (torch.float32, torch.int16):
+            raise UsageError(f"dtype is {dtype}; stored images come as torch.float32 or torch.int16.")
+        if dtype == torch.int16 and any(case.missing for case in cases):
+            raise UsageError("int16 cannot say that a phase is missing; use float32, or leave those patients out.")
+        channels = {case.shape[0] for case in cases}
+        if len(channels) > 1:
+            raise StoreError(f"cases of {sorted(channels)} channels do not make batches; prepare them alike.")
+        self.cases = tuple(cases)
+        self.pin_memory, self.dtype, self.threads, self.prefetch = pin_memory, dtype, threads, prefetch
+        self._channels, self._size = next(iter(channels), 1), size
+        self._array_dtype = np.dtype(np.float32 if dtype == torch.float32 else np.int16)
+        self._masked = any(case.masked for case in cases)
+        self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
+        self._maps: dict[int, Maps] = {}
+        self._lock = threading.Lock()
+        self._pool = BufferPool()
+
+    def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        # Some batches are planned at once: while threads copy, the interpreter takes several times as long for each
+        # step, and they wait for whoever begins a batch.
+        planned: deque[Planned] = deque()
+        coming = iter(parts)
+
+        def begin() -> Filling:
+            if not planned:
+                planned.extend(self._plan(samples, epoch) for samples in islice(coming, _AT_ONCE))
+            return self._begin(*planned.popleft())
+
+        return filled([begin] * len(parts), threads=self.threads, ahead=self.prefetch)
+
+    def _plan(self, samples: npt.NDArray[np.int64], epoch: int) -> Planned:
+        numbers, places, column = self._where(samples, epoch)
+        of = numbers.tolist()
+        names = [self.cases[number].patient_id for number in of]
+        return {"case": torch.from_numpy(numbers), "patient_id": names, **column}, of, places
+
+    @abstractmethod
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[Any], dict[str, Tensor]]:
+        """Return the cases of `samples`, their places in them, and the column of a batch that says so."""
+
+    def _begin(self, known: Batch, of: Sequence[int], places: Sequence[Any]) -> Filling:
+        shape = (len(of), self._channels, *self._size)
+        image, images = self._pool.empty(shape, self._array_dtype, pin_memory=self.pin_memory)
+        label, labels = self._pool.empty((len(of), *self._size), _UINT8, pin_memory=self.pin_memory)
+        batch: Batch = {"image": image, "label": label}
+        valids = None
+        if self._masked:
+            batch["valid"], valids = self._pool.empty(shape, _UINT8, pin_memory=self.pin_memory)
+        batch |= known
+
+        def fill(first: int, last: int) -> None:
+            rows = slice(first, last)
+            part = images[rows], labels[rows], None if valids is None else valids[rows]
+            copies = Copies()
+            self._copy_rows(of[rows], places[rows], part, copies)
+            copies.run()
+            for row in range(first, last):
+                for channel in self._absent[of[row]]:
+                    images[row, channel] = np.nan
+
+        return Filling(batch, len(of), fill)
+
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
+        """Put down the copies of what lies at `places` of cases into rows of a batch: image, label, valid."""
+        images, labels, valids = into
+        for row, (number, place) in enumerate(zip(numbers, places, strict=True)):
+            self._copy(number, place, (images[row], labels[row], None if valids is None else valids[row]), copies)
+
+    @abstractmethod
+    def _copy(self, number: int, place: Any, into: Piece, copies: Copies) -> None:
+        """Put down the copies of what lies at `place` of a case into a batch."""
+
+    def _arrays(self, number: int) -> Maps:
+        found = self._maps.get(number)
+        if found is None:
+            with self._lock:
+                case = self.cases[number]
+                mask = case.valid
+                # labels are read only where there are any
+                label = Cropped.of(np.asarray(case.label), case.labelled)
+                own = np.asarray(case.image), label, None if mask is None else np.asarray(mask)
+                found = self._maps.setdefault(number, own)
+        return found
+
+
+class BatchIterator(_StoredBatches):
+    """An endless-by-epochs iterator over batches of slices; see :class:`Batches`.
+
+    A batch is a dict: ``image`` float32 or int16 (B, C, H, W) in HU, ``label`` uint8 (B, H, W), ``case`` int64 (B,),
+    ``slice`` int64 (B,), ``patient_id`` (list), and ``valid`` uint8 (B, C, H, W) if some case has voxels without data.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+        Of one image size, or of any with `size`.
+    ranges : sequence of (int, int)
+        Slices of each case, (first, one after the last).
+    batch_size : int
+        Samples in a batch; the last one of an epoch may be smaller unless `drop_last`.
+    shuffle, seed
+        Order; the same seed gives the same batches whatever the number of threads.
+    threads : int
+        How many gather at a time: threads of their own, in place of one of which the caller gathers while waiting for
+        a batch; 0 for none, the caller gathers each batch when it is asked for. More than there are cores slow it down.
+    prefetch : int
+        Batches gathered ahead.
+    drop_last : bool
+        Leave out what does not fill a batch; every rank then has as many batches, as gradient exchange needs.
+    rank, world_size : int
+        Share of a distributed training.
+    pin_memory : bool
+        Gather into page-locked memory, from which a GPU copies asynchronously.
+    dtype : torch.dtype
+        Of the image: float32, or int16 to convert on the device.
+    size : (int, int), optional
+        Rows and columns to cut or pad every slice to, about its middle.
+    """
+
+    unit = "slice"
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        ranges: Sequence[tuple[int, int]],
+        *,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+        dtype: torch.dtype = torch.float32,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        sizes = {case.shape[2:] for case in cases}
+        if len(sizes) > 1 and size is None:
+            raise StoreError(
+                f"cases of different sizes {sorted(sizes)} do not make batches; give size=(rows, columns)."
+            )
+        self._case = np.repeat(np.arange(len(cases)), [last - first for first, last in ranges]).astype(np.int64)
+        self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0, dtype=np.int64)]).astype(
+            np.int64
+        )
+        super().__init__(
+            cases,
+            len(self._case),
+            size or next(iter(sizes), (0, 0)),
+            pin_memory,
+            dtype,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[int], dict[str, Tensor]]:
+        where = self._slice[samples]
+        return self._case[samples], where.tolist(), {"slice": torch.from_numpy(where)}
+
+    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
+        images, labels, valids = into
+        found = [self._arrays(number) for number in numbers]
+        size = images.shape[2:]
+        if any(image.shape[2:] != size for image, _, _ in found):
+            super()._copy_rows(numbers, places, into, copies)
+            return
+        copies.fill(labels, 0)
+        for row, ((image, label, mask), place) in enumerate(zip(found, places, strict=True)):
+            copies.add(images[row], image[:, place])
+            label.paint(place, labels[row], copies)
+            if valids is None:
+                continue
+            if mask is None:
+                copies.fill(valids[row], 1)
+            else:
+                copies.add(valids[row], mask[:, place])
+
+    def _copy(self, number: int, place: int, into: Piece, copies: Copies) -> None:
+        images, labels, valids = self._arrays(number)
+        image, label, valid = into
+        corner = middle_corner(labels.shape[1:], label.shape)
+        place_box(images[:, place], corner, image, OUTSIDE_HU, copies=copies)
+        labels.place((place, *corner), label[None], copies)
+        if valid is not None:
+            mask = None if valids is None else valids[:, place]
+            place_box(mask, corner, valid, 0, extent=images.shape[2:], copies=copies)
+
+
+class PatchBatchIterator(_StoredBatches):
+    """An endless-by-epochs iterator over batches of patches; see :class:`Batches`.
+
+    A batch is as of :class:`BatchIterator` with ``image`` (B, C, d, h, w), ``label`` (B, d, h, w) and ``corner`` int64
+    (B, 3), the first voxel of each patch in its volume, instead of ``slice``. Every epoch draws other patches.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+        Of any size.
+    plan : PatchPlan
+        Size, number and share of foreground.
+    batch_size, shuffle, threads, prefetch, drop_last, rank, world_size, pin_memory, dtype
+        As of :class:`BatchIterator`.
+    seed : int, optional
+        Of the order; default the plan's, which decides where patches lie.
+    """
+
+    unit = "patch"
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        plan: PatchPlan,
+        *,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int | None = None,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.plan = plan
+        super().__init__(
+            cases,
+            len(cases) * plan.per_volume,
+            plan.size,
+            pin_memory,
+            dtype,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=plan.seed if seed is None else seed,
+            threads=threads,
+            prefetch=prefetch,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._masked = self._masked or any(
+            full < part for case in cases for full, part in zip(case.shape[1:], plan.size, strict=True)
+        )
+
+    def _where(
+        self, samples: npt.NDArray[np.int64], epoch: int
+    ) -> tuple[npt.NDArray[np.int64], Sequence[tuple[int, int, int]], dict[str, Tensor]]:
+        numbers = samples // self.plan.per_volume
+        corners = [
+            patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
+            for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
+        ]
+        column = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
+        return numbers, corners, {"corner": column}
+
+    def _copy(self, number: int, place: tuple[int, int, int], into: Piece, copies: Copies) -> None:
+        images, labels, valids = self._arrays(number)
+        image, label, valid = into
+        place_box(images, place, image, OUTSIDE_HU, copies=copies)
+        labels.place(place, label, copies)
+        if valid is not None:
+            place_box(valids, place, valid, 0, extent=images.shape[1:], copies=copies)

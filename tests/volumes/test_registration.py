@@ -1,0 +1,203 @@
+"""Registration of phases, and resampling onto another grid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcc_tace_data import open_collection
+from hcc_tace_data.collection.split import split_series
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
+from hcc_tace_data.volumes.registration import Registration, register, resample
+from hcc_tace_data.volumes.similarity import coarse_image, mutual_information, place_roughly, to_image
+
+FRAME = "1.2.3"
+
+
+def volume(array: np.ndarray, affine: np.ndarray, frame: str = FRAME) -> highdicom.Volume:
+    return highdicom.Volume(array, affine, "PATIENT", frame_of_reference_uid=frame)
+
+
+def registration(matrix: np.ndarray) -> Registration:
+    return Registration(matrix=matrix, engine="greedy", similarity_before=1.1, similarity_after=1.2, plausible=True)
+
+
+def turned(rng: np.random.Generator, spacing: tuple[float, float, float], origin: np.ndarray) -> np.ndarray:
+    """A right-handed affine in a random orientation."""
+    axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    if np.linalg.det(axes) < 0:
+        axes[:, 0] *= -1
+    affine = np.eye(4)
+    affine[:3, :3] = axes * np.array(spacing)
+    affine[:3, 3] = origin
+    return affine
+
+
+@pytest.fixture(scope="module")
+def phases(twin: Path) -> dict[str, highdicom.Volume]:
+    """The phases of HCC_008's baseline, and what the phantom did to each."""
+    series = next(s for s in open_collection(twin)["HCC_008"].baseline.series if s.modality == "CT")
+    parts = [[series.root / path for path in part["path"]] for part in split_series(series.instances)]
+    rows = json.loads((twin / "truth" / "transforms.json").read_text())
+    truth = {row["volume"]: row for row in rows if row["series_uid"] == series.series_uid}
+    return {
+        truth[n]["phase"]: (read_ct(part), np.array(truth[n]["annotated_to_volume"])) for n, part in enumerate(parts)
+    }
+
+
+def liver_points(twin: Path) -> np.ndarray:
+    label = sitk.ReadImage(str(twin / "truth" / "labels" / "HCC_008.nii.gz"))
+    where = np.argwhere(np.isin(sitk.GetArrayFromImage(label), (1, 2)))[::7]
+    points = [label.TransformContinuousIndexToPhysicalPoint([float(x) for x in index[::-1]]) for index in where]
+    return np.c_[np.array(points), np.ones(len(points))]
+
+
+@pytest.mark.parametrize(("engine", "allowed_mm"), [("greedy", 1.5), ("simpleitk", 2.5)])
+def test_a_known_motion_of_the_liver_is_found(twin, phases, engine, allowed_mm, capfd):
+    fixed, _ = phases["portal_venous"]
+    moving, truth = phases["pre_contrast"]
+    found = register(fixed, moving, engine=engine)
+    points = liver_points(twin)
+    error = np.linalg.norm((points @ (found.matrix - truth).T)[:, :3], axis=1).mean()
+    untouched = np.linalg.norm((points @ (np.eye(4) - truth).T)[:, :3], axis=1).mean()
+    assert untouched > 3.0
+    assert error < allowed_mm
+    assert found.engine == engine
+    assert found.plausible
+    assert found.similarity_after > found.similarity_before
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+    again = register(fixed, moving, engine=engine)
+    np.testing.assert_allclose(again.matrix, found.matrix, rtol=0, atol=0 if engine == "greedy" else 1e-3)
+
+
+def test_another_frame_of_reference_is_laid_over_first(twin, phases):
+    fixed, _ = phases["portal_venous"]
+    moving, truth = phases["pre_contrast"]
+    far = np.eye(4)
+    far[:3, 3] = (12.0, -30.0, 400.0)  # another day, another place of the table
+    found = register(fixed, volume(moving.array, far @ moving.affine, "1.2.4"))
+    points = liver_points(twin)
+    error = np.linalg.norm((points @ (found.matrix - far @ truth).T)[:, :3], axis=1).mean()
+    assert error < 1.5
+    assert found.plausible
+
+
+def test_what_no_body_does_is_not_plausible(phases):
+    fixed, _ = phases["portal_venous"]
+    noise = np.random.default_rng(0).normal(0, 200, fixed.array.shape).astype(np.int16)
+    found = register(fixed, volume(noise, fixed.affine, str(fixed.frame_of_reference_uid)))
+    assert not found.plausible
+    assert found.reason
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_resampling_equals_itk(seed):
+    """Values where both have data, and the field itself, in any orientation."""
+    rng = np.random.default_rng(seed)
+    moving = volume(
+        rng.integers(-1000, 1000, (5, 7, 6), dtype=np.int16), turned(rng, (3, 0.8, 1.1), rng.normal(size=3))
+    )
+    middle = moving.affine @ [2, 3, 2.5, 1]
+    like_affine = turned(rng, (2.5, 1, 0.9), rng.normal(size=3))
+    like_affine[:3, 3] += middle[:3] - (like_affine @ [3, 4, 2, 1])[:3]
+    like = volume(np.zeros((7, 9, 5), np.int16), like_affine)
+    matrix = np.eye(4)
+    matrix[:3] += rng.normal(scale=0.05, size=(3, 4))
+    image, valid = resample(moving, like=like, registration=registration(matrix))
+
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    source = to_image(moving.array.astype(np.float64), moving.affine)
+    grid = to_image(like.array, like.affine)
+    expected = sitk.GetArrayFromImage(
+        sitk.Resample(source, grid, transform, sitk.sitkLinear, -5000.0, sitk.sitkFloat64)
+    )
+    inside = expected > -4999
+    assert np.mean(inside != (valid > 0)) < 0.02  # the rim, to rounding
+    both = inside & (valid > 0)
+    assert np.abs(expected[both] - image[both]).max(initial=0) <= 0.51
+    assert (image[valid == 0] == -1024).all()
+
+
+def test_the_same_grid_changes_nothing():
+    rng = np.random.default_rng(1)
+    one = volume(rng.integers(-1000, 1000, (4, 5, 6), dtype=np.int16), turned(rng, (2, 1, 1), np.zeros(3)))
+    image, valid = resample(one, like=one)
+    assert np.array_equal(image, one.array)
+    assert valid.all()
+
+
+def test_filling_of_the_scanner_is_no_air():
+    array = np.full((4, 8, 8), 40, dtype=np.int16)
+    array[:, :2] = -2000
+    affine = np.diag([2.0, 1.0, 1.0, 1.0])
+    shifted = affine.copy()
+    shifted[1, 3] = 0.5
+    for grid in (affine, shifted):
+        image, valid = resample(volume(array, affine), like=volume(np.zeros_like(array), grid))
+        assert not valid[:, :1].any()
+        assert (image[valid == 0] == -1024).all()
+        assert (image[valid == 1] == 40).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_stored_transform_is_itks(seed, tmp_path_factory):
+    rng = np.random.default_rng(seed)
+    matrix = np.eye(4)
+    matrix[:3] += rng.normal(scale=[0.1, 0.1, 0.1, 30], size=(3, 4))
+    path = tmp_path_factory.mktemp("transform") / "arterial.txt"
+    one = registration(matrix)
+    one.save(path)
+    point = rng.normal(scale=100, size=3)
+    assert np.allclose(sitk.ReadTransform(str(path)).TransformPoint(point.tolist()), (matrix @ [*point, 1])[:3])
+    back = Registration.load(path)
+    assert np.array_equal(back.matrix, matrix)
+    assert (back.engine, back.plausible, back.similarity_after) == (one.engine, one.plausible, one.similarity_after)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "#Insight\nTransform: AffineTransform_double_3_3\nParameters: 1 2\n", "Parameters: nan"]
+)
+def test_a_broken_transform_is_refused(tmp_path, text):
+    (tmp_path / "t.txt").write_text(text)
+    (tmp_path / "t.txt.json").write_text("{}")
+    with pytest.raises(RegistrationError, match=r"t\.txt"):
+        Registration.load(tmp_path / "t.txt")
+
+
+def test_bad_input(phases):
+    fixed, _ = phases["portal_venous"]
+    with pytest.raises(UsageError, match="elastix"):
+        register(fixed, fixed, engine="elastix")
+    with pytest.raises(NotAVolumeError, match="two slices"):
+        register(fixed, volume(fixed.array[:1], fixed.affine))
+
+
+def test_likeness_is_highest_in_place(phases):
+    fixed, _ = phases["portal_venous"]
+    moving, truth = phases["arterial"]
+    one, two = coarse_image(fixed, 3.0), coarse_image(moving, 3.0)
+    off = truth.copy()
+    off[2, 3] += 10
+    assert mutual_information(one, two, truth) > mutual_information(one, two, off) > 1
+    far = np.eye(4)
+    far[0, 3] = 1e4
+    assert mutual_information(one, two, far) == 1.0
+
+
+def test_rough_placing_finds_the_table(phases):
+    fixed, _ = phases["portal_venous"]
+    one = coarse_image(fixed, 3.0)
+    two = coarse_image(volume(fixed.array, fixed.affine), 3.0)
+    two.SetOrigin((np.array(two.GetOrigin()) + np.array([0, 20, -333])).tolist())
+    assert np.allclose(place_roughly(one, two), (0, 20, -333), atol=8)

@@ -1,0 +1,1 @@
+"""What de-identification rules need: identifiers, word lists, masking."""

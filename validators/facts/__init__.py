@@ -1,0 +1,1 @@
+"""Facts about files that several rules need, each gathered once."""

@@ -1,0 +1,327 @@
+"""All header values of a collection, each distinct one once, with how often it occurs and where first.
+
+Files of a series differ in few values. A header whose bytes equal those of one that was taken apart, save inside
+values, is built the same way: only the values that differ are looked at again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcc_tace_data.dicom.header_values import (
+    Key,
+    Leaf,
+    header_values,
+    leaf_values,
+    parse_header,
+    read_header_bytes,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "scan_headers"]
+
+_CHUNK = 2000
+_KEPT = 8
+_MAX_TAIL = 1 << 24
+_MAX_BINARY = 4096
+_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
+
+#: Paths whose values are kept for every file: what a file says of its own de-identification, and its dates.
+WATCHED = (
+    "00120062", "00120063", "00120064/00080100", "00280303", "00280301", "00080020", "00080021", "00080022", "00080023",
+    "0008002A", "00080012", "00400244", "00400250", "00080016", "0013[CTP]10",
+)  # fmt: skip
+_WATCHED = frozenset(WATCHED)
+
+#: Values of :data:`WATCHED` in one file; an absent element is None, several values are joined by a backslash.
+Marks = tuple[bytes | None, ...]
+#: Path below the root, offset and length of native pixel data (-1 where there are none).
+_Item = tuple[str, int, int]
+
+
+class Seen:
+    """How often a header value occurs, and the first file that holds it."""
+
+    __slots__ = ("count", "row")
+
+    def __init__(self, row: int, count: int = 0) -> None:
+        self.count = count
+        self.row = row
+
+
+@dataclass(slots=True)
+class HeaderScan:
+    """What the headers of a collection hold.
+
+    Attributes
+    ----------
+    elements : dict of (str, str) to dict of bytes to Seen
+        By tag path and VR, then by raw value.
+    problems : list of (int, str)
+        Row of each header that could not be read whole, and why.
+    marks : list of Marks
+        Values of :data:`WATCHED`, a row of the instance table each.
+    """
+
+    elements: dict[tuple[str, str], dict[bytes, Seen]] = field(default_factory=dict)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
+
+    def items(self) -> Iterator[tuple[Key, Seen]]:
+        """Yield every distinct value and where it was seen."""
+        for (path, vr), values in self.elements.items():
+            for raw, seen in values.items():
+                yield (path, vr, raw), seen
+
+
+@dataclass(slots=True)
+class _Template:
+    """A header that was taken apart, to read others built alike."""
+
+    expected: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    leaves: list[Leaf]
+    keys: list[tuple[Key, ...]]
+    fixed: frozenset[int]
+    watched: frozenset[int]
+    marks: Marks
+    hits: int = 0
+
+
+def scan_headers(
+    root: Path, table: pd.DataFrame, run: Callable[[Any, Sequence[Any]], list[Any]] | None = None
+) -> HeaderScan:
+    """Read the headers of all files of an instance table.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the collection.
+    table : pandas.DataFrame
+        Instance table with ``path``, ``pixel_offset`` and ``pixel_length``.
+    run : callable, optional
+        ``run(function, jobs)`` returns the results in order, as :func:`map` would; it may use other processes.
+    """
+    columns = ("path", "pixel_offset", "pixel_length")
+    rows: list[_Item] = list(zip(*(table[name].tolist() for name in columns), strict=True))
+    jobs = [(os.fspath(root), rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
+    parts = run(scan_files, jobs) if run is not None and len(jobs) > 1 else [scan_files(job) for job in jobs]
+    scan = HeaderScan()
+    for number, (found, problems, marks) in enumerate(parts):
+        first = number * _CHUNK
+        for (path, vr, raw), (count, row) in found.items():
+            values = scan.elements.setdefault((path, vr), {})
+            seen = values.get(raw)
+            if seen is None:
+                values[raw] = Seen(first + row, count)
+            else:
+                seen.count += count
+        scan.problems += [(first + row, why) for row, why in problems]
+        scan.marks += marks
+    return scan
+
+
+def scan_files(
+    job: tuple[str, list[_Item]],
+) -> tuple[dict[Key, tuple[int, int]], list[tuple[int, str]], list[Marks]]:
+    """Read some headers: each distinct value with its count and first row, problems by row, and marks."""
+    scanner = _Scanner()
+    root, rows = job
+    for row, (path, offset, length) in enumerate(rows):
+        scanner.read(row, f"{root}/{path}", offset, length)
+    return scanner.finish(), scanner.problems, scanner.marks
+
+
+class _Scanner:
+    def __init__(self) -> None:
+        self._count: dict[Key, int] = {}
+        self._row: dict[Key, int] = {}
+        self._templates: list[_Template] = []
+        self.problems: list[tuple[int, str]] = []
+        self.marks: list[Marks] = []
+
+    def read(self, row: int, path: str, offset: int, length: int) -> None:
+        """Read one file; whatever goes wrong is a problem of that row."""
+        before = len(self.marks)
+        try:
+            self._read(row, path, offset, length)
+        except OSError as error:
+            self.problems.append((row, f"cannot be opened: {error.strerror}"))
+        if len(self.marks) == before:
+            self.marks.append((None,) * len(WATCHED))
+
+    def _read(self, row: int, path: str, offset: int, length: int) -> None:
+        with open(path, "rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if offset > 0 and size >= offset:
+                data = stream.read(offset)
+                if self._like_another(row, data):
+                    self._tail(row, stream, offset + length, size)
+                    return
+                header, data = read_header_bytes(_Reader(data, stream).read, size, first=offset)
+            else:
+                header, data = read_header_bytes(stream.read, size)
+            if header is not None and not header.problem:
+                self._take(row, header.leaves, data, template=offset if 0 < offset <= len(data) else 0)
+                if offset > 0:
+                    self._tail(row, stream, offset + length, size)
+                return
+        keys, problem = header_values(Path(path))
+        if problem:
+            self.problems.append((row, problem))
+        marks: dict[str, bytes] = {}
+        for key in keys:
+            self._add(row, key)
+            self._mark(marks, key)
+        self.marks.append(tuple(marks.get(name) for name in WATCHED))
+
+    def _tail(self, row: int, stream: Any, end: int, size: int) -> None:
+        """Read what follows the pixels."""
+        if size <= end:
+            return
+        stream.seek(end)
+        data = stream.read(_MAX_TAIL)
+        if not data.strip(b"\0"):
+            return
+        tail = parse_header(data, 0, whole=True)
+        if tail.problem:
+            tail = parse_header(data, 0, explicit=False, whole=True)
+        if tail.problem:
+            self.problems.append((row, "bytes after the pixel data that are no elements"))
+        for leaf in tail.leaves:
+            for key in leaf_values(leaf.path, leaf.vr, data[leaf.start : leaf.end]):
+                self._add(row, key)
+
+    def _like_another(self, row: int, data: bytes) -> bool:
+        """Count the values of a header that is built like one before; False if it is not."""
+        array = np.frombuffer(data, np.uint8)
+        for place, one in enumerate(self._templates):
+            if len(one.expected) != len(array):
+                continue
+            differs = np.flatnonzero(one.expected != array)
+            leaf = np.searchsorted(one.starts, differs, side="right") - 1
+            if len(differs) and (leaf[0] < 0 or (differs >= one.ends[leaf]).any()):
+                continue
+            changed = np.unique(leaf).tolist()
+            if not one.fixed.isdisjoint(changed):
+                continue
+            one.hits += 1
+            for k in changed:
+                path, vr, start, end = one.leaves[k]
+                for key in one.keys[k]:
+                    self._count[key] -= 1
+                for key in _values(path, vr, data[start:end]):
+                    self._add(row, key)
+            self.marks.append(one.marks if one.watched.isdisjoint(changed) else self._marks(one.leaves, data))
+            if place:
+                self._templates.insert(0, self._templates.pop(place))
+            return True
+        return False
+
+    def _take(self, row: int, leaves: list[Leaf], data: bytes, template: int) -> None:
+        """Count all values of a header, and keep it as a template if it ends where its pixels begin."""
+        keys = [_values(path, vr, data[start:end]) for path, vr, start, end in leaves]
+        for some in keys:
+            for key in some:
+                self._add(row, key)
+        marks = self._marks(leaves, data)
+        self.marks.append(marks)
+        if not template:
+            return
+        filled = [k for k, leaf in enumerate(leaves) if leaf.end > leaf.start]
+        kept = [leaves[k] for k in filled]
+        self._templates.insert(
+            0,
+            _Template(
+                expected=np.frombuffer(data, np.uint8, template),
+                starts=np.array([leaf.start for leaf in kept], dtype=np.int64),
+                ends=np.array([leaf.end for leaf in kept], dtype=np.int64),
+                leaves=kept,
+                keys=[keys[k] for k in filled],
+                fixed=frozenset(k for k, leaf in enumerate(kept) if _decides(leaf.path)),
+                watched=frozenset(k for k, leaf in enumerate(kept) if leaf.path in _WATCHED),
+                marks=marks,
+            ),
+        )
+        # Empty elements count with every hit as well.
+        empty = tuple(key for k, leaf in enumerate(leaves) if leaf.end == leaf.start for key in keys[k])
+        if empty:
+            first = self._templates[0]
+            first.leaves.append(Leaf("", "", len(data), len(data)))
+            first.keys.append(empty)
+            first.starts = np.append(first.starts, template)
+            first.ends = np.append(first.ends, template)
+        for old in self._templates[_KEPT:]:
+            self._settle(old)
+        del self._templates[_KEPT:]
+
+    def _settle(self, one: _Template) -> None:
+        """Count what a template stood for: its values, once for every header that was like it."""
+        for some in one.keys:
+            for key in some:
+                self._count[key] += one.hits
+
+    def finish(self) -> dict[Key, tuple[int, int]]:
+        """Return count and first row of every value."""
+        for one in self._templates:
+            self._settle(one)
+        self._templates.clear()
+        return {key: (count, self._row[key]) for key, count in self._count.items()}
+
+    def _add(self, row: int, key: Key) -> None:
+        if key in self._count:
+            self._count[key] += 1
+        else:
+            self._count[key], self._row[key] = 1, row
+
+    def _marks(self, leaves: list[Leaf], data: bytes) -> Marks:
+        marks: dict[str, bytes] = {}
+        for path, vr, start, end in leaves:
+            if path in _WATCHED:
+                self._mark(marks, (path, vr, data[start:end]))
+        return tuple(marks.get(name) for name in WATCHED)
+
+    def _mark(self, marks: dict[str, bytes], key: Key) -> None:
+        path, _, raw = key
+        if path in _WATCHED:
+            marks[path] = marks[path] + b"\\" + raw.strip(b" \0") if path in marks else raw.strip(b" \0")
+
+
+def _decides(path: str) -> bool:
+    """Return whether a value decides how others are named or read: a private creator, the transfer syntax."""
+    tag = path[-8:]
+    if tag == "00020010":
+        return True
+    return "[" not in tag and len(tag) == 8 and tag[3] in "13579BDF" and tag[4:6] == "00" and tag[6:] >= "10"
+
+
+def _values(path: str, vr: str, raw: bytes) -> tuple[Key, ...]:
+    """Return the values of a leaf; long binary ones by their size and digest."""
+    if vr in _BINARY and len(raw) > _MAX_BINARY:
+        return ((path, vr, f"<{len(raw)} bytes, {blake2b(raw, digest_size=8).hexdigest()}>".encode()),)
+    return leaf_values(path, vr, raw)
+
+
+class _Reader:
+    """Gives bytes that were read already, then those of a stream."""
+
+    def __init__(self, data: bytes, stream: Any) -> None:
+        self._data = data
+        self._stream = stream
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        head, self._data = self._data[:count], self._data[count:]
+        rest: bytes = self._stream.read(count - len(head)) if len(head) < count else b""
+        return head + rest

@@ -1,0 +1,119 @@
+"""What a SEG says of itself and of the CT it was drawn on; its pixels are not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.dicom.seg_file import open_seg
+from hcc_tace_data.errors import HccTaceError
+
+__all__ = ["SegFacts", "read_seg_facts"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegFacts:
+    """The links of one SEG.
+
+    Attributes
+    ----------
+    path : str
+        Below the root.
+    error : str
+        Why its frames cannot be read; empty if they can. The rest of the header may be known all the same.
+    frame_of_reference_uid : str
+    segments : tuple of (int, str, str, str)
+        Number, label, and codes of category and type ("SCT:10200004"), as described; not necessarily unique.
+    series : tuple of (str, tuple of str)
+        Items of ReferencedSeriesSequence: series, and the instances named under it.
+    positions, orientations, spacings, frame_segments : ndarray
+        (F, 3) mm, (F, 6), (F, 2) mm between rows and between columns, (F,).
+    size : (int, int)
+        Rows and columns of a frame.
+    sources : tuple of tuple of str
+        Every instance that each frame was derived from.
+    """
+
+    path: str
+    error: str
+    frame_of_reference_uid: str
+    segments: tuple[tuple[int, str, str, str], ...] = ()
+    series: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    positions: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    orientations: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 6)))
+    spacings: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    frame_segments: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    sources: tuple[tuple[str, ...], ...] = ()
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def cited(self) -> tuple[str, ...]:
+        """Every instance that series or frames name, each once, in order."""
+        named = (uid for _, uids in self.series for uid in uids)
+        return tuple(dict.fromkeys([*named, *(uid for own in self.sources for uid in own)]))
+
+
+def read_seg_facts(job: tuple[str, str]) -> SegFacts:
+    """Read the links of the SEG at (root, path)."""
+    import pydicom
+
+    root, path = job
+    file = Path(root) / path
+    try:
+        header = pydicom.dcmread(
+            file,
+            stop_before_pixels=True,
+            specific_tags=["SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID"],
+        )
+        described = tuple(_segment(item) for item in header.get("SegmentSequence") or ())
+        series = tuple(_series(item) for item in header.get("ReferencedSeriesSequence") or ())
+        frame = str(header.get("FrameOfReferenceUID", ""))
+    except Exception as error:  # pydicom raises many kinds on broken files
+        return SegFacts(
+            path=path, error=f"the header cannot be read ({type(error).__name__})", frame_of_reference_uid=""
+        )
+    try:
+        opened = open_seg(file, pixels=False, cited=True)
+    except (HccTaceError, OSError) as error:
+        reason = str(error).replace(f"{file}: ", "").replace(f"{file} ", "")
+        return SegFacts(path=path, error=reason, frame_of_reference_uid=frame, segments=described, series=series)
+    frames = opened.frames
+    return SegFacts(
+        path=path,
+        error="",
+        frame_of_reference_uid=frame,
+        segments=described,
+        series=series,
+        positions=frames.positions,
+        orientations=frames.orientations,
+        spacings=frames.spacings,
+        frame_segments=frames.segments,
+        sources=frames.sources,
+        size=(opened.rows, opened.columns),
+    )
+
+
+def _series(item: Any) -> tuple[str, tuple[str, ...]]:
+    instances = item.get("ReferencedInstanceSequence") or ()
+    return str(item.get("SeriesInstanceUID", "")), tuple(
+        str(one.get("ReferencedSOPInstanceUID", "")) for one in instances
+    )
+
+
+def _segment(item: Any) -> tuple[int, str, str, str]:
+    def code(name: str) -> str:
+        items = item.get(name)
+        if not items:
+            return ""
+        return f"{items[0].get('CodingSchemeDesignator', '')}:{items[0].get('CodeValue', '')}"
+
+    return (
+        int(item.get("SegmentNumber") or 0),
+        str(item.get("SegmentLabel", "")),
+        code("SegmentedPropertyCategoryCodeSequence"),
+        code("SegmentedPropertyTypeCodeSequence"),
+    )

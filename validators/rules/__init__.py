@@ -1,0 +1,1 @@
+"""Curation rules, one module per family."""

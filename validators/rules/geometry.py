@@ -1,0 +1,399 @@
+"""HT5: do slices make volumes, and masks make livers? Geometry from headers, masks and bodies from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hcc_tace_data.collection.split import positions_along_normal
+from hcc_tace_data.dicom.geometry import check_shear, even_step, slice_axes
+from hcc_tace_data.errors import NotAVolumeError, TiltError
+from hcc_tace_data.validators.context import Context, series_place
+from hcc_tace_data.validators.facts.masks import WHOLE_LIVER
+from hcc_tace_data.validators.rule import Partly, Rule, Skip
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.validators.facts.masks import MaskFacts
+
+__all__ = ["RULES"]
+
+#: Plausible volume of a liver with its tumours and vessels, ml: from a small cirrhotic to a polycystic or stuffed one.
+_LIVER_ML = (500.0, 6000.0)
+#: Largest share of a mask outside the patient that partial volumes at the skin can explain.
+_OUTSIDE = 0.01
+#: Largest share of the liver in lung that breathing between drawing and scanning, and partial volumes, can explain.
+_IN_AIR = 0.015
+#: A part of the tumour farther from the liver than this (mm) is none of it.
+_TOUCHES_MM = 6.0
+#: The portal vein enters the liver; the drawn part may end this far (mm) below it.
+_PORTAL_MM = 30.0
+#: The liver lies on the right: its centre may be this far (mm) left of the body's middle, after the right lobe is gone.
+_LIVER_LEFT = 20.0
+#: The abdominal aorta lies before the spine, a little left of the middle: mm to the left, and depth from front to back.
+_AORTA_LEFT = (-40.0, 70.0)
+_AORTA_DEPTH = (0.45, 0.85)
+#: Slices nearer than this (mm) lie at one place.
+_SAME_MM = 0.01
+_PAPER = "10.1038/s41597-023-01928-3"
+
+Found = Iterator["dict[str, Any] | Partly"]
+
+
+_PLACE = (*(f"orientation_{i}" for i in range(6)), "position_x", "position_y", "position_z")
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return where each slice lies, as :func:`~hcc_tace_data.dicom.geometry.slice_axes` takes it."""
+    return [dict(zip(_PLACE, values, strict=True)) for values in rows[list(_PLACE)].to_numpy(float).tolist()]
+
+
+def _even(context: Context) -> Found:
+    for rows in context.volumes:
+        along = np.sort(positions_along_normal(rows))
+        if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
+            continue
+        steps = np.diff(along)
+        if float(steps.min()) <= _SAME_MM:
+            continue  # two slices at one place: HT504
+        common = float(np.median(steps))
+        wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
+        yield {
+            "message": f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
+            f"{len(wide)} steps wider than the smallest.",
+            "hint": "A missing slice is downloaded again; where the scanner changed its spacing, read with "
+            "on_gap='fill', or leave the coarse part out.",
+            **series_place(rows),
+            "evidence": {"smallest_mm": round(float(steps.min()), 3), "largest_mm": round(float(steps.max()), 3),
+                         "gaps": wide[:10]},
+        }  # fmt: skip
+
+
+def _tilt(context: Context) -> Found:
+    for rows in context.volumes:
+        if len(rows) < 2:
+            continue
+        try:
+            _, _, normal, position = slice_axes(_records(rows))
+            if float(np.ptp(position @ normal)) > _SAME_MM:  # all at one height: HT504
+                check_shear(position, normal)
+        except TiltError as error:
+            yield {
+                "message": str(error).split(" on_tilt")[0],
+                "hint": "Read with on_tilt='resample', which shifts slices onto a rectangular grid.",
+                "tag": "00181120",
+                **series_place(rows),
+            }
+        except NotAVolumeError as error:
+            if "sideways" in str(error):
+                yield {
+                    "message": str(error),
+                    "hint": "Read the parts alone; they are different reconstructions.",
+                    **series_place(rows),
+                }
+
+
+def _axial(context: Context) -> Found:
+    columns = [f"orientation_{i}" for i in range(6)]
+    for _, rows in context.ct.groupby("series_uid", sort=True):
+        orientation = rows[columns].to_numpy(float)
+        position = rows[["position_x", "position_y", "position_z"]].to_numpy(float)
+        absent = int((np.isnan(orientation).any(axis=1) | np.isnan(position).any(axis=1)).sum())
+        if absent:
+            yield {
+                "message": f"{absent} slices have no ImagePositionPatient or ImageOrientationPatient.",
+                "hint": "Leave them out, or fetch the series again.",
+                **series_place(rows),
+            }
+            continue
+        distinct = np.unique(np.round(orientation, 3), axis=0)
+        if len(distinct) > 1:
+            yield {
+                "message": f"{len(distinct)} orientations in one series.",
+                "hint": "Scouts or reformats are mixed in: read each orientation alone.",
+                "tag": "00200037",
+                **series_place(rows),
+            }
+            continue
+        if abs(float(np.cross(distinct[0, :3], distinct[0, 3:])[2])) < 0.95:
+            yield {
+                "message": "The slices are not axial.",
+                "hint": "Leave the series out, or resample it.",
+                "tag": "00200037",
+                **series_place(rows),
+            }
+
+
+def _one_place(context: Context) -> Found:
+    for rows in context.volumes:
+        rows = rows.drop_duplicates("sop_uid")
+        along = np.sort(positions_along_normal(rows))
+        same = int((np.diff(along) <= _SAME_MM).sum()) if not np.isnan(along).any() else 0
+        if same:
+            yield {
+                "message": f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
+                "hint": "Read with on_duplicate='split', and look which volume is which.",
+                **series_place(rows),
+                "evidence": {"slices": same},
+            }
+
+
+def _one_grid(context: Context) -> Found:
+    columns = ["rows", "columns", "spacing_row", "spacing_column"]
+    for rows in context.volumes:
+        kinds = rows[columns].astype(float).round(5).drop_duplicates()
+        spacing = rows[["spacing_row", "spacing_column"]].to_numpy(float)
+        wrong = bool((~(spacing > 0)).any())
+        if len(kinds) > 1 or wrong:
+            yield {
+                "message": "Slices without a usable PixelSpacing."
+                if wrong
+                else f"{len(kinds)} sizes or pixel spacings in one volume.",
+                "hint": "Another reconstruction is mixed in: read the common size, leave the others out.",
+                "tag": "00280030",
+                **series_place(rows),
+            }
+
+
+def _over_masks(
+    test: Callable[[MaskFacts], tuple[str, str, Mapping[str, Any]] | None],
+) -> Callable[[Context], Found]:
+    """Return a check that runs `test`, which gives message, hint and evidence, over the measures of every SEG."""
+
+    def check(context: Context) -> Found:
+        if not context.masks:
+            raise Skip("no segmentation here")
+        for row, facts in context.masks:
+            if facts.error:
+                yield Partly(f"SEG {context.place(row)['sop_uid']}: {facts.error}")
+                continue
+            told = test(facts)
+            if told is not None:
+                yield {"message": told[0], "hint": told[1], **context.place(row), "evidence": dict(told[2])}
+
+    return check
+
+
+def _rounded(values: Mapping[str, float], digits: int = 2) -> dict[str, float]:
+    return {key: round(value, digits) for key, value in values.items()}
+
+
+def _inside_body(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    off = {key: share for key, share in facts.outside_body.items() if share > _OUTSIDE}
+    parts = [f"{share:.1%} of {key.replace('_', ' ')} outside the patient" for key, share in off.items()]
+    if facts.liver_in_air > _IN_AIR:
+        parts.append(f"{facts.liver_in_air:.1%} of the whole liver in air or lung")
+    if not parts:
+        return None
+    return (
+        f"Masks lie where there is nothing: {', '.join(parts)}.",
+        "Look at the contours (--overlays); the SEG may belong to another series, or be flipped.",
+        {"outside": _rounded(off, 4), "liver_in_air": round(facts.liver_in_air, 4)},
+    )
+
+
+def _tumour_smaller(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    tumour = facts.volume_ml.get("tumour", 0.0) + facts.volume_ml.get("necrosis", 0.0)
+    liver = facts.volume_ml.get("liver", 0.0)
+    if not 0 < liver < tumour:
+        return None
+    return (
+        f"The tumour ({tumour:.0f} ml) is larger than the rest of the liver ({liver:.0f} ml).",
+        "Check that labels are not swapped; it does happen.",
+        {"tumour_ml": round(tumour, 1), "liver_ml": round(liver, 1)},
+    )
+
+
+def _tumour_touches(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    mm = facts.from_liver_mm.get("tumour")
+    if mm is None or mm <= _TOUCHES_MM:
+        return None
+    return (
+        f"A part of the tumour lies {mm:.0f} mm from the liver.",
+        "Look at the contours (--overlays): a metastasis, a stray frame, or a mask on the wrong slice.",
+        {"from_liver_mm": round(mm, 1)},
+    )
+
+
+def _liver_volume(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    whole = sum(facts.volume_ml.get(key, 0.0) for key in WHOLE_LIVER)
+    if not facts.volume_ml.get("liver") or _LIVER_ML[0] <= whole <= _LIVER_ML[1]:
+        return None
+    return (
+        f"The whole liver has {whole:.0f} ml; {_LIVER_ML[0]:.0f} to {_LIVER_ML[1]:.0f} ml are plausible.",
+        "Check the spacing that the volume is computed with, and whether slices are missing.",
+        {"whole_liver_ml": round(whole, 1), "parts_ml": _rounded(facts.volume_ml, 1)},
+    )
+
+
+def _not_empty(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    empty = sorted(key for key, ml in facts.volume_ml.items() if not ml > 0)
+    absent = sorted({"liver", "tumour"} - set(facts.volume_ml))
+    if not empty and not absent:
+        return None
+    parts = [
+        f"{', '.join(names)} {what}" for names, what in ((empty, "described but empty"), (absent, "absent")) if names
+    ]
+    return (
+        f"Segments without voxels: {'; '.join(parts)}.",
+        "Leave the class out for this patient, or the model learns that there is none.",
+        {"empty": empty, "absent": absent},
+    )
+
+
+def _aorta(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    left, depth = facts.off_midline_mm.get("aorta"), facts.depth_share.get("aorta")
+    if left is None or depth is None or left != left:
+        return None
+    if _AORTA_LEFT[0] <= left <= _AORTA_LEFT[1] and _AORTA_DEPTH[0] <= depth <= _AORTA_DEPTH[1]:
+        return None
+    return (
+        f"The abdominal aorta lies {abs(left):.0f} mm to the patient's {'left' if left > 0 else 'right'} of the body's "
+        f"middle, at {depth:.0%} of its depth: not before the spine.",
+        "Look at the contours (--overlays): labels may be swapped, or masks flipped.",
+        {"left_mm": round(left, 1), "depth": round(depth, 3)},
+    )
+
+
+def _liver_side(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    left = facts.off_midline_mm.get("whole_liver")
+    if left is None or not left > _LIVER_LEFT:
+        return None
+    return (
+        f"The liver's centre lies {left:.0f} mm to the patient's left of the body's middle.",
+        "Look at the contours (--overlays): the masks may be mirrored. Where the organs are mirrored too, the patient "
+        "has situs inversus.",
+        {"left_mm": round(left, 1)},
+    )
+
+
+def _portal_vein(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
+    mm = facts.from_liver_mm.get("portal_vein")
+    if mm is None or mm <= _PORTAL_MM:
+        return None
+    return (
+        f"The portal vein lies {mm:.0f} mm from the liver.",
+        "Look at the contours (--overlays): labels may be swapped, or the mask lies on the wrong slice.",
+        {"from_liver_mm": round(mm, 1)},
+    )
+
+
+def _acquisition(context: Context) -> Found:
+    """One finding a series and parameter; what a header does not say is not told."""
+    from pandas import to_numeric
+
+    ranges = context.catalog.acquisition
+    kernel = context.ct[["kvp", "slice_thickness"]].copy()
+    extra = context.extra.loc[context.ct.index]
+    for name, column in (("tube_current_ma", "tube_current"), ("pitch", "pitch"),
+                         ("revolution_time_s", "revolution_time"),
+                         ("field_of_view_mm", "reconstruction_diameter")):  # fmt: skip
+        kernel[name] = to_numeric(extra[column], errors="coerce")
+    kernel = kernel.rename(columns={"slice_thickness": "slice_thickness_mm"})
+    for _, rows in context.ct.groupby("series_uid", sort=True):
+        own = kernel.loc[rows.index]
+        for name, (low, high) in ranges.items():
+            values = own[name].dropna() if name in own else own["kvp"][:0]
+            off = values[(values < low - 1e-6) | (values > high + 1e-6)]
+            if len(off):
+                yield {
+                    "message": f"{name} is {off.min():g}"
+                    + (f" to {off.max():g}" if off.max() > off.min() else "")
+                    + f" in {len(off)} of {len(rows)} slices; the paper gives {low:g} to {high:g}.",
+                    "hint": "Information: say so where acquisition matters to your study.",
+                    **series_place(rows),
+                    "evidence": {"attribute": name, "lowest": float(off.min()), "highest": float(off.max())},
+                }
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="HT501", name="even-spacing", severity="error", scope="series", depth="index",
+        summary="The slices of a volume lie at even distances.",
+        why="An array has one spacing: a gap bends every organ below it and shortens it.",
+        fix="Download missing slices; or read with on_gap='fill'.",
+        source="DICOM PS3.3, C.7.6.2", check=_even,
+    ),
+    Rule(
+        code="HT502", name="no-tilt", severity="error", scope="series", depth="index",
+        summary="Slices lie straight above one another: no gantry tilt, no jumps.",
+        why="A sheared volume is not the box that arrays and most software assume.",
+        fix="Read with on_tilt='resample'.", source="DICOM PS3.3, C.8.2.1 and C.7.6.2", check=_tilt,
+    ),
+    Rule(
+        code="HT503", name="axial", severity="error", scope="series", depth="index",
+        summary="Slices have a position, and one axial orientation.",
+        why="Slices of several orientations, or without a place, make no volume.",
+        fix="Leave scouts and reformats out.", source="DICOM PS3.3, C.7.6.2", check=_axial,
+    ),
+    Rule(
+        code="HT504", name="one-slice-a-place", severity="error", scope="series", depth="index",
+        summary="No two slices of a phase volume lie at one place.",
+        why="Two phases stacked in one series that cannot be told apart become one volume of alternating slices.",
+        fix="Read with on_duplicate='split'.", source="DICOM PS3.3, C.7.6.2", check=_one_place,
+    ),
+    Rule(
+        code="HT505", name="one-grid", severity="error", scope="series", depth="index",
+        summary="The slices of a volume have one size and one pixel spacing.",
+        why="Otherwise they do not fit into one array.", fix="Leave the foreign slices out.",
+        source="DICOM PS3.3, C.7.6.2 and C.7.6.3", check=_one_grid,
+    ),
+    Rule(
+        code="HT506", name="tumour-below-liver", severity="warning", scope="instance", depth="pixels",
+        summary="The tumour is smaller than the rest of the liver.",
+        why="It is rare, and swapped labels look just so.", fix="Look at the contours (--overlays).",
+        source=_PAPER, check=_over_masks(_tumour_smaller),
+    ),
+    Rule(
+        code="HT507", name="tumour-in-liver", severity="error", scope="instance", depth="pixels",
+        summary="Every part of the tumour of 1 ml or more lies within or next to the liver (6 mm).",
+        why="Tumour outside the liver is a stray frame, a mask on the wrong slice, or a metastasis.",
+        fix="Look at the contours (--overlays).", source=_PAPER, check=_over_masks(_tumour_touches),
+    ),
+    Rule(
+        code="HT508", name="liver-volume", severity="error", scope="instance", depth="pixels",
+        summary="The whole liver (liver, tumour, portal vein) has 500 to 6000 ml.",
+        why="Other volumes mean a wrong spacing, missing slices or swapped labels.",
+        fix="Check spacing and labels.", source="usual values for adults", check=_over_masks(_liver_volume),
+    ),
+    Rule(
+        code="HT509", name="masks-not-empty", severity="error", scope="instance", depth="pixels",
+        summary="Liver and tumour are there, and every described segment has voxels.",
+        why="An empty class teaches a model that there is none.", fix="Leave the class out for this patient.",
+        source=_PAPER, check=_over_masks(_not_empty),
+    ),
+    Rule(
+        code="HT510", name="aorta-place", severity="error", scope="instance", depth="pixels",
+        summary="The abdominal aorta lies before the spine: 40 mm right to 70 mm left of the middle, in the back half.",
+        why="Elsewhere it is another structure: labels are swapped or masks flipped.",
+        fix="Look at the contours (--overlays).", source="anatomy", check=_over_masks(_aorta),
+    ),
+    Rule(
+        code="HT511", name="portal-vein-place", severity="error", scope="instance", depth="pixels",
+        summary="The portal vein reaches to within 30 mm of the liver.",
+        why="It enters the liver; elsewhere it is another structure.",
+        fix="Look at the contours (--overlays).", source="anatomy", check=_over_masks(_portal_vein),
+    ),
+    Rule(
+        code="HT512", name="masks-in-body", severity="error", scope="instance", depth="pixels",
+        summary="Masks lie inside the patient (99 % of their voxels), the liver not in lung or bowel gas (98.5 %).",
+        why="Masks in air belong to another series, or are flipped or shifted. Frames off the CT are told by HT404.",
+        fix="Look at the contours (--overlays).", source=_PAPER, check=_over_masks(_inside_body),
+    ),
+    Rule(
+        code="HT513", name="acquisition", severity="info", scope="series", depth="headers",
+        summary="Tube voltage and current, thickness, pitch, rotation and field of view lie in the paper's ranges.",
+        why="What a study says of its scans should be true of all of them. What headers do not say is not told.",
+        fix="None needed: it is information.", source=_PAPER, check=_acquisition,
+    ),
+    Rule(
+        code="HT514", name="liver-side", severity="error", scope="instance", depth="pixels",
+        summary="The liver lies on the patient's right: its centre (tumour included) at most 20 mm left of the middle.",
+        why="Masks that were mirrored look like masks, and train a model on the spleen.",
+        fix="Look at the contours (--overlays); mirror the masks back, never the CT.",
+        source="anatomy", check=_over_masks(_liver_side),
+    ),
+)  # fmt: skip

@@ -1,0 +1,424 @@
+"""HT4: does every SEG lead to the CT that it was drawn on?
+
+All from headers: what the SEG cites, and where its frames lie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.system.masking import mask
+from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.facts.masks import segment_key
+from hcc_tace_data.validators.rule import Partly, Rule
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcc_tace_data.collection.annotated import AnnotatedVolume
+    from hcc_tace_data.validators.facts.segs import SegFacts
+
+__all__ = ["RULES"]
+
+#: Frames nearer to a slice than this (mm) lie on it: decimal strings are rounded.
+_EXACT_MM = 0.005
+#: Frames farther off than this (mm), along the normal or in the plane, are dropped by readers that place frames by
+#: position.
+_NEAR_MM = 0.1
+
+Found = Iterator["dict[str, Any] | Partly"]
+Floats = npt.NDArray[np.float64]
+
+
+def _each(context: Context) -> Iterator[tuple[int, SegFacts, AnnotatedVolume | None]]:
+    for (row, facts), found in zip(context.segs, context.annotated, strict=True):
+        yield row, facts, found
+
+
+def _missing(context: Context) -> Found:
+    held = context.row_of
+    for row, facts in context.segs:
+        gone = [uid for uid in facts.cited if uid not in held]
+        if gone:
+            yield {
+                "message": f"{len(gone)} of the {len(facts.cited)} images that the segmentation cites are not here.",
+                "hint": "Download the CT series again; masks on absent slices cannot be used.",
+                **context.place(row),
+                "evidence": {"cited": len(facts.cited), "missing": gone[:20]},
+            }
+
+
+def _no_reference(context: Context) -> Found:
+    for row, facts in context.segs:
+        named = [uid for uid, _ in facts.series if uid]
+        if not named:
+            yield {
+                "message": "The segmentation has no ReferencedSeriesSequence.",
+                "hint": "Find the CT by its per-frame sources, or by geometry (find_annotated does both).",
+                "tag": "00081115",
+                **context.place(row),
+                "evidence": {"frames_with_sources": sum(bool(own) for own in facts.sources)},
+            }
+
+
+def _wrong_series(context: Context) -> Found:
+    """The series that is cited must be the one that the masks fit."""
+    table = context.instances
+    held = context.row_of
+    for row, facts, found in _each(context):
+        if found is None:
+            continue
+        # references out of the study are HT406, out of the frame of reference HT407
+        study = table[table["study_uid"] == table["study_uid"].iloc[row]]
+        own = set(study["series_uid"])
+        cited = Counter(str(table["series_uid"].iloc[held[uid]]) for uid in facts.cited if uid in held)
+        cited.update({uid: 0 for uid, _ in facts.series if uid})
+        cited = Counter({uid: count for uid, count in cited.items() if uid in own})
+        if found.volume is None:
+            frames = set(study.loc[study["modality"] == "CT", "frame_of_reference_uid"])
+            if cited and facts.frame_of_reference_uid in frames:
+                yield {
+                    "message": f"The CT volume of the segmentation cannot be told: {found.reason}.",
+                    "hint": "Compare frame positions with the slices of each series of the study.",
+                    **context.place(row),
+                }
+            continue
+        wrong = [uid for uid in cited if uid != found.volume.series_uid]
+        if wrong:
+            yield {
+                "message": f"The segmentation references series {wrong[0]}, but its frames lie on series "
+                f"{found.volume.series_uid}.",
+                "hint": "Use the series that its frames lie on; the reference is wrong.",
+                "tag": "00081115",
+                **context.place(row),
+                "evidence": {"referenced": wrong, "fits": found.volume.series_uid, "reason": found.reason},
+            }
+
+
+def _volume_rows(context: Context, found: AnnotatedVolume) -> pd.DataFrame:
+    uids = found.volume.sop_uids if found.volume is not None else ()
+    return context.instances.iloc[[context.row_of[uid] for uid in uids]]
+
+
+def _axes(rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Return row and column direction, and slice positions (N, 3)."""
+    first = rows[[f"orientation_{i}" for i in range(6)]].to_numpy(float)[0]
+    return first, rows[["position_x", "position_y", "position_z"]].to_numpy(float)
+
+
+def _off_grid(context: Context) -> Found:
+    held = context.row_of
+    for row, facts, found in _each(context):
+        if found is None or found.volume is None:
+            yield Partly(f"the CT of SEG {context.place(row)['sop_uid']} cannot be told")
+            continue
+        along, across = _distances(facts, _volume_rows(context, found))
+        worst = np.maximum(along, np.where(across > _NEAR_MM, across, 0.0))
+        # a frame whose own slice is not here (HT401) has no slice to lie on
+        absent = np.array([bool(own) and not any(uid in held for uid in own) for own in facts.sources], dtype=bool)
+        off = (worst > _EXACT_MM) & ~(absent if len(absent) == len(worst) else False)
+        if off.any():
+            beyond = int((off & (worst > _NEAR_MM)).sum())
+            segments = sorted(set(facts.frame_segments[off].tolist()))
+            yield {
+                "severity": "error" if beyond else "warning",
+                "message": f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
+                f"{float(worst[off].max()):.3g} mm, {beyond} by more than {_NEAR_MM:g} mm.",
+                "hint": _scaled(facts, _volume_rows(context, found))
+                or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
+                if beyond
+                else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
+                **context.place(row),
+                "evidence": {"frames": int(off.sum()), "beyond": beyond,
+                             "largest_mm": round(float(worst[off].max()), 4),
+                             "segments": segments},
+            }  # fmt: skip
+
+
+def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
+    """Return what to do where frames have another pixel spacing than the CT; empty where they have not."""
+    own = facts.spacings[0]
+    ct = rows[["spacing_row", "spacing_column"]].to_numpy(float)[0]
+    if np.allclose(np.sort(own), np.sort(ct), rtol=1e-3):
+        return ""
+    return (
+        f"Its pixel spacing is {own[0]:.4g} x {own[1]:.4g} mm, the CT's {ct[0]:.4g} x {ct[1]:.4g} mm: find out which "
+        "of the two is wrong, or resample the masks."
+    )
+
+
+def _distances(facts: SegFacts, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Return how far (mm) each frame lies from the nearest slice, and how far in its plane from the pixels of the CT.
+
+    In the plane, two opposite corners of the frame count: its position, and its size and pixel spacing. A frame may
+    cover a part of the slice, and run the other way.
+    """
+    orientation, slices = _axes(rows)
+    first = rows.iloc[0]
+    row, column = orientation[:3], orientation[3:]
+    normal = np.cross(row, column)
+    nearest = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).argmin(axis=1)
+    reach = facts.spacings * (np.array(facts.size) - 1)
+    opposite = facts.positions + facts.orientations[:, 3:] * reach[:, :1] + facts.orientations[:, :3] * reach[:, 1:]
+    corners = np.stack([facts.positions, opposite]) - slices[nearest]
+    along = np.abs(corners @ normal).max(axis=0)
+    across = np.zeros(len(along))
+    for direction, spacing, extent in (
+        (row, float(first["spacing_column"]), int(first["columns"])),
+        (column, float(first["spacing_row"]), int(first["rows"])),
+    ):
+        if not spacing > 0:  # HT505 tells
+            continue
+        index = corners @ direction / spacing
+        outside = np.maximum(-index, index - (extent - 1))
+        off = np.maximum(np.abs(index - np.rint(index)), outside).max(axis=0)
+        across = np.maximum(across, off * spacing)
+    return along, across
+
+
+def _orientation(context: Context) -> Found:
+    for row, facts, found in _each(context):
+        if found is None or found.volume is None or not len(facts.orientations):
+            continue
+        orientation, _ = _axes(_volume_rows(context, found))
+        off = np.abs(facts.orientations - orientation).max(axis=1) > 1e-3
+        if off.any():
+            turned = np.abs(np.abs(facts.orientations[off]) - np.abs(orientation)).max() <= 1e-3
+            yield {
+                "message": f"{int(off.sum())} frames have another orientation than the CT: "
+                + ("rows or columns run the other way." if turned else "they are rotated against it."),
+                "hint": "Place frames by PlaneOrientationSequence, never by their order in the array.",
+                "tag": "00209116",
+                **context.place(row),
+                "evidence": {"frames": int(off.sum()), "flipped_only": bool(turned)},
+            }
+
+
+def _other_patient(context: Context) -> Found:
+    table, held = context.instances, context.row_of
+    for row, facts in context.segs:
+        own = context.place(row)
+        for column, what in (("patient_id", "patients"), ("study_uid", "studies")):
+            others = {
+                str(table[column].iloc[held[uid]])
+                for uid in facts.cited
+                if uid in held and table[column].iloc[held[uid]] != own[column]
+            }
+            if others:
+                yield {
+                    "message": f"The segmentation references images of {len(others)} other {what}.",
+                    "hint": "Do not use the masks before it is known whose liver they show.",
+                    **own,
+                    "evidence": {"attribute": column, "others": len(others)},
+                }
+                break
+
+
+def _frame_of_reference(context: Context) -> Found:
+    table, held = context.instances, context.row_of
+    for row, facts, found in _each(context):
+        own = context.place(row)
+        # where the reference itself is wrong (HT403), its frame of reference says nothing
+        target = None if found is None or found.volume is None else found.volume.series_uid
+        frames = {
+            str(table["frame_of_reference_uid"].iloc[held[uid]])
+            for uid in facts.cited
+            if uid in held
+            and table["patient_id"].iloc[held[uid]] == own["patient_id"]
+            and target in (None, table["series_uid"].iloc[held[uid]])
+        }
+        others = {uid for uid in frames if uid and uid != facts.frame_of_reference_uid}
+        if not facts.frame_of_reference_uid or others:
+            yield {
+                "message": "The segmentation has no frame of reference."
+                if not facts.frame_of_reference_uid
+                else f"The segmentation and the images it references have {1 + len(others)} frames of reference.",
+                "hint": "Positions of different frames of reference cannot be compared: find out which series it was "
+                "drawn on.",
+                "tag": "00200052",
+                **own,
+            }
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _segments(context: Context) -> Found:
+    known = {one.key for one in context.catalog.segments}
+    for row, facts in context.segs:
+        numbers = [number for number, *_ in facts.segments]
+        wrong = []
+        if not numbers:
+            wrong.append("no segment is described")
+        twice = sorted(number for number, count in Counter(numbers).items() if count > 1)
+        if twice:
+            wrong.append(f"segment number {twice[0]} is given {numbers.count(twice[0])} times")
+        used = set(facts.frame_segments.tolist()) - set(numbers)
+        if used:
+            wrong.append(f"frames are of segments {sorted(used)}, which are not described")
+        strange = [number for number, label, _, kind in facts.segments if segment_key(label, kind) not in known]
+        if strange:
+            wrong.append(f"segments {strange} have labels and codes that are none of {', '.join(sorted(known))}")
+        for number, label, _, kind in facts.segments:
+            said, coded = segment_key(label, ""), segment_key("", kind)
+            if said and coded and said != coded:
+                wrong.append(f"segment {number} is {_words(said)} by its label and {_words(coded)} by its code")
+        by_key = Counter(segment_key(label, kind) for _, label, _, kind in facts.segments)
+        doubled = sorted(key for key, count in by_key.items() if key and count > 1)
+        if doubled and not twice:
+            wrong.append(f"several segments are called {_words(doubled[0])}")
+        odd = [
+            f"segment {number} is called {mask(label) if suspicions(label) else label!r}, and its code says "
+            f"{_words(segment_key('', kind))}"
+            for number, label, _, kind in facts.segments
+            if not segment_key(label, "") and segment_key("", kind)
+        ]
+        if wrong or odd:
+            yield {
+                "severity": "error" if wrong else "warning",
+                "message": f"Segments: {'; '.join([*wrong, *odd])}.",
+                "hint": "Map segments by label and code; do not rely on their numbers here."
+                if wrong
+                else "Map segments by their codes here: software that goes by labels misses these.",
+                "tag": "00620002",
+                **context.place(row),
+                "evidence": {"segments": len(numbers)},
+            }
+
+
+def _source_position(context: Context) -> Found:
+    """A frame must lie on the very slices that it names as its sources."""
+    table, held = context.instances, context.row_of
+    places = table[["position_x", "position_y", "position_z"]].to_numpy(float)
+    for row, facts, found in _each(context):
+        if found is None or found.volume is None:
+            continue
+        inside = set(found.volume.sop_uids)
+        orientation, slices = _axes(_volume_rows(context, found))
+        normal = np.cross(orientation[:3], orientation[3:])
+        step = float(np.median(np.diff(np.sort(slices @ normal)))) if len(slices) > 1 else 1.0
+        wrong = 0
+        on_slice = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).min(axis=1) <= _NEAR_MM
+        for place, lies, own in zip(facts.positions @ normal, on_slice, facts.sources, strict=False):
+            rows = [held[uid] for uid in own if uid in inside]
+            # frames off the slices are HT404
+            if lies and rows and min(abs(float(places[one] @ normal) - float(place)) for one in rows) > step / 2:
+                wrong += 1
+        if wrong:
+            yield {
+                "message": f"{wrong} frames lie on another slice than the one they name as their source.",
+                "hint": "Place frames by position; and look at the contours of these slices (--overlays).",
+                "tag": "00089124",
+                **context.place(row),
+                "evidence": {"frames": wrong},
+            }
+
+
+def _double_frames(context: Context) -> Found:
+    for row, facts in context.segs:
+        if not len(facts.positions):
+            continue
+        keys = Counter(
+            (int(segment), *np.round(place, 3).tolist())
+            for segment, place in zip(facts.frame_segments, facts.positions, strict=True)
+        )
+        twice = sum(count - 1 for count in keys.values() if count > 1)
+        if twice:
+            yield {
+                "message": f"{twice} frames lie where another frame of the same segment does.",
+                "hint": "Take the union, and look at the contours of these slices (--overlays).",
+                **context.place(row),
+                "evidence": {"frames": twice},
+            }
+
+
+def _unreadable(context: Context) -> Found:
+    for row, facts in context.segs:
+        numbers = [number for number, *_ in facts.segments]
+        if facts.error and len(set(numbers)) == len(numbers):  # doubled numbers are HT408
+            yield {
+                "message": f"The frames of the segmentation cannot be read: {facts.error}",
+                "hint": "Fetch the file again.",
+                **context.place(row),
+            }
+
+
+_PAPER = "10.1038/s41597-023-01928-3"
+_SEG_IOD = "DICOM PS3.3, A.51 and C.8.20"
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="HT401", name="references-present", severity="error", scope="instance", depth="headers",
+        summary="Every image that a segmentation references, by series or by frame, is here.",
+        why="Masks on absent slices are lost, and a reader that goes by references misplaces the rest.",
+        fix="Download the CT series again. One file of HCC_001 is missing from the collection itself.",
+        source=_PAPER, check=_missing,
+    ),
+    Rule(
+        code="HT402", name="series-referenced", severity="error", scope="instance", depth="headers",
+        summary="A segmentation names the series it was drawn on (ReferencedSeriesSequence).",
+        why="Without it software has to guess the CT.", fix="Find the CT by per-frame sources or geometry.",
+        source=_SEG_IOD, check=_no_reference,
+    ),
+    Rule(
+        code="HT403", name="reference-fits", severity="error", scope="instance", depth="headers",
+        summary="The series that a segmentation references is the one whose slices its frames lie on.",
+        why="Software that follows the reference shows a liver's masks on another phase, or beside the patient.",
+        fix="Use the series that the frames lie on.", source=_SEG_IOD, check=_wrong_series,
+    ),
+    Rule(
+        code="HT404", name="frames-on-slices", severity="error", scope="instance", depth="headers",
+        summary="Each frame lies on a slice of its CT (within 0.005 mm; up to 0.1 mm is a warning), pixel on pixel.",
+        why="A frame off the grid is dropped by readers or lands on the wrong slice.",
+        fix="Place frames by position with a tolerance; check that frames beyond it are empty.",
+        source="DICOM PS3.3, C.7.6.16.2.3", check=_off_grid,
+    ),
+    Rule(
+        code="HT405", name="frame-orientation", severity="warning", scope="instance", depth="headers",
+        summary="Frames have the orientation of their CT.",
+        why="Readers that ignore PlaneOrientationSequence show such masks mirrored.",
+        fix="Place frames by their orientation.", source="DICOM PS3.3, C.7.6.16.2.4", check=_orientation,
+    ),
+    Rule(
+        code="HT406", name="same-patient", severity="error", scope="instance", depth="headers",
+        summary="Every referenced image belongs to the patient and study of the segmentation.",
+        why="Masks of one patient on the CT of another are the worst label error there is.",
+        fix="Leave the segmentation out until it is known whose it is.", source=_SEG_IOD, check=_other_patient,
+    ),
+    Rule(
+        code="HT407", name="same-frame-of-reference", severity="error", scope="instance", depth="headers",
+        summary="A segmentation shares the frame of reference of the images it references.",
+        why="Positions in different frames of reference cannot be compared.",
+        fix="Find out which series it was drawn on.", source="DICOM PS3.3, C.7.4.1", check=_frame_of_reference,
+    ),
+    Rule(
+        code="HT408", name="segments-described", severity="error", scope="instance", depth="headers",
+        summary="Segments have unique numbers, and labels that the collection uses; labels and codes say the same.",
+        why="A segment of unknown meaning cannot become a class; two of one number cannot be told apart.",
+        fix="Map the segments by hand, and report the file to the archive.", source=_SEG_IOD, check=_segments,
+    ),
+    Rule(
+        code="HT409", name="sources-fit-frames", severity="error", scope="instance", depth="headers",
+        summary="Each frame lies on a slice that it names as its source; all sources of a frame are looked at.",
+        why="Software that follows the per-frame sources shows masks on the wrong slices.",
+        fix="Place frames by position.", source="DICOM PS3.3, C.7.6.16.2.6", check=_source_position,
+    ),
+    Rule(
+        code="HT410", name="frames-once", severity="warning", scope="instance", depth="headers",
+        summary="No two frames of a segment lie at one position.",
+        why="One hides the other, or their union is taken: nobody knows what was meant.",
+        fix="Look at both, and keep the right one.", source=_SEG_IOD, check=_double_frames,
+    ),
+    Rule(
+        code="HT411", name="frames-readable", severity="error", scope="instance", depth="headers",
+        summary="Every frame of a segmentation says where it lies and what it shows.",
+        why="A frame without position, orientation, spacing or segment cannot be placed.",
+        fix="Fetch the file again.", source=_SEG_IOD, check=_unreadable,
+    ),
+)  # fmt: skip
