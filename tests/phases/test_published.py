@@ -140,7 +140,7 @@ def test_command_on_files(
         asked.append(depth)
         return labelled
 
-    monkeypatch.setattr("hcc_tace_data.phases.label.label_phases", label)
+    monkeypatch.setattr("hcc_tace_data.cli.phases.label_phases", label)
     rows = _rows(labelled)
     wrong = next(row for row in rows if row[4] == "Arterial")
     wrong[4] = "Porto-venous"

@@ -310,7 +310,9 @@ def test_html_page_names_what_was_found(spoiled, tmp_path):
 
 @pytest.mark.parametrize("option", ["--out", "--write-baseline", "--phi-table", "--overlays"])
 def test_what_cannot_be_written_is_refused_before_anything_is_read(spoiled, tmp_path, capsys, monkeypatch, option):
-    monkeypatch.setattr("hcc_tace_data.validators.engine.open_collection", lambda *_, **__: pytest.fail("files were read"))
+    monkeypatch.setattr(
+        "hcc_tace_data.validators.engine.open_collection", lambda *_, **__: pytest.fail("files were read")
+    )
     (tmp_path / "file").write_text("")
     places = [tmp_path / "file" / "below"] if option == "--overlays" else [tmp_path, tmp_path / "none" / "x"]
     for place in places:

@@ -249,7 +249,7 @@ def test_an_implausible_registration_is_not_served(
             plausible=False, reason="scale 2.00",
         )  # fmt: skip
 
-    monkeypatch.setattr(registration, "register", bad)
+    monkeypatch.setattr("hcc_tace_data.loaders.prepare.register", bad)
     with caplog.at_level(logging.WARNING):
         served = load_hcc_tace(root, phases="arterial", cache=tmp_path)
     assert served.patient_ids == ("HCC_012",)  # drawn on it, nothing to register
