@@ -25,7 +25,8 @@ def main() -> int:
         shutil.copytree(ROOT / "hcc_tace_data", package, ignore=leave)
         for name in ("loaders", "validators"):
             shutil.copytree(ROOT / name, package / name, ignore=leave)
-        command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", "hcc_tace_data"]
+        options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
+        command = [sys.executable, "-m", "mypy", *options, "-p", "hcc_tace_data"]
         return subprocess.run(command, cwd=folder, check=False).returncode
 
 

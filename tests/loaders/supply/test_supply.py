@@ -24,7 +24,6 @@ from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.facts.splits import patients_of, split_table
 from hcc_tace_data.loaders.datasets import CaseDataset, PatchDataset, SliceDataset
 from hcc_tace_data.loaders.sample import read_labels
-from hcc_tace_data.volumes import registration
 from hcc_tace_data.volumes.registration import Registration
 
 #: A turn by some degrees, a shift and a stretch: where a point of the annotated image lies in another phase.
@@ -58,7 +57,7 @@ def load(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]
         return load_hcc_tace(root, cache=cache, **arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registration, "register", known)
+        patch.setattr("hcc_tace_data.loaders.prepare.register", known)
         yield once
 
 
