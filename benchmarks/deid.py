@@ -39,7 +39,9 @@ from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.elements import text_kinds
+from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.facts.header_scan import header_scan
 
 try:
     from faker import Faker
@@ -238,7 +240,7 @@ def alarms(root: Path, select: list[str] | None = None) -> tuple[int, int, list[
     """Return findings of HT3, elements looked at, and where the findings are."""
     report = validate(root, select=select or ["HT3"], workers=1)
     context = Context(open_collection(root, workers=1))
-    elements = sum(seen.count for _, seen in context.headers.items())
+    elements = sum(seen.count for _, seen in context.fact(header_scan).items())
     told = [f"{finding.code} {finding.tag} {finding.message}" for finding in report.findings]
     return sum(int(finding.evidence.get("count", 1)) for finding in report.findings), elements, told
 
@@ -251,7 +253,7 @@ def pydicom_texts(folder: Path) -> tuple[int, int, list[str]]:
     shutil.copytree(
         Path(pydicom.__file__).parent / "data" / "test_files", folder, ignore=shutil.ignore_patterns("*.py")
     )
-    facts = Context(open_collection(folder, workers=1)).deid
+    facts = Context(open_collection(folder, workers=1)).fact(deid_facts)
     count, told = 0, []
     for value in facts.values():
         if "[" not in value.path and value.vr in TEXT_VRS:

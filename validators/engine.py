@@ -259,11 +259,11 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     found: list[Finding] = []
     unchecked: list[str] = []
     try:
-        for fields in rule.check(context):
-            if isinstance(fields, Partly):
-                unchecked.append(fields.reason)
+        for draft in rule.check(context):
+            if isinstance(draft, Partly):
+                unchecked.append(draft.reason)
             else:
-                found.append(Finding(**{"code": rule.code, "severity": rule.severity, **fields}))
+                found.append(Finding.of(rule, draft))
     except Skip as reason:
         return found, RuleStatus(code=rule.code, status="failed" if found else "skipped", reason=str(reason))
     except Exception as error:  # whatever a rule raises must be seen in the report

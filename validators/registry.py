@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.rule import Rule
+from hcc_tace_data.validators.rule import Draft, Rule
 from hcc_tace_data.validators.rules import clinical, completeness, deid, files, geometry, leakage, linkage, phases
 
 __all__ = ["ENGINE", "RULES", "find_rule"]
 
 
-def _never(context: Context) -> Iterator[dict[str, Any]]:
+def _never(context: Context) -> Iterator[Draft]:
     """Find nothing: the engine itself reports what this rule is about."""
     return iter(())
 

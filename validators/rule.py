@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.place import NOWHERE, Place
 
-__all__ = ["DEPTHS", "KNOWN_PLACE", "SEVERITIES", "Check", "Depth", "Finding", "Partly", "Rule", "Severity", "Skip"]
+__all__ = [
+    "DEPTHS", "KNOWN_PLACE", "SEVERITIES", "Check", "Depth", "Draft", "Finding", "Partly", "Rule", "Severity", "Skip",
+]  # fmt: skip
 
 Severity = Literal["error", "warning", "info"]
 Depth = Literal["index", "headers", "pixels"]
@@ -38,6 +40,34 @@ class Partly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a rule yields: a finding without the code, which the engine adds.
+
+    Attributes
+    ----------
+    message : str
+        What is wrong.
+    hint : str
+        What to do about it.
+    at : Place
+        Where it is.
+    tag : str
+        Tag path of the element.
+    evidence : mapping
+        Figures behind the message, as plain JSON values; they are part of the fingerprint.
+    severity : str, optional
+        Default the rule's.
+    """
+
+    message: str
+    hint: str = ""
+    at: Place = NOWHERE
+    tag: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One defect. Suspected identifiers are masked before they come here."""
 
@@ -53,6 +83,19 @@ class Finding:
     tag: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     known: str = ""
+
+    @classmethod
+    def of(cls, rule: Rule, draft: Draft) -> Finding:
+        """Return what `rule` found."""
+        return cls(
+            code=rule.code,
+            severity=draft.severity or rule.severity,
+            message=draft.message,
+            hint=draft.hint,
+            tag=draft.tag,
+            evidence=draft.evidence,
+            **asdict(draft.at),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -81,16 +124,15 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-Check = Callable[["Context"], Iterable["dict[str, Any] | Partly"]]
+Check = Callable[[Context], Iterable[Draft | Partly]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A coded check.
 
-    `check` yields the fields of a :class:`Finding` without code; a field ``severity`` overrides the rule's. It may
-    yield :class:`Partly`, and raise :class:`Skip` where it can check nothing. Where `needs_files` is false the rule
-    can be checked from tables alone.
+    `check` yields a :class:`Draft` per finding. It may yield :class:`Partly`, and raise :class:`Skip` where it can
+    check nothing. Where `needs_files` is false the rule can be checked from tables alone.
     """
 
     code: str

@@ -17,10 +17,11 @@ from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.phantom.defects import apply_defect
 from hcc_tace_data.validators import validate
+from hcc_tace_data.validators.place import Place
 from hcc_tace_data.validators.registry import RULES, find_rule
 from hcc_tace_data.validators.reporters import to_sarif
 from hcc_tace_data.validators.reviewed import read_reviews, write_reviews
-from hcc_tace_data.validators.rule import Partly
+from hcc_tace_data.validators.rule import Draft, Partly
 from hcc_tace_data.validators.rules.conformance import dciodvfy_errors
 
 
@@ -78,7 +79,7 @@ def test_a_rule_that_could_not_look_everywhere_says_so(spoiled):
 
 def test_crash_after_findings_keeps_them(spoiled):
     def check(context):
-        yield {"message": "found", "patient_id": "HCC_003"}
+        yield Draft(message="found", at=Place(patient_id="HCC_003"))
         raise OSError("lost")
 
     report = validate(spoiled, rules=[replace(find_rule("HT101"), check=check)])

@@ -6,14 +6,15 @@ import re
 import struct
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.header_values import TEXT_VRS, creator_of
-from hcc_tace_data.validators.deid.facts import NAME_TAGS, DeidFacts, Value, report
+from hcc_tace_data.validators.deid.facts import NAME_TAGS, DeidFacts, Value, deid_facts, report
 from hcc_tace_data.validators.deid.free_text import suspicions
 from hcc_tace_data.validators.deid.person_names import person_names
 from hcc_tace_data.validators.deid.profile import is_private, is_safe_private, safe_uid, split_path
 from hcc_tace_data.validators.deid.wordlists import word
+from hcc_tace_data.validators.rule import Draft
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -38,9 +39,9 @@ _WORD = re.compile(r"[^\W_]+(?:[.'’-][^\W_]+)*")
 _UNIX_FROM = 631152000  # 1990-01-01
 
 
-def identifying(context: Context) -> Iterator[dict[str, Any]]:
+def identifying(context: Context) -> Iterator[Draft]:
     """HT301: elements that the profile empties or removes hold nothing."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     yield from report(
         context,
         (
@@ -59,9 +60,9 @@ def _identifies(facts: DeidFacts, value: Value) -> bool:
     return facts.profile.removed(value.path) and not facts.harmless(value)
 
 
-def names(context: Context) -> Iterator[dict[str, Any]]:
+def names(context: Context) -> Iterator[Draft]:
     """HT302: PatientName and PatientID are codes."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     found = (
         (
             value,
@@ -74,9 +75,9 @@ def names(context: Context) -> Iterator[dict[str, Any]]:
     yield from report(context, found)
 
 
-def free_text(context: Context) -> Iterator[dict[str, Any]]:
+def free_text(context: Context) -> Iterator[Draft]:
     """HT303: texts hold no names, dates, numbers or addresses."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     found = (
         (value, f"Text that may hold: {', '.join(kinds)}.", _REVIEW)
         for value in facts.values()
@@ -140,9 +141,9 @@ def _binary_kinds(facts: DeidFacts, vr: str, raw: bytes) -> list[str]:
     return list(dict.fromkeys(kinds))
 
 
-def uids(context: Context) -> Iterator[dict[str, Any]]:
+def uids(context: Context) -> Iterator[Draft]:
     """HT306: no UID of a manufacturer's or hospital's root."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     found = (
         (
             value,
@@ -160,9 +161,9 @@ def _safe_uids(facts: DeidFacts, value: Value) -> bool:
     return all(safe_uid(uid.strip(), derived=derived) for uid in value.text.split("\\") if uid.strip())
 
 
-def private(context: Context) -> Iterator[dict[str, Any]]:
+def private(context: Context) -> Iterator[Draft]:
     """HT311: private elements are known to be safe, or hold numbers and technical words only."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     found = (
         (
             value,

@@ -6,18 +6,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from hcc_tace_data.dicom.header_values import TEXT_VRS, tag_of, value_text
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.profile import element_name, is_dummy, load_profile
 from hcc_tace_data.validators.deid.wordlists import word
-from hcc_tace_data.validators.facts.header_scan import WATCHED, HeaderScan, Seen
+from hcc_tace_data.validators.facts.header_scan import WATCHED, HeaderScan, Seen, header_scan
+from hcc_tace_data.validators.rule import Draft
 
-if TYPE_CHECKING:
-    from hcc_tace_data.validators.context import Context
-
-__all__ = ["NAME_TAGS", "DeidFacts", "Value", "is_derived_class", "report"]
+__all__ = ["NAME_TAGS", "DeidFacts", "Value", "deid_facts", "is_derived_class", "report"]
 
 #: PatientName and PatientID.
 NAME_TAGS = frozenset({"00100010", "00100020"})
@@ -131,11 +130,16 @@ class DeidFacts:
         return not self.told.isdisjoint(_PARTS.findall(text.lower()))
 
 
+def deid_facts(context: Context) -> DeidFacts:
+    """Return the header values, with what decides how the rules of de-identification judge them."""
+    return DeidFacts(context, context.fact(header_scan))
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterator[dict[str, Any]]:
+def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterator[Draft]:
     """Turn (value, message, hint) into the fields of findings, values masked.
 
     The first values of an element in a series come one by one; what exceeds them is counted in one more finding.
@@ -149,21 +153,21 @@ def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterato
             evidence = {"value": mask(value.text), "vr": value.vr, "count": value.seen.count}
             name = element_name(value.path)
             message = f"{name}: {message}" if name else message
-            yield {
-                "message": message,
-                "hint": hint,
-                "tag": value.path,
-                "evidence": evidence,
-                **context.place(value.seen.row),
-            }
+            yield Draft(
+                message=message,
+                hint=hint,
+                tag=value.path,
+                evidence=evidence,
+                at=context.place(value.seen.row),
+            )
         rest = same[_EACH:]
         if rest:
             value, message, hint = rest[0]
             count = sum(one.seen.count for one, _, _ in rest)
-            yield {
-                "message": f"{message} {len(rest)} more values of this element in the series.",
-                "hint": hint,
-                "tag": value.path,
-                "evidence": {"vr": value.vr, "distinct": len(rest), "count": count},
-                **context.place(value.seen.row),
-            }
+            yield Draft(
+                message=f"{message} {len(rest)} more values of this element in the series.",
+                hint=hint,
+                tag=value.path,
+                evidence={"vr": value.vr, "distinct": len(rest), "count": count},
+                at=context.place(value.seen.row),
+            )

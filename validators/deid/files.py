@@ -6,14 +6,17 @@ import datetime
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hcc_tace_data.clinical import read_sheet
 from hcc_tace_data.clinical.columns import COLUMNS, by_header
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
-from hcc_tace_data.validators.rule import Skip
+from hcc_tace_data.validators.facts.sheet import sheet_path
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Skip
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -46,7 +49,7 @@ def name_kinds(name: str) -> list[str]:
     return [kind for kind in suspicions(text.replace("_", " ")) if kind not in _DROPPED_KINDS]
 
 
-def file_names(context: Context) -> Iterator[dict[str, Any]]:
+def file_names(context: Context) -> Iterator[Draft]:
     """HT314: names of files and folders hold no identifiers."""
     told: set[str] = set()
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
@@ -62,15 +65,15 @@ def file_names(context: Context) -> Iterator[dict[str, Any]]:
             named = _RETRIEVER.match(part)
             if named and named.group(1) and not _is_date(named.group(1), dates[row]):
                 kinds = ["date", *kinds]
-            if context.deid.tells(part):
+            if context.fact(deid_facts).tells(part):
                 kinds = [*kinds, "an identifier told elsewhere"]
             if kinds:
-                yield {
-                    "message": f"The name of a file or folder may hold: {', '.join(kinds)}.",
-                    "hint": "Rename it; the series UID and the instance number make good names.",
-                    "evidence": {"name": mask(part)},
-                    **context.place(row),
-                }
+                yield Draft(
+                    message=f"The name of a file or folder may hold: {', '.join(kinds)}.",
+                    hint="Rename it; the series UID and the instance number make good names.",
+                    evidence={"name": mask(part)},
+                    at=context.place(row),
+                )
 
 
 def _is_date(text: str, study_date: str) -> bool:
@@ -79,9 +82,9 @@ def _is_date(text: str, study_date: str) -> bool:
     return f"{year}{month}{day}" == study_date
 
 
-def clinical_sheet(context: Context) -> Iterator[dict[str, Any]]:
+def clinical_sheet(context: Context) -> Iterator[Draft]:
     """HT313: cells and comments of the clinical sheet hold codes and measurements only."""
-    path = context.sheet_path
+    path = context.fact(sheet_path)
     try:
         cells = list(_cells(path))
     except HccTaceError:
@@ -98,15 +101,15 @@ def clinical_sheet(context: Context) -> Iterator[dict[str, Any]]:
             kinds = suspicions(text)
             if where.startswith("glossary"):  # staging systems bear names
                 kinds = [kind for kind in kinds if kind not in ("person name", "institution", "date")]
-            if context.deid.tells(text):
+            if context.fact(deid_facts).tells(text):
                 kinds = [*kinds, "an identifier told elsewhere"]
         if kinds:
-            yield {
-                "message": f"A cell of the clinical sheet may hold: {', '.join(kinds)}.",
-                "hint": "Clean the cell; dates belong there as intervals.",
-                "patient_id": patient if pattern.fullmatch(patient) else "",
-                "evidence": {"value": mask(text), "cell": where},
-            }
+            yield Draft(
+                message=f"A cell of the clinical sheet may hold: {', '.join(kinds)}.",
+                hint="Clean the cell; dates belong there as intervals.",
+                at=Place(patient_id=patient if pattern.fullmatch(patient) else ""),
+                evidence={"value": mask(text), "cell": where},
+            )
 
 
 def _cells(path: Path) -> Iterator[tuple[str, str, object, frozenset[str]]]:

@@ -13,7 +13,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.deid.elements import codes_for
-from hcc_tace_data.validators.deid.facts import Value
+from hcc_tace_data.validators.deid.facts import Value, deid_facts
 from hcc_tace_data.validators.deid.profile import element_name
 from hcc_tace_data.validators.deid.redaction import Redactor
 
@@ -34,7 +34,7 @@ def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
     A suspected value is masked: the review is for what the rules missed, and the table may go by mail. Empty values are
     rows as well; bytes that are no text are told by their number.
     """
-    facts = context.deid
+    facts = context.fact(deid_facts)
     redactor = Redactor(context)
     for (path, vr), values in sorted(facts.scan.elements.items()):
         rows, shown = [], redactor.tag(path)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
-from hcc_tace_data.validators.rule import Skip
+from hcc_tace_data.validators.rule import Draft, Skip
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -54,7 +55,7 @@ def suspect_kind(sop_class: str, image_type: str) -> bool:
     return screen or any(word in image_type.upper() for word in _WORDS)
 
 
-def burned_in(context: Context) -> Iterator[dict[str, Any]]:
+def burned_in(context: Context) -> Iterator[Draft]:
     """HT307: there are no images of kinds that often show names."""
     table = context.instances
     found: dict[str, list[int]] = {}
@@ -62,25 +63,25 @@ def burned_in(context: Context) -> Iterator[dict[str, Any]]:
         if suspect_kind(uid, kind):
             found.setdefault(table["series_uid"].iloc[row], []).append(row)
     for rows in found.values():
-        yield {
-            "message": f"{len(rows)} images of kinds that often show names: screens, localizers, photos, dose pages.",
-            "hint": "Look at their pixels, whatever BurnedInAnnotation says: NO is known to lie.",
-            "tag": "00080008",
-            "evidence": {"count": len(rows)},
-            **context.place(rows[0]),
-        }
+        yield Draft(
+            message=f"{len(rows)} images of kinds that often show names: screens, localizers, photos, dose pages.",
+            hint="Look at their pixels, whatever BurnedInAnnotation says: NO is known to lie.",
+            tag="00080008",
+            evidence={"count": len(rows)},
+            at=context.place(rows[0]),
+        )
 
 
-def annotated(context: Context) -> Iterator[dict[str, Any]]:
+def annotated(context: Context) -> Iterator[Draft]:
     """HT316: BurnedInAnnotation (0028,0301) is not YES."""
     for row in range(len(context.instances)):
-        if context.deid.mark(row, "00280301") == "YES":
-            yield {
-                "message": "BurnedInAnnotation says that the pixels hold identifying text.",
-                "hint": "Blank the region, or remove the image.",
-                "tag": "00280301",
-                **context.place(row),
-            }
+        if context.fact(deid_facts).mark(row, "00280301") == "YES":
+            yield Draft(
+                message="BurnedInAnnotation says that the pixels hold identifying text.",
+                hint="Blank the region, or remove the image.",
+                tag="00280301",
+                at=context.place(row),
+            )
 
 
 class _Text(NamedTuple):
@@ -88,7 +89,7 @@ class _Text(NamedTuple):
     score: float
 
 
-def pixel_text(context: Context) -> Iterator[dict[str, Any]]:
+def pixel_text(context: Context) -> Iterator[Draft]:
     """HT312: a sample of each series shows no legible text."""
     try:
         import rapidocr_onnxruntime  # noqa: F401, PLC0415
@@ -102,28 +103,28 @@ def pixel_text(context: Context) -> Iterator[dict[str, Any]]:
     for part in context.map(read_files, jobs):
         for row, texts, problem in part:
             if problem:
-                yield {
-                    "severity": "warning",
-                    "message": f"The pixels could not be read for text ({problem}).",
-                    "hint": "Look at the image yourself.",
-                    **context.place(row),
-                }
+                yield Draft(
+                    severity="warning",
+                    message=f"The pixels could not be read for text ({problem}).",
+                    hint="Look at the image yourself.",
+                    at=context.place(row),
+                )
             elif texts:
                 yield _finding(context, row, texts)
 
 
-def _finding(context: Context, row: int, texts: list[str]) -> dict[str, Any]:
+def _finding(context: Context, row: int, texts: list[str]) -> Draft:
     kinds = list(dict.fromkeys(kind for text in texts for kind in suspicions(text)))
-    told = any(context.deid.tells(text) for text in texts)
+    told = any(context.fact(deid_facts).tells(text) for text in texts)
     kinds += ["an identifier told elsewhere"] * told
     says = f", which may hold: {', '.join(kinds)}" if kinds else ""
-    return {
-        "message": f"The pixels show legible text{says}.",
-        "hint": "Blank the region, or remove the image.",
-        "tag": "7FE00010",
-        "evidence": {"texts": [mask(text) for text in texts], "count": len(texts)},
-        **context.place(row),
-    }
+    return Draft(
+        message=f"The pixels show legible text{says}.",
+        hint="Blank the region, or remove the image.",
+        tag="7FE00010",
+        evidence={"texts": [mask(text) for text in texts], "count": len(texts)},
+        at=context.place(row),
+    )
 
 
 def _sample(context: Context) -> list[int]:

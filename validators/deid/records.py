@@ -7,12 +7,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.header_values import value_text
-from hcc_tace_data.validators.deid.facts import DeidFacts, Value, report
+from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
 from hcc_tace_data.validators.deid.profile import is_private
 from hcc_tace_data.validators.facts.header_scan import WATCHED, Marks
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -30,7 +32,7 @@ def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Ite
 
     Derived objects are left out: they inherit their sources' state, and the software that makes them records none.
     """
-    facts = context.deid
+    facts = context.fact(deid_facts)
     found: dict[str, list[int]] = defaultdict(list)
     for row, uid in enumerate(context.instances["series_uid"]):
         if not facts.derived(row) and wrong(facts, row):
@@ -39,49 +41,49 @@ def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Ite
         yield rows[0], len(rows)
 
 
-def method_recorded(context: Context) -> Iterator[dict[str, Any]]:
+def method_recorded(context: Context) -> Iterator[Draft]:
     """HT304: (0012,0063) or (0012,0064) is there."""
     for row, count in _by_series(
         context, lambda facts, row: not facts.mark(row, "00120063") and not facts.mark(row, "00120064/00080100")
     ):
-        yield {
-            "message": f"{count} files of the series do not record how they were de-identified.",
-            "hint": "Set (0012,0063) or (0012,0064).",
-            "tag": "00120063",
-            "evidence": {"count": count},
-            **context.place(row),
-        }
+        yield Draft(
+            message=f"{count} files of the series do not record how they were de-identified.",
+            hint="Set (0012,0063) or (0012,0064).",
+            tag="00120063",
+            evidence={"count": count},
+            at=context.place(row),
+        )
 
 
-def identity_removed(context: Context) -> Iterator[dict[str, Any]]:
+def identity_removed(context: Context) -> Iterator[Draft]:
     """HT315: (0012,0062) is YES."""
     for row, count in _by_series(context, lambda facts, row: facts.mark(row, "00120062") != "YES"):
-        yield {
-            "message": f"{count} files of the series do not say that the patient's identity was removed.",
-            "hint": "Set PatientIdentityRemoved (0012,0062) to YES once it was.",
-            "tag": "00120062",
-            "evidence": {"count": count},
-            **context.place(row),
-        }
+        yield Draft(
+            message=f"{count} files of the series do not say that the patient's identity was removed.",
+            hint="Set PatientIdentityRemoved (0012,0062) to YES once it was.",
+            tag="00120062",
+            evidence={"count": count},
+            at=context.place(row),
+        )
 
 
-def dates_marked(context: Context) -> Iterator[dict[str, Any]]:
+def dates_marked(context: Context) -> Iterator[Draft]:
     """HT310: (0028,0303) is MODIFIED, or REMOVED."""
     for row, count in _by_series(
         context, lambda facts, row: facts.mark(row, "00280303") not in ("MODIFIED", "REMOVED")
     ):
-        yield {
-            "message": f"{count} files of the series do not say that their dates were modified.",
-            "hint": "Shift the dates, then set LongitudinalTemporalInformationModified (0028,0303) to MODIFIED.",
-            "tag": "00280303",
-            "evidence": {"count": count},
-            **context.place(row),
-        }
+        yield Draft(
+            message=f"{count} files of the series do not say that their dates were modified.",
+            hint="Shift the dates, then set LongitudinalTemporalInformationModified (0028,0303) to MODIFIED.",
+            tag="00280303",
+            evidence={"count": count},
+            at=context.place(row),
+        )
 
 
-def plausible_dates(context: Context) -> Iterator[dict[str, Any]]:
+def plausible_dates(context: Context) -> Iterator[Draft]:
     """HT305: dates lie between 1990 and today."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     yield from report(
         context,
         (
@@ -117,9 +119,9 @@ def parse_date(text: str) -> datetime.date | None:
         return None
 
 
-def consistent_dates(context: Context) -> Iterator[dict[str, Any]]:
+def consistent_dates(context: Context) -> Iterator[Draft]:
     """HT309: dates of one examination lie together, so all were shifted by the same number of days."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     hint = "Shift all dates of the patient by the same number of days."
 
     def torn(facts: DeidFacts, row: int) -> bool:
@@ -130,27 +132,28 @@ def consistent_dates(context: Context) -> Iterator[dict[str, Any]]:
     for row, count in _by_series(context, torn):
         told.add(studies[row])
         days = _spread(_visit(facts.scan.marks[row]))
-        yield {
-            "message": f"Dates of one examination lie {days} days apart in {count} files of the series.",
-            "hint": hint,
-            "tag": "00080020",
-            "evidence": {"count": count, "days": days},
-            **context.place(row),
-        }
+        yield Draft(
+            message=f"Dates of one examination lie {days} days apart in {count} files of the series.",
+            hint=hint,
+            tag="00080020",
+            evidence={"count": count, "days": days},
+            at=context.place(row),
+        )
     between: dict[str, tuple[int, set[datetime.date]]] = {}
     for row, uid in enumerate(studies):
         if uid not in told and not facts.derived(row) and not facts.elsewhere(row):
             between.setdefault(uid, (row, set()))[1].update(_visit(facts.scan.marks[row]))
     for row, dates in between.values():
         if _spread(frozenset(dates)) > _APART:
-            place = {**context.place(row), "series_uid": "", "sop_uid": "", "path": ""}
-            yield {
-                "message": f"Dates of one study lie {_spread(frozenset(dates))} days apart.",
-                "hint": hint,
-                "tag": "00080020",
-                "evidence": {"days": _spread(frozenset(dates))},
-                **place,
-            }
+            own = context.place(row)
+            place = Place(patient_id=own.patient_id, study_uid=own.study_uid)
+            yield Draft(
+                message=f"Dates of one study lie {_spread(frozenset(dates))} days apart.",
+                hint=hint,
+                tag="00080020",
+                evidence={"days": _spread(frozenset(dates))},
+                at=place,
+            )
 
 
 @lru_cache(maxsize=4096)

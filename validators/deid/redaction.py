@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.deid.elements import codes_for
-from hcc_tace_data.validators.deid.facts import is_derived_class
+from hcc_tace_data.validators.deid.facts import deid_facts, is_derived_class
 from hcc_tace_data.validators.deid.files import name_kinds
 from hcc_tace_data.validators.deid.free_text import suspicions
 from hcc_tace_data.validators.deid.profile import safe_uid
 from hcc_tace_data.validators.deid.wordlists import word
+from hcc_tace_data.validators.facts.header_scan import header_scan
 from hcc_tace_data.validators.rule import Finding
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Redactor:
             self._add(text for text in table[name].unique() if suspicions(str(text)))
         paths = [*table["path"], *context.collection.problems["path"]]
         self._add(part for path in paths for part in PurePosixPath(str(path)).parts if self._names(part))
-        if "headers" in context.__dict__:
+        if context.has(header_scan):
             self._add(_flagged(context))
 
     def finding(self, finding: Finding) -> Finding:
@@ -144,7 +145,7 @@ def _unsafe_uids(context: Context) -> frozenset[str]:
 
 def _flagged(context: Context) -> Iterable[str]:
     """Yield what the rules of de-identification suspect in headers."""
-    facts = context.deid
+    facts = context.fact(deid_facts)
     yield from facts.told
     for value in facts.values():
         if value.vr not in ("OB", "OW", "UN") and value.vr != "UI" and codes_for(facts, value):

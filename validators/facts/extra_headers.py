@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import struct
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
+from hcc_tace_data.validators.context import Context
 
-__all__ = ["COLUMNS", "read_extra"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "extra_headers", "read_extra"]
 
 #: Column -> tag. Patient, study, series and equipment attributes that DICOM gives one value per entity, and those that
 #: say how the scanner was set.
@@ -54,6 +58,18 @@ COLUMNS: dict[str, int] = {
 _BY_TAG = {tag: name for name, tag in COLUMNS.items()}
 _BINARY = {"pitch": "<d", "revolution_time": "<d", "smallest_pixel_in_series": "<H", "largest_pixel_in_series": "<H"}
 _FIRST = 8192
+_CHUNK = 500
+
+
+def extra_headers(context: Context) -> pd.DataFrame:
+    """Return further header values as text, one row per file as in the instance table; missing where unreadable."""
+    import pandas as pd
+
+    paths = context.instances["path"].tolist()
+    jobs = [(str(context.root), paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
+    blank = (None,) * (len(COLUMNS) + 1)
+    rows = [row or blank for part in context.map(read_extra, jobs) for row in part]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "meta_sop_uid"], index=context.instances.index, dtype=object)
 
 
 def read_extra(job: tuple[str, list[str]]) -> list[tuple[str, ...] | None]:

@@ -24,11 +24,12 @@ from hcc_tace_data.dicom.header_values import (
     parse_header,
     read_header_bytes,
 )
+from hcc_tace_data.validators.context import Context
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "scan_headers"]
+__all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "header_scan", "scan_headers"]
 
 _CHUNK = 2000
 _KEPT = 8
@@ -97,6 +98,11 @@ class _Template:
     watched: frozenset[int]
     marks: Marks
     hits: int = 0
+
+
+def header_scan(context: Context) -> HeaderScan:
+    """Return every distinct value of every header element at any depth, private and unknown ones included."""
+    return scan_headers(context.root, context.instances, run=context.map)
 
 
 def scan_headers(

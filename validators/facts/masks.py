@@ -12,8 +12,11 @@ import numpy.typing as npt
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.facts.annotated import annotated_volumes
+from hcc_tace_data.validators.facts.segs import seg_facts
 
-__all__ = ["WHOLE_LIVER", "MaskFacts", "MaskJob", "measure", "segment_key"]
+__all__ = ["WHOLE_LIVER", "MaskFacts", "MaskJob", "mask_facts", "measure", "segment_key"]
 
 #: Segments that make up the whole liver: readers drew tumours and vessels out of it.
 WHOLE_LIVER = ("liver", "tumour", "necrosis", "portal_vein")
@@ -84,6 +87,16 @@ def segment_key(label: str, type_code: str) -> str:
         if wanted in {name.lower() for name in (segment.name, segment.key, *segment.aliases)}:
             return segment.key
     return next((one.key for one in segments if type_code == f"{one.type.scheme}:{one.type.value}"), "")
+
+
+def mask_facts(context: Context) -> list[tuple[int, MaskFacts]]:
+    """Return row of the instance table and measures of the masks, of every SEG; reads pixels."""
+    segs, jobs = context.fact(seg_facts), []
+    for (row, facts), found in zip(segs, context.fact(annotated_volumes), strict=True):
+        paths = () if found is None or found.volume is None else tuple(map(str, found.paths))
+        reason = facts.error if found is None else found.reason
+        jobs.append(MaskJob(str(context.root / context.instances["path"].iloc[row]), paths, reason))
+    return list(zip([row for row, _ in segs], context.map(measure, jobs), strict=True))
 
 
 def measure(job: MaskJob) -> MaskFacts:

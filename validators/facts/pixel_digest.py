@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["UNREADABLE", "digest_files"]
+from hcc_tace_data.validators.context import Context
+
+__all__ = ["UNREADABLE", "digest_files", "pixel_digests"]
 
 #: In place of the digest of a file whose pixels cannot be read or decoded.
 UNREADABLE = "?"
 
 Item = tuple[str, int, int]
+_CHUNK = 500
+
+
+def pixel_digests(context: Context) -> list[str]:
+    """Return the digest of the stored pixels of each row; empty where there are none. Reads pixels."""
+    table = context.instances
+    numbers = [[int(v) for v in table[name]] for name in ("pixel_offset", "pixel_length")]
+    items = list(zip([f"{context.root}/{path}" for path in table["path"]], *numbers, strict=True))
+    jobs = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+    return [digest for part in context.map(digest_files, jobs) for digest in part]
 
 
 def digest_files(items: list[Item]) -> list[str]:

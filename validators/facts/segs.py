@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.validators.context import Context
 
-__all__ = ["SegFacts", "read_seg_facts"]
+__all__ = ["SegFacts", "read_seg_facts", "seg_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,13 @@ class SegFacts:
         """Every instance that series or frames name, each once, in order."""
         named = (uid for _, uids in self.series for uid in uids)
         return tuple(dict.fromkeys([*named, *(uid for own in self.sources for uid in own)]))
+
+
+def seg_facts(context: Context) -> list[tuple[int, SegFacts]]:
+    """Return row of the instance table and links, of every SEG."""
+    rows = [int(row) for row in (context.instances["modality"] == "SEG").to_numpy().nonzero()[0]]
+    jobs = [(str(context.root), str(context.instances["path"].iloc[row])) for row in rows]
+    return list(zip(rows, context.map(read_seg_facts, jobs), strict=True))
 
 
 def read_seg_facts(job: tuple[str, str]) -> SegFacts:

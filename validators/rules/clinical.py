@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.rule import Partly, Rule, Skip
+from hcc_tace_data.validators.facts.extra_headers import extra_headers
+from hcc_tace_data.validators.facts.sheet import clinical_sheet, sheet_error, sheet_problems
+from hcc_tace_data.validators.facts.tables import series_table
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Partly, Rule, Skip
 
 __all__ = ["RULES", "interval_contradictions"]
 
@@ -17,15 +21,15 @@ _HALF_DAY_WEEKS = 0.5 / 7
 _AGE_YEARS = 1.5
 _SEX = {1: "M", 2: "F"}
 
-Found = Iterator["dict[str, Any] | Partly"]
+Found = Iterator[Draft | Partly]
 
 
 def _visits(context: Context) -> dict[str, list[datetime.date]]:
     """Return the days of each patient's studies: of the files, and of the table where there are none."""
     if len(context.instances):
         pairs = context.instances[["patient_id", "study_date"]].drop_duplicates()
-    elif context.table is not None:
-        pairs = context.table[["patient_id", "study_date"]].drop_duplicates()
+    elif (table := context.fact(series_table)) is not None:
+        pairs = table[["patient_id", "study_date"]].drop_duplicates()
     else:
         raise Skip("neither files nor a series table to take study dates from")
     days: dict[str, set[datetime.date]] = {}
@@ -54,7 +58,7 @@ def interval_contradictions(context: Context) -> Found:
     A row that contradicts is compared with the visits of its neighbours too: rows that fit the next rows were shifted
     when the sheet was made.
     """
-    sheet = context.sheet
+    sheet = context.fact(clinical_sheet)
     visits = _visits(context)
     patients = [str(value) for value in sheet["TCIA_ID"]]
     weeks = {
@@ -74,15 +78,20 @@ def interval_contradictions(context: Context) -> Found:
         ]
         shifted = f" It is the interval of {fits[0]}, the row beside it: rows may have slipped." if fits else ""
         difference = round((value - weeks[patient]) * 7)
-        yield {
-            "message": f"Row {place + 2}: Interval_FU of {patient} is {value:g} weeks, but its studies lie "
+        yield Draft(
+            message=f"Row {place + 2}: Interval_FU of {patient} is {value:g} weeks, but its studies lie "
             f"{weeks[patient]:.2f} weeks apart ({difference:+d} days).{shifted}",
-            "hint": "Take the interval from the study dates; ask the authors before correcting the sheet.",
-            "patient_id": patient,
-            "evidence": {"column": "Interval_FU", "row": place + 2, "sheet_weeks": value,
-                         "studies_weeks": round(weeks[patient], 4), "difference_days": difference,
-                         "fits": fits[0] if fits else ""},
-        }  # fmt: skip
+            hint="Take the interval from the study dates; ask the authors before correcting the sheet.",
+            at=Place(patient_id=patient),
+            evidence={
+                "column": "Interval_FU",
+                "row": place + 2,
+                "sheet_weeks": value,
+                "studies_weeks": round(weeks[patient], 4),
+                "difference_days": difference,
+                "fits": fits[0] if fits else "",
+            },
+        )
     if empty:
         yield Partly(f"Interval_FU is empty in {empty} rows")
 
@@ -91,22 +100,22 @@ def _problems(*checks: str, rest: bool = False) -> Callable[[Context], Found]:
     """Return a check that passes on what the sheet's schema names under `checks` (or, `rest`, under no other)."""
 
     def check(context: Context) -> Found:
-        if rest and (error := context.sheet_error):
-            yield {
-                "message": f"The clinical sheet cannot be read: {error}",
-                "hint": "Fetch the sheet again, or name another one with --clinical.",
-            }
+        if rest and (error := context.fact(sheet_error)):
+            yield Draft(
+                message=f"The clinical sheet cannot be read: {error}",
+                hint="Fetch the sheet again, or name another one with --clinical.",
+            )
             return
-        for problem in context.sheet_problems:
+        for problem in context.fact(sheet_problems):
             if (problem.check not in _ELSEWHERE) if rest else (problem.check in checks):
                 row = f"Row {problem.row}: " if problem.row else ""
-                yield {
-                    "severity": problem.severity,
-                    "message": f"{row}{problem.message}.",
-                    "hint": "Compare with the official sheet; correct a copy, never the original.",
-                    "patient_id": problem.patient_id,
-                    "evidence": {"check": problem.check, "column": problem.column, "row": problem.row},
-                }
+                yield Draft(
+                    severity=problem.severity,
+                    message=f"{row}{problem.message}.",
+                    hint="Compare with the official sheet; correct a copy, never the original.",
+                    at=Place(patient_id=problem.patient_id),
+                    evidence={"check": problem.check, "column": problem.column, "row": problem.row},
+                )
 
     return check
 
@@ -119,8 +128,10 @@ _ELSEWHERE = frozenset({*_GROUPS, *_RESPONSE, "ttp_after_os", "interval_order"})
 
 def _demographics(context: Context) -> Found:
     """Compare sex and age where headers have them; the archive removed them from nearly all."""
-    sheet = context.sheet
-    seen = context.extra[["patient_sex", "patient_age"]].join(context.instances[["patient_id", "study_date"]])
+    sheet = context.fact(clinical_sheet)
+    seen = context.fact(extra_headers)[["patient_sex", "patient_age"]].join(
+        context.instances[["patient_id", "study_date"]]
+    )
     seen = seen[(seen["patient_sex"].fillna("") != "") | (seen["patient_age"].fillna("") != "")].drop_duplicates()
     rows = {str(patient): place for place, patient in enumerate(sheet["TCIA_ID"])}
     for patient, found in seen.groupby("patient_id", sort=True):
@@ -139,16 +150,16 @@ def _demographics(context: Context) -> Found:
         if apart:
             wrong.append(f"age is {apart[0]:.0f} in the headers and {age:.0f} at diagnosis in the sheet")
         if wrong:
-            yield {
-                "message": f"Row {place + 2}: {patient!s}: {'; '.join(wrong)}.",
-                "hint": "One of the two is another person's: compare dates and tumour size before using either.",
-                "patient_id": str(patient),
-                "tag": "00100040" if others else "00101010",
-                "evidence": {
+            yield Draft(
+                message=f"Row {place + 2}: {patient!s}: {'; '.join(wrong)}.",
+                hint="One of the two is another person's: compare dates and tumour size before using either.",
+                at=Place(patient_id=str(patient)),
+                tag="00100040" if others else "00101010",
+                evidence={
                     "row": place + 2,
                     "attributes": [*(["sex"] if others else []), *(["age"] if apart else [])],
                 },
-            }
+            )
 
 
 def _years(text: str) -> float | None:
@@ -165,24 +176,24 @@ def _years(text: str) -> float | None:
 
 
 def _both(context: Context) -> Found:
-    listed = {str(value) for value in context.sheet["TCIA_ID"]}
-    table = context.table
+    listed = {str(value) for value in context.fact(clinical_sheet)["TCIA_ID"]}
+    table = context.fact(series_table)
     here = set(context.instances["patient_id"]) if len(context.instances) else set()
     known = here | (set(table["patient_id"]) if table is not None else set())
     if not known:
         raise Skip("neither files nor a series table to compare patients with")
     for patient in sorted((here or known) - listed):
-        yield {
-            "message": f"{patient} has images and no row in the clinical sheet.",
-            "hint": "Leave the patient out of analyses of outcome, or fetch the full sheet.",
-            "patient_id": patient,
-        }
+        yield Draft(
+            message=f"{patient} has images and no row in the clinical sheet.",
+            hint="Leave the patient out of analyses of outcome, or fetch the full sheet.",
+            at=Place(patient_id=patient),
+        )
     for patient in sorted(listed - known):
-        yield {
-            "message": f"{patient} has a row in the clinical sheet and no images.",
-            "hint": "Is it the sheet of another collection, or a misspelt TCIA_ID?",
-            "patient_id": patient,
-        }
+        yield Draft(
+            message=f"{patient} has a row in the clinical sheet and no images.",
+            hint="Is it the sheet of another collection, or a misspelt TCIA_ID?",
+            at=Place(patient_id=patient),
+        )
 
 
 _GLOSSARY = "glossary of the clinical sheet"

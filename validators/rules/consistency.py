@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.rule import Partly
+from hcc_tace_data.validators.facts.extra_headers import extra_headers
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Partly
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.rule import Severity
@@ -74,12 +76,12 @@ _PLACES = {
 }
 
 
-def one_value(context: Context, entity: Entity) -> Iterator[dict[str, Any] | Partly]:
+def one_value(context: Context, entity: Entity) -> Iterator[Draft | Partly]:
     """Yield every attribute that has several values in one entity; the values themselves are not shown."""
     keys = context.instances[entity.key]
     frames = [context.instances[list(entity.index)]]
     if entity.headers and context.depth != "index":
-        frames.append(context.extra[list(entity.headers)])
+        frames.append(context.fact(extra_headers)[list(entity.headers)])
     elif entity.headers:
         yield Partly(f"needs --depth headers: {', '.join(entity.headers)}")
     what = entity.key.removesuffix("_uid").removesuffix("_id")
@@ -92,10 +94,10 @@ def one_value(context: Context, entity: Entity) -> Iterator[dict[str, Any] | Par
             rows = (keys == uid).to_numpy().nonzero()[0]
             place = context.place(int(rows[0]))
             severity: Severity = "warning" if column in entity.light else "error"
-            yield {
-                "severity": severity,
-                "message": f"{counts[uid]} values of {column} in the {len(rows)} files of one {what}.",
-                "hint": "Files of different origin are mixed: look which files differ, and fetch them again.",
-                **{name: place[name] for name in _PLACES[entity.key]},
-                "evidence": {"attribute": str(column), "values": int(counts[uid])},
-            }
+            yield Draft(
+                severity=severity,
+                message=f"{counts[uid]} values of {column} in the {len(rows)} files of one {what}.",
+                hint="Files of different origin are mixed: look which files differ, and fetch them again.",
+                at=Place(**{name: getattr(place, name) for name in _PLACES[entity.key]}),
+                evidence={"attribute": str(column), "values": int(counts[uid])},
+            )

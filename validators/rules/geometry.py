@@ -11,8 +11,10 @@ from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.geometry import check_shear, even_step, slice_axes
 from hcc_tace_data.errors import NotAVolumeError, TiltError
 from hcc_tace_data.validators.context import Context, series_place
-from hcc_tace_data.validators.facts.masks import WHOLE_LIVER
-from hcc_tace_data.validators.rule import Partly, Rule, Skip
+from hcc_tace_data.validators.facts.extra_headers import extra_headers
+from hcc_tace_data.validators.facts.masks import WHOLE_LIVER, mask_facts
+from hcc_tace_data.validators.facts.slices import ct_slices, ct_volumes
+from hcc_tace_data.validators.rule import Draft, Partly, Rule, Skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +42,7 @@ _AORTA_DEPTH = (0.45, 0.85)
 _SAME_MM = 0.01
 _PAPER = "10.1038/s41597-023-01928-3"
 
-Found = Iterator["dict[str, Any] | Partly"]
+Found = Iterator[Draft | Partly]
 
 
 _PLACE = (*(f"orientation_{i}" for i in range(6)), "position_x", "position_y", "position_z")
@@ -52,7 +54,7 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _even(context: Context) -> Found:
-    for rows in context.volumes:
+    for rows in context.fact(ct_volumes):
         along = np.sort(positions_along_normal(rows))
         if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
             continue
@@ -61,19 +63,22 @@ def _even(context: Context) -> Found:
             continue  # two slices at one place: HT504
         common = float(np.median(steps))
         wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
-        yield {
-            "message": f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
+        yield Draft(
+            message=f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
             f"{len(wide)} steps wider than the smallest.",
-            "hint": "A missing slice is downloaded again; where the scanner changed its spacing, read with "
+            hint="A missing slice is downloaded again; where the scanner changed its spacing, read with "
             "on_gap='fill', or leave the coarse part out.",
-            **series_place(rows),
-            "evidence": {"smallest_mm": round(float(steps.min()), 3), "largest_mm": round(float(steps.max()), 3),
-                         "gaps": wide[:10]},
-        }  # fmt: skip
+            at=series_place(rows),
+            evidence={
+                "smallest_mm": round(float(steps.min()), 3),
+                "largest_mm": round(float(steps.max()), 3),
+                "gaps": wide[:10],
+            },
+        )
 
 
 def _tilt(context: Context) -> Found:
-    for rows in context.volumes:
+    for rows in context.fact(ct_volumes):
         if len(rows) < 2:
             continue
         try:
@@ -81,81 +86,81 @@ def _tilt(context: Context) -> Found:
             if float(np.ptp(position @ normal)) > _SAME_MM:  # all at one height: HT504
                 check_shear(position, normal)
         except TiltError as error:
-            yield {
-                "message": str(error).split(" on_tilt")[0],
-                "hint": "Read with on_tilt='resample', which shifts slices onto a rectangular grid.",
-                "tag": "00181120",
-                **series_place(rows),
-            }
+            yield Draft(
+                message=str(error).split(" on_tilt")[0],
+                hint="Read with on_tilt='resample', which shifts slices onto a rectangular grid.",
+                tag="00181120",
+                at=series_place(rows),
+            )
         except NotAVolumeError as error:
             if "sideways" in str(error):
-                yield {
-                    "message": str(error),
-                    "hint": "Read the parts alone; they are different reconstructions.",
-                    **series_place(rows),
-                }
+                yield Draft(
+                    message=str(error),
+                    hint="Read the parts alone; they are different reconstructions.",
+                    at=series_place(rows),
+                )
 
 
 def _axial(context: Context) -> Found:
     columns = [f"orientation_{i}" for i in range(6)]
-    for _, rows in context.ct.groupby("series_uid", sort=True):
+    for _, rows in context.fact(ct_slices).groupby("series_uid", sort=True):
         orientation = rows[columns].to_numpy(float)
         position = rows[["position_x", "position_y", "position_z"]].to_numpy(float)
         absent = int((np.isnan(orientation).any(axis=1) | np.isnan(position).any(axis=1)).sum())
         if absent:
-            yield {
-                "message": f"{absent} slices have no ImagePositionPatient or ImageOrientationPatient.",
-                "hint": "Leave them out, or fetch the series again.",
-                **series_place(rows),
-            }
+            yield Draft(
+                message=f"{absent} slices have no ImagePositionPatient or ImageOrientationPatient.",
+                hint="Leave them out, or fetch the series again.",
+                at=series_place(rows),
+            )
             continue
         distinct = np.unique(np.round(orientation, 3), axis=0)
         if len(distinct) > 1:
-            yield {
-                "message": f"{len(distinct)} orientations in one series.",
-                "hint": "Scouts or reformats are mixed in: read each orientation alone.",
-                "tag": "00200037",
-                **series_place(rows),
-            }
+            yield Draft(
+                message=f"{len(distinct)} orientations in one series.",
+                hint="Scouts or reformats are mixed in: read each orientation alone.",
+                tag="00200037",
+                at=series_place(rows),
+            )
             continue
         if abs(float(np.cross(distinct[0, :3], distinct[0, 3:])[2])) < 0.95:
-            yield {
-                "message": "The slices are not axial.",
-                "hint": "Leave the series out, or resample it.",
-                "tag": "00200037",
-                **series_place(rows),
-            }
+            yield Draft(
+                message="The slices are not axial.",
+                hint="Leave the series out, or resample it.",
+                tag="00200037",
+                at=series_place(rows),
+            )
 
 
 def _one_place(context: Context) -> Found:
-    for rows in context.volumes:
+    for rows in context.fact(ct_volumes):
         rows = rows.drop_duplicates("sop_uid")
         along = np.sort(positions_along_normal(rows))
         same = int((np.diff(along) <= _SAME_MM).sum()) if not np.isnan(along).any() else 0
         if same:
-            yield {
-                "message": f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
-                "hint": "Read with on_duplicate='split', and look which volume is which.",
-                **series_place(rows),
-                "evidence": {"slices": same},
-            }
+            yield Draft(
+                message=f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
+                hint="Read with on_duplicate='split', and look which volume is which.",
+                at=series_place(rows),
+                evidence={"slices": same},
+            )
 
 
 def _one_grid(context: Context) -> Found:
     columns = ["rows", "columns", "spacing_row", "spacing_column"]
-    for rows in context.volumes:
+    for rows in context.fact(ct_volumes):
         kinds = rows[columns].astype(float).round(5).drop_duplicates()
         spacing = rows[["spacing_row", "spacing_column"]].to_numpy(float)
         wrong = bool((~(spacing > 0)).any())
         if len(kinds) > 1 or wrong:
-            yield {
-                "message": "Slices without a usable PixelSpacing."
+            yield Draft(
+                message="Slices without a usable PixelSpacing."
                 if wrong
                 else f"{len(kinds)} sizes or pixel spacings in one volume.",
-                "hint": "Another reconstruction is mixed in: read the common size, leave the others out.",
-                "tag": "00280030",
-                **series_place(rows),
-            }
+                hint="Another reconstruction is mixed in: read the common size, leave the others out.",
+                tag="00280030",
+                at=series_place(rows),
+            )
 
 
 def _over_masks(
@@ -164,15 +169,20 @@ def _over_masks(
     """Return a check that runs `test`, which gives message, hint and evidence, over the measures of every SEG."""
 
     def check(context: Context) -> Found:
-        if not context.masks:
+        if not context.fact(mask_facts):
             raise Skip("no segmentation here")
-        for row, facts in context.masks:
+        for row, facts in context.fact(mask_facts):
             if facts.error:
-                yield Partly(f"SEG {context.place(row)['sop_uid']}: {facts.error}")
+                yield Partly(f"SEG {context.place(row).sop_uid}: {facts.error}")
                 continue
             told = test(facts)
             if told is not None:
-                yield {"message": told[0], "hint": told[1], **context.place(row), "evidence": dict(told[2])}
+                yield Draft(
+                    message=told[0],
+                    hint=told[1],
+                    at=context.place(row),
+                    evidence=dict(told[2]),
+                )
 
     return check
 
@@ -286,27 +296,27 @@ def _acquisition(context: Context) -> Found:
     from pandas import to_numeric
 
     ranges = context.catalog.acquisition
-    kernel = context.ct[["kvp", "slice_thickness"]].copy()
-    extra = context.extra.loc[context.ct.index]
+    kernel = context.fact(ct_slices)[["kvp", "slice_thickness"]].copy()
+    extra = context.fact(extra_headers).loc[context.fact(ct_slices).index]
     for name, column in (("tube_current_ma", "tube_current"), ("pitch", "pitch"),
                          ("revolution_time_s", "revolution_time"),
                          ("field_of_view_mm", "reconstruction_diameter")):  # fmt: skip
         kernel[name] = to_numeric(extra[column], errors="coerce")
     kernel = kernel.rename(columns={"slice_thickness": "slice_thickness_mm"})
-    for _, rows in context.ct.groupby("series_uid", sort=True):
+    for _, rows in context.fact(ct_slices).groupby("series_uid", sort=True):
         own = kernel.loc[rows.index]
         for name, (low, high) in ranges.items():
             values = own[name].dropna() if name in own else own["kvp"][:0]
             off = values[(values < low - 1e-6) | (values > high + 1e-6)]
             if len(off):
-                yield {
-                    "message": f"{name} is {off.min():g}"
+                yield Draft(
+                    message=f"{name} is {off.min():g}"
                     + (f" to {off.max():g}" if off.max() > off.min() else "")
                     + f" in {len(off)} of {len(rows)} slices; the paper gives {low:g} to {high:g}.",
-                    "hint": "Information: say so where acquisition matters to your study.",
-                    **series_place(rows),
-                    "evidence": {"attribute": name, "lowest": float(off.min()), "highest": float(off.max())},
-                }
+                    hint="Information: say so where acquisition matters to your study.",
+                    at=series_place(rows),
+                    evidence={"attribute": name, "lowest": float(off.min()), "highest": float(off.max())},
+                )
 
 
 RULES: tuple[Rule, ...] = (

@@ -6,17 +6,17 @@ import csv
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE
-from hcc_tace_data.validators.rule import Partly, Rule, Skip
+from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
+from hcc_tace_data.validators.place import Place
+from hcc_tace_data.validators.rule import Draft, Partly, Rule, Skip
 
 __all__ = ["RULES"]
 
 _MAX_BYTES = 8 * 2**20
 
-Found = Iterator["dict[str, Any] | Partly"]
+Found = Iterator[Draft | Partly]
 Row = tuple[str, str, str]
 
 
@@ -52,32 +52,32 @@ def _one_part(context: Context) -> Found:
     for patient, rows in sorted(parts.items()):
         if len(rows) > 1:
             names = sorted({f"{split} {fold}".strip() for _, split, fold in rows})
-            yield {
-                "message": f"{patient} stands in the split table {len(rows)} times: in {', '.join(names)}.",
-                "hint": "Give each patient one part; train again whatever was trained with this table.",
-                "patient_id": patient,
-                "evidence": {"parts": names},
-            }
+            yield Draft(
+                message=f"{patient} stands in the split table {len(rows)} times: in {', '.join(names)}.",
+                hint="Give each patient one part; train again whatever was trained with this table.",
+                at=Place(patient_id=patient),
+                evidence={"parts": names},
+            )
 
 
 def _all_split(context: Context) -> Found:
     listed = {patient for patient, *_ in _split_rows(context)}
     for patient in sorted(set(context.instances["patient_id"]) - listed):
-        yield {
-            "message": f"{patient or 'A patient without PatientID'} is in no part of the split.",
-            "hint": "Add the patient to the table by hand, or leave it out; never split anew.",
-            "patient_id": str(patient),
-        }
+        yield Draft(
+            message=f"{patient or 'A patient without PatientID'} is in no part of the split.",
+            hint="Add the patient to the table by hand, or leave it out; never split anew.",
+            at=Place(patient_id=str(patient)),
+        )
 
 
 def _same_pixels(context: Context) -> Found:
     """One finding a pair of patients."""
     table = context.instances
     owners: dict[str, dict[str, int]] = {}
-    for row, (patient, digest) in enumerate(zip(table["patient_id"], context.digests, strict=True)):
+    for row, (patient, digest) in enumerate(zip(table["patient_id"], context.fact(pixel_digests), strict=True)):
         if digest not in ("", UNREADABLE):
             owners.setdefault(digest, {}).setdefault(str(patient), row)
-    if unread := context.digests.count(UNREADABLE):
+    if unread := context.fact(pixel_digests).count(UNREADABLE):
         yield Partly(f"the pixels of {unread} files cannot be decoded")
     pairs: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for own in owners.values():
@@ -88,14 +88,18 @@ def _same_pixels(context: Context) -> Found:
     parts = {patient: f"{split} {fold}".strip() for patient, split, fold in _split_rows(context)}
     for (one, other), rows in sorted(pairs.items()):
         across = parts.get(one) != parts.get(other)
-        yield {
-            "message": f"{len(rows)} images of {one} and {other} hold the same pixels"
+        yield Draft(
+            message=f"{len(rows)} images of {one} and {other} hold the same pixels"
             + (f", in different parts of the split ({parts.get(one)}, {parts.get(other)})." if across else "."),
-            "hint": "One person under two IDs, or a file under the wrong one: keep both in one part, or leave one out.",
-            **context.place(rows[0][1]),
-            "evidence": {"patients": [one, other], "images": len(rows), "first": context.place(rows[0][0])["path"],
-                         "across_splits": across},
-        }  # fmt: skip
+            hint="One person under two IDs, or a file under the wrong one: keep both in one part, or leave one out.",
+            at=context.place(rows[0][1]),
+            evidence={
+                "patients": [one, other],
+                "images": len(rows),
+                "first": context.place(rows[0][0]).path,
+                "across_splits": across,
+            },
+        )
 
 
 def _shared_frame(context: Context) -> Found:
@@ -105,12 +109,12 @@ def _shared_frame(context: Context) -> Found:
         patients = sorted(set(rows["patient_id"]))
         studies = set(rows["study_uid"])
         if len(patients) > 1 and len(studies) > 1:  # one study of two patients is HT205
-            yield {
-                "message": f"{len(patients)} patients share the frame of reference {uid}.",
-                "hint": "They may be one person under two IDs: keep them in one part of the split.",
-                "patient_id": patients[1],
-                "evidence": {"patients": patients},
-            }
+            yield Draft(
+                message=f"{len(patients)} patients share the frame of reference {uid}.",
+                hint="They may be one person under two IDs: keep them in one part of the split.",
+                at=Place(patient_id=patients[1]),
+                evidence={"patients": patients},
+            )
 
 
 RULES: tuple[Rule, ...] = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,11 @@ import numpy.typing as npt
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.facts.annotated import annotated_volumes
 from hcc_tace_data.validators.facts.masks import segment_key
-from hcc_tace_data.validators.rule import Partly, Rule
+from hcc_tace_data.validators.facts.segs import seg_facts
+from hcc_tace_data.validators.facts.slices import row_of_instance
+from hcc_tace_data.validators.rule import Draft, Partly, Rule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,45 +35,45 @@ _EXACT_MM = 0.005
 #: position.
 _NEAR_MM = 0.1
 
-Found = Iterator["dict[str, Any] | Partly"]
+Found = Iterator[Draft | Partly]
 Floats = npt.NDArray[np.float64]
 
 
 def _each(context: Context) -> Iterator[tuple[int, SegFacts, AnnotatedVolume | None]]:
-    for (row, facts), found in zip(context.segs, context.annotated, strict=True):
+    for (row, facts), found in zip(context.fact(seg_facts), context.fact(annotated_volumes), strict=True):
         yield row, facts, found
 
 
 def _missing(context: Context) -> Found:
-    held = context.row_of
-    for row, facts in context.segs:
+    held = context.fact(row_of_instance)
+    for row, facts in context.fact(seg_facts):
         gone = [uid for uid in facts.cited if uid not in held]
         if gone:
-            yield {
-                "message": f"{len(gone)} of the {len(facts.cited)} images that the segmentation cites are not here.",
-                "hint": "Download the CT series again; masks on absent slices cannot be used.",
-                **context.place(row),
-                "evidence": {"cited": len(facts.cited), "missing": gone[:20]},
-            }
+            yield Draft(
+                message=f"{len(gone)} of the {len(facts.cited)} images that the segmentation cites are not here.",
+                hint="Download the CT series again; masks on absent slices cannot be used.",
+                at=context.place(row),
+                evidence={"cited": len(facts.cited), "missing": gone[:20]},
+            )
 
 
 def _no_reference(context: Context) -> Found:
-    for row, facts in context.segs:
+    for row, facts in context.fact(seg_facts):
         named = [uid for uid, _ in facts.series if uid]
         if not named:
-            yield {
-                "message": "The segmentation has no ReferencedSeriesSequence.",
-                "hint": "Find the CT by its per-frame sources, or by geometry (find_annotated does both).",
-                "tag": "00081115",
-                **context.place(row),
-                "evidence": {"frames_with_sources": sum(bool(own) for own in facts.sources)},
-            }
+            yield Draft(
+                message="The segmentation has no ReferencedSeriesSequence.",
+                hint="Find the CT by its per-frame sources, or by geometry (find_annotated does both).",
+                tag="00081115",
+                at=context.place(row),
+                evidence={"frames_with_sources": sum(bool(own) for own in facts.sources)},
+            )
 
 
 def _wrong_series(context: Context) -> Found:
     """The series that is cited must be the one that the masks fit."""
     table = context.instances
-    held = context.row_of
+    held = context.fact(row_of_instance)
     for row, facts, found in _each(context):
         if found is None:
             continue
@@ -83,27 +86,27 @@ def _wrong_series(context: Context) -> Found:
         if found.volume is None:
             frames = set(study.loc[study["modality"] == "CT", "frame_of_reference_uid"])
             if cited and facts.frame_of_reference_uid in frames:
-                yield {
-                    "message": f"The CT volume of the segmentation cannot be told: {found.reason}.",
-                    "hint": "Compare frame positions with the slices of each series of the study.",
-                    **context.place(row),
-                }
+                yield Draft(
+                    message=f"The CT volume of the segmentation cannot be told: {found.reason}.",
+                    hint="Compare frame positions with the slices of each series of the study.",
+                    at=context.place(row),
+                )
             continue
         wrong = [uid for uid in cited if uid != found.volume.series_uid]
         if wrong:
-            yield {
-                "message": f"The segmentation references series {wrong[0]}, but its frames lie on series "
+            yield Draft(
+                message=f"The segmentation references series {wrong[0]}, but its frames lie on series "
                 f"{found.volume.series_uid}.",
-                "hint": "Use the series that its frames lie on; the reference is wrong.",
-                "tag": "00081115",
-                **context.place(row),
-                "evidence": {"referenced": wrong, "fits": found.volume.series_uid, "reason": found.reason},
-            }
+                hint="Use the series that its frames lie on; the reference is wrong.",
+                tag="00081115",
+                at=context.place(row),
+                evidence={"referenced": wrong, "fits": found.volume.series_uid, "reason": found.reason},
+            )
 
 
 def _volume_rows(context: Context, found: AnnotatedVolume) -> pd.DataFrame:
     uids = found.volume.sop_uids if found.volume is not None else ()
-    return context.instances.iloc[[context.row_of[uid] for uid in uids]]
+    return context.instances.iloc[[context.fact(row_of_instance)[uid] for uid in uids]]
 
 
 def _axes(rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -113,10 +116,10 @@ def _axes(rows: pd.DataFrame) -> tuple[Floats, Floats]:
 
 
 def _off_grid(context: Context) -> Found:
-    held = context.row_of
+    held = context.fact(row_of_instance)
     for row, facts, found in _each(context):
         if found is None or found.volume is None:
-            yield Partly(f"the CT of SEG {context.place(row)['sop_uid']} cannot be told")
+            yield Partly(f"the CT of SEG {context.place(row).sop_uid} cannot be told")
             continue
         along, across = _distances(facts, _volume_rows(context, found))
         worst = np.maximum(along, np.where(across > _NEAR_MM, across, 0.0))
@@ -126,19 +129,22 @@ def _off_grid(context: Context) -> Found:
         if off.any():
             beyond = int((off & (worst > _NEAR_MM)).sum())
             segments = sorted(set(facts.frame_segments[off].tolist()))
-            yield {
-                "severity": "error" if beyond else "warning",
-                "message": f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
+            yield Draft(
+                severity="error" if beyond else "warning",
+                message=f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
                 f"{float(worst[off].max()):.3g} mm, {beyond} by more than {_NEAR_MM:g} mm.",
-                "hint": _scaled(facts, _volume_rows(context, found))
+                hint=_scaled(facts, _volume_rows(context, found))
                 or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
                 if beyond
                 else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
-                **context.place(row),
-                "evidence": {"frames": int(off.sum()), "beyond": beyond,
-                             "largest_mm": round(float(worst[off].max()), 4),
-                             "segments": segments},
-            }  # fmt: skip
+                at=context.place(row),
+                evidence={
+                    "frames": int(off.sum()),
+                    "beyond": beyond,
+                    "largest_mm": round(float(worst[off].max()), 4),
+                    "segments": segments,
+                },
+            )
 
 
 def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
@@ -190,38 +196,38 @@ def _orientation(context: Context) -> Found:
         off = np.abs(facts.orientations - orientation).max(axis=1) > 1e-3
         if off.any():
             turned = np.abs(np.abs(facts.orientations[off]) - np.abs(orientation)).max() <= 1e-3
-            yield {
-                "message": f"{int(off.sum())} frames have another orientation than the CT: "
+            yield Draft(
+                message=f"{int(off.sum())} frames have another orientation than the CT: "
                 + ("rows or columns run the other way." if turned else "they are rotated against it."),
-                "hint": "Place frames by PlaneOrientationSequence, never by their order in the array.",
-                "tag": "00209116",
-                **context.place(row),
-                "evidence": {"frames": int(off.sum()), "flipped_only": bool(turned)},
-            }
+                hint="Place frames by PlaneOrientationSequence, never by their order in the array.",
+                tag="00209116",
+                at=context.place(row),
+                evidence={"frames": int(off.sum()), "flipped_only": bool(turned)},
+            )
 
 
 def _other_patient(context: Context) -> Found:
-    table, held = context.instances, context.row_of
-    for row, facts in context.segs:
+    table, held = context.instances, context.fact(row_of_instance)
+    for row, facts in context.fact(seg_facts):
         own = context.place(row)
         for column, what in (("patient_id", "patients"), ("study_uid", "studies")):
             others = {
                 str(table[column].iloc[held[uid]])
                 for uid in facts.cited
-                if uid in held and table[column].iloc[held[uid]] != own[column]
+                if uid in held and table[column].iloc[held[uid]] != getattr(own, column)
             }
             if others:
-                yield {
-                    "message": f"The segmentation references images of {len(others)} other {what}.",
-                    "hint": "Do not use the masks before it is known whose liver they show.",
-                    **own,
-                    "evidence": {"attribute": column, "others": len(others)},
-                }
+                yield Draft(
+                    message=f"The segmentation references images of {len(others)} other {what}.",
+                    hint="Do not use the masks before it is known whose liver they show.",
+                    at=own,
+                    evidence={"attribute": column, "others": len(others)},
+                )
                 break
 
 
 def _frame_of_reference(context: Context) -> Found:
-    table, held = context.instances, context.row_of
+    table, held = context.instances, context.fact(row_of_instance)
     for row, facts, found in _each(context):
         own = context.place(row)
         # where the reference itself is wrong (HT403), its frame of reference says nothing
@@ -230,20 +236,20 @@ def _frame_of_reference(context: Context) -> Found:
             str(table["frame_of_reference_uid"].iloc[held[uid]])
             for uid in facts.cited
             if uid in held
-            and table["patient_id"].iloc[held[uid]] == own["patient_id"]
+            and table["patient_id"].iloc[held[uid]] == own.patient_id
             and target in (None, table["series_uid"].iloc[held[uid]])
         }
         others = {uid for uid in frames if uid and uid != facts.frame_of_reference_uid}
         if not facts.frame_of_reference_uid or others:
-            yield {
-                "message": "The segmentation has no frame of reference."
+            yield Draft(
+                message="The segmentation has no frame of reference."
                 if not facts.frame_of_reference_uid
                 else f"The segmentation and the images it references have {1 + len(others)} frames of reference.",
-                "hint": "Positions of different frames of reference cannot be compared: find out which series it was "
+                hint="Positions of different frames of reference cannot be compared: find out which series it was "
                 "drawn on.",
-                "tag": "00200052",
-                **own,
-            }
+                tag="00200052",
+                at=own,
+            )
 
 
 def _words(key: str) -> str:
@@ -252,7 +258,7 @@ def _words(key: str) -> str:
 
 def _segments(context: Context) -> Found:
     known = {one.key for one in context.catalog.segments}
-    for row, facts in context.segs:
+    for row, facts in context.fact(seg_facts):
         numbers = [number for number, *_ in facts.segments]
         wrong = []
         if not numbers:
@@ -281,21 +287,21 @@ def _segments(context: Context) -> Found:
             if not segment_key(label, "") and segment_key("", kind)
         ]
         if wrong or odd:
-            yield {
-                "severity": "error" if wrong else "warning",
-                "message": f"Segments: {'; '.join([*wrong, *odd])}.",
-                "hint": "Map segments by label and code; do not rely on their numbers here."
+            yield Draft(
+                severity="error" if wrong else "warning",
+                message=f"Segments: {'; '.join([*wrong, *odd])}.",
+                hint="Map segments by label and code; do not rely on their numbers here."
                 if wrong
                 else "Map segments by their codes here: software that goes by labels misses these.",
-                "tag": "00620002",
-                **context.place(row),
-                "evidence": {"segments": len(numbers)},
-            }
+                tag="00620002",
+                at=context.place(row),
+                evidence={"segments": len(numbers)},
+            )
 
 
 def _source_position(context: Context) -> Found:
     """A frame must lie on the very slices that it names as its sources."""
-    table, held = context.instances, context.row_of
+    table, held = context.instances, context.fact(row_of_instance)
     places = table[["position_x", "position_y", "position_z"]].to_numpy(float)
     for row, facts, found in _each(context):
         if found is None or found.volume is None:
@@ -312,17 +318,17 @@ def _source_position(context: Context) -> Found:
             if lies and rows and min(abs(float(places[one] @ normal) - float(place)) for one in rows) > step / 2:
                 wrong += 1
         if wrong:
-            yield {
-                "message": f"{wrong} frames lie on another slice than the one they name as their source.",
-                "hint": "Place frames by position; and look at the contours of these slices (--overlays).",
-                "tag": "00089124",
-                **context.place(row),
-                "evidence": {"frames": wrong},
-            }
+            yield Draft(
+                message=f"{wrong} frames lie on another slice than the one they name as their source.",
+                hint="Place frames by position; and look at the contours of these slices (--overlays).",
+                tag="00089124",
+                at=context.place(row),
+                evidence={"frames": wrong},
+            )
 
 
 def _double_frames(context: Context) -> Found:
-    for row, facts in context.segs:
+    for row, facts in context.fact(seg_facts):
         if not len(facts.positions):
             continue
         keys = Counter(
@@ -331,23 +337,23 @@ def _double_frames(context: Context) -> Found:
         )
         twice = sum(count - 1 for count in keys.values() if count > 1)
         if twice:
-            yield {
-                "message": f"{twice} frames lie where another frame of the same segment does.",
-                "hint": "Take the union, and look at the contours of these slices (--overlays).",
-                **context.place(row),
-                "evidence": {"frames": twice},
-            }
+            yield Draft(
+                message=f"{twice} frames lie where another frame of the same segment does.",
+                hint="Take the union, and look at the contours of these slices (--overlays).",
+                at=context.place(row),
+                evidence={"frames": twice},
+            )
 
 
 def _unreadable(context: Context) -> Found:
-    for row, facts in context.segs:
+    for row, facts in context.fact(seg_facts):
         numbers = [number for number, *_ in facts.segments]
         if facts.error and len(set(numbers)) == len(numbers):  # doubled numbers are HT408
-            yield {
-                "message": f"The frames of the segmentation cannot be read: {facts.error}",
-                "hint": "Fetch the file again.",
-                **context.place(row),
-            }
+            yield Draft(
+                message=f"The frames of the segmentation cannot be read: {facts.error}",
+                hint="Fetch the file again.",
+                at=context.place(row),
+            )
 
 
 _PAPER = "10.1038/s41597-023-01928-3"
