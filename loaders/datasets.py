@@ -27,7 +27,7 @@ from hcc_tace_data.loaders.supply.device import DeviceSlices
 from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.supply.device import DeviceSlices
+    from matplotlib.figure import Figure
 
 __all__ = ["CaseDataset", "PatchDataset", "SliceDataset", "VolumeDataset", "What"]
 
@@ -82,6 +82,11 @@ class CaseDataset(ABC, Dataset[Any]):
         return dict(self.what.classes)
 
     @property
+    def phases(self) -> tuple[str, ...]:
+        """Channels of the image, as they were asked for."""
+        return self.what.store.parameters.phases
+
+    @property
     def transform(self) -> Transform | None:
         """What is called with each sample."""
         return self.what.transform
@@ -108,11 +113,15 @@ class CaseDataset(ABC, Dataset[Any]):
     def _sample(self, position: int) -> Sample:
         """Return a sample before any transform."""
 
-    def __getitem__(self, index: int) -> Any:
+    def untransformed(self, index: int) -> Sample:
+        """Return a sample before any transform; otherwise like ``ds[index]``."""
         position = int(index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"sample {position} of a data set of {len(self)}")
-        sample = self._sample(position % len(self))
+        return self._sample(position % len(self))
+
+    def __getitem__(self, index: int) -> Any:
+        sample = self.untransformed(index)
         return sample if self.what.transform is None else self.what.transform(sample)
 
     def __iter__(self) -> Iterator[Any]:
@@ -203,7 +212,7 @@ class CaseDataset(ABC, Dataset[Any]):
         """
         return class_weights(self)
 
-    def plot(self, index: int = 0, *, path: str | os.PathLike[str] | None = None) -> Any:
+    def plot(self, index: int = 0, *, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw a sample with its contours; see :func:`hcc_tace_data.loaders.summary.plot`."""
         return plot(self, index, path=path)
 

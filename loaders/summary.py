@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hcc_tace_data.errors import UsageError
+from hcc_tace_data.loaders.protocols import CaseSet
 from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.datasets import CaseDataset
+    from matplotlib.figure import Figure
 
 __all__ = ["class_weights", "count_labels", "describe", "plot"]
 
@@ -22,7 +22,7 @@ _WINDOW = (-160.0, 240.0)
 _COLOURS = ("#e8b33c", "#e5484d", "#3b82f6", "#d946ef", "#22c55e")
 
 
-def count_labels(dataset: CaseDataset) -> npt.NDArray[np.int64]:
+def count_labels(dataset: CaseSet) -> npt.NDArray[np.int64]:
     """Count the voxels of each class, background first, over the volumes (of slices: over the slices served)."""
     ranges = getattr(dataset, "ranges", None)
     counts = np.zeros(max(dataset.classes, default=0) + 1, dtype=np.int64)
@@ -33,7 +33,7 @@ def count_labels(dataset: CaseDataset) -> npt.NDArray[np.int64]:
     return counts
 
 
-def describe(dataset: CaseDataset) -> dict[str, Any]:
+def describe(dataset: CaseSet) -> dict[str, Any]:
     """Say what a data set holds. Reads all labels, from the store or from the files.
 
     Returns
@@ -51,7 +51,7 @@ def describe(dataset: CaseDataset) -> dict[str, Any]:
         "unit": dataset.unit,
         "samples": len(dataset),
         "patients": len(dataset.patient_ids),
-        "phases": list(dataset.what.store.parameters.phases),
+        "phases": list(dataset.phases),
         "cases_with_registered_channels": sum(not case.native for case in dataset.cases),
         "labels": {
             number: {
@@ -68,7 +68,7 @@ def describe(dataset: CaseDataset) -> dict[str, Any]:
     }
 
 
-def class_weights(dataset: CaseDataset) -> torch.Tensor:
+def class_weights(dataset: CaseSet) -> torch.Tensor:
     """Return weights inverse to how often a class occurs, float32 (classes,), of mean 1 over those that do.
 
     A class that does not occur weighs 0.
@@ -80,14 +80,14 @@ def class_weights(dataset: CaseDataset) -> torch.Tensor:
     return torch.from_numpy((weights / weights[found].mean()).astype(np.float32))
 
 
-def plot(dataset: CaseDataset, index: int = 0, *, path: str | os.PathLike[str] | None = None) -> Any:
+def plot(dataset: CaseSet, index: int = 0, *, path: str | os.PathLike[str] | None = None) -> Figure:
     """Draw a sample: a panel a channel, windowed from -160 to 240 HU, with the outlines of its labels.
 
     Of a volume or patch, the slice with most of the rarest class is shown.
 
     Parameters
     ----------
-    dataset : CaseDataset
+    dataset : CaseSet
     index : int
         Which sample; the transform is not applied.
     path : path-like, optional
@@ -101,9 +101,7 @@ def plot(dataset: CaseDataset, index: int = 0, *, path: str | os.PathLike[str] |
     from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import
     from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
 
-    if not -len(dataset) <= index < len(dataset):
-        raise UsageError(f"sample {index} of a data set of {len(dataset)}.")
-    sample = dataset._sample(index % len(dataset))
+    sample = dataset.untransformed(index)
     image, label = sample["image"].numpy(), sample["label"].numpy()
     d = int(sample.get("slice", 0))
     if label.ndim == 3:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
+from hcc_tace_data.loaders.protocols import SliceSet
+from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.augment import Augment
 from hcc_tace_data.loaders.supply.batches import Batches, world
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.supply.gather import Batch
-
-if TYPE_CHECKING:
-    from hcc_tace_data.loaders.datasets import SliceDataset
-    from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["DeviceBatches", "DeviceSlices", "window_hu"]
 
@@ -68,7 +66,7 @@ class DeviceSlices:
         self.patient_ids = tuple(patient_ids)
 
     @classmethod
-    def of(cls, dataset: SliceDataset, device: torch.device) -> DeviceSlices:
+    def of(cls, dataset: SliceSet, device: torch.device) -> DeviceSlices:
         """Copy a stored data set to `device`, case by case, so that no second copy is ever held."""
         sizes = {source.shape[2:] for source in dataset.sources}
         if dataset.size is None and len(sizes) > 1:
