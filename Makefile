@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo faults format index lint nnunet phases rules splits test
+.PHONY: bench big-report clean demo faults format index lint nnunet phases published rules splits test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
@@ -66,6 +66,10 @@ index: $(VENV)/.ready
 # measures phase labels on phantoms of several seeds, for the tables of docs/phases.md
 phases: $(VENV)/.ready
 	$(BIN)/python scripts/phase_reliability.py
+
+# remakes the published tables: make published FILE=supplementary_table_1.xlsx (the voxel counts beside it, or COUNTS=folder)
+published: $(VENV)/.ready
+	$(BIN)/python scripts/make_published.py $(FILE) $(if $(COUNTS),--counts $(COUNTS))
 
 # remakes the split from the clinical sheet: make splits SHEET=path.xlsx
 splits: $(VENV)/.ready

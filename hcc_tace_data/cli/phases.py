@@ -13,15 +13,16 @@ from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled
+from hcc_tace_data.phases.matching import compare_phases
 from hcc_tace_data.phases.picture import draw_phases
-from hcc_tace_data.phases.published import compare_phases, read_published
+from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.phases.published import Comparison
+    from hcc_tace_data.phases.matching import Comparison
 
 app = typer.Typer(add_completion=False)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hcc_tace_data.errors import CatalogError
 
-__all__ = ["Catalog", "CodedConcept", "KnownIssue", "LabelClass", "Phase", "Segment", "load_catalog"]
+__all__ = ["Catalog", "CodedConcept", "KnownIssue", "LabelClass", "Phase", "PublishedTable", "Segment", "load_catalog"]
 
 
 class _Record(BaseModel):
@@ -135,6 +135,20 @@ class Phase(_Record):
     delay_s: float | None
 
 
+class PublishedTable(_Record):
+    """A table of others that the package ships; `doi` of the publication or of the data that it describes."""
+
+    table: str
+    title: str
+    source: str
+    doi: str
+    licence: str
+
+    def heading(self) -> list[str]:
+        """Return the lines that head the table."""
+        return [f"{self.title}.", f"Source: {self.source}; https://doi.org/{self.doi}; {self.licence}."]
+
+
 class Clinical(_Record):
     """The clinical sheet: where it is and what it holds."""
 
@@ -190,6 +204,7 @@ class Catalog(_Record):
     segments: tuple[Segment, ...]
     label_sets: dict[str, tuple[LabelClass, ...]]
     phases: tuple[Phase, ...]
+    published: dict[str, PublishedTable]
     acquisition: dict[str, tuple[float, float]]
     clinical: Clinical
     splits: Splits

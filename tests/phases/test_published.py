@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
-from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.series_table import load_series_table, read_series_rows
 from hcc_tace_data.phases.label import label_table
+from hcc_tace_data.phases.matching import compare_phases, match_rows
 from hcc_tace_data.phases.picture import phase_figure
-from hcc_tace_data.phases.published import compare_phases, phases_in, read_published
+from hcc_tace_data.phases.published import PublishedRow, phases_in, read_published
 
 HEADER = ["Name", "Study Date", "Series UID", "Series Description", "Phase", "Number of Images"]
 _SPELT = {
@@ -56,6 +59,8 @@ def _rows(volumes: pd.DataFrame) -> list[list[Any]]:
         ("Portal venous phase", ("portal_venous",)), ("venous", ("portal_venous",)), ("Delayed", ("delayed",)),
         ("Arterial + Portal", ("arterial", "portal_venous")),
         ("porto-venous and arterial", ("portal_venous", "arterial")), ("", ()), (None, ()), (7, ()),
+        ("pv", ("portal_venous",)), ("A/PV", ("arterial", "portal_venous")), ("D", ()), ("DAY", ()),
+        ("A/PV/D", ("arterial", "portal_venous", "delayed")),
     ],
 )  # fmt: skip
 def test_words(text: object, phases: tuple[str, ...]) -> None:
@@ -79,6 +84,57 @@ def test_other_order_of_columns_and_a_csv(tmp_path: Path) -> None:
     frame = pd.DataFrame(rows, columns=header)
     frame.to_csv(tmp_path / "s1.csv", index=False)
     assert read_published(tmp_path / "s1.csv") == read_published(tmp_path / "s1.xlsx")
+
+
+def test_the_workbook_as_published(shared_data: Path) -> None:
+    series = [row for row in read_series_rows() if row["modality"] == "CT"]
+    rows = read_published(shared_data / "published" / "supplementary_table_1.xlsx")
+    matches, left = match_rows(rows, series)
+    assert not left
+    assert len({match.series_uid for match in matches}) == len(matches) == len(rows) == 572
+    assert Counter(match.how for match in matches) == {"uid": 53, "exact": 484, "tolerance": 35}
+    assert Counter(match.differs for match in matches if match.differs) == {"date": 5, "description": 28, "images": 2}
+    assert sum(row.images or 0 for row in rows) == load_catalog().counts.paper.ct_instances
+    # the order of rows and of series plays no part
+    again, _ = match_rows(rows[::-1], series[::-1])
+    assert {match.row.line: match.series_uid for match in again} == {m.row.line: m.series_uid for m in matches}
+
+
+def _published(line: int, date: str, description: str, images: int) -> PublishedRow:
+    return PublishedRow(
+        line=line, series_uid="", patient_id="A", study_date=date, description=description,
+        phases=("arterial",), images=images,
+    )  # fmt: skip
+
+
+def _series(uid: str, date: str, description: str, instances: int) -> dict[str, Any]:
+    return {
+        "series_uid": uid, "patient_id": "A", "study_date": date, "series_description": description,
+        "instances": instances,
+    }  # fmt: skip
+
+
+def test_one_difference_is_tolerated_and_named() -> None:
+    series = [_series("1.1", "2001-01-01", "Recon 2: X", 10), _series("1.2", "2001-01-01", "Recon 3: X", 10)]
+    series += [_series("1.3", "2001-02-01", "PRE", 20), _series("1.4", "2001-02-01", "Y", 30)]
+    rows = [
+        _published(5, "2001-01-01", "Recon 3: X.", 10), _published(6, "2001-01-01", "Recon 2: X.", 10),
+        _published(7, "2001-03-01", "PRE", 20), _published(8, "2001-02-01", "Y", 31),
+    ]  # fmt: skip
+    matches, left = match_rows(rows, series)
+    assert not left
+    assert [(match.series_uid, match.how, match.differs) for match in matches] == [
+        ("1.2", "tolerance", "description"), ("1.1", "tolerance", "description"),
+        ("1.3", "tolerance", "date"), ("1.4", "tolerance", "images"),
+    ]  # fmt: skip
+
+
+def test_a_row_that_fits_two_series_or_none_is_left() -> None:
+    alike = [_series("1.1", "2001-01-01", "X", 10), _series("1.2", "2001-01-01", "X", 10)]
+    assert match_rows([_published(5, "2001-01-01", "X", 10)], alike)[0] == []
+    assert match_rows([_published(5, "2001-01-01", "Y", 10)], alike)[0] == []
+    assert match_rows([_published(5, "2001-01-02", "Y", 10)], alike[:1])[0] == []  # two differences
+    assert len(match_rows([_published(5, "2001-01-01", "Y", 10)], alike[:1])[0]) == 1
 
 
 def test_what_differs_is_counted_where_it_belongs(tmp_path: Path) -> None:

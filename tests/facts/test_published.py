@@ -1,0 +1,106 @@
+"""The shipped tables of others: complete, sound, and equal to the files they were made from."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.published import published_masks, published_phases
+from hcc_tace_data.facts.series_table import read_series_rows
+from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.phases.published import read_published
+
+
+def test_every_series_has_its_published_phases() -> None:
+    series = {row["series_uid"]: row for row in read_series_rows() if row["modality"] == "CT"}
+    table = published_phases()
+    assert table.keys() == series.keys()
+    paper = load_catalog().counts.paper
+    phases = Counter(phase for one in table.values() for phase in one.phases)
+    assert phases == {name: getattr(paper, name) for name in PHASES if name != "unknown"}
+    assert sum(phases.values()) == paper.phase_volumes
+    assert sum(len(one.phases) > 1 for one in table.values()) == paper.stacked_series
+    assert Counter(one.matched for one in table.values()) == {"uid": 53, "exact": 484, "tolerance": 35}
+    for uid, one in table.items():
+        assert (one.patient_id, one.study_date) == (series[uid]["patient_id"], series[uid]["study_date"])
+        assert (one.matched == "tolerance") == (one.differs != "")
+        assert (one.as_published != "") == (one.differs in ("date", "description"))
+        assert (one.images != series[uid]["instances"]) == (one.differs == "images")
+
+
+def test_two_series_explain_the_images_that_the_paper_does_not_count() -> None:
+    series = {row["series_uid"]: row for row in read_series_rows() if row["modality"] == "CT"}
+    counts = load_catalog().counts
+    assert sum(one.images for one in published_phases().values()) == counts.paper.ct_instances
+    more = {
+        one.patient_id: series[uid]["instances"] - one.images
+        for uid, one in published_phases().items()
+        if one.differs == "images"
+    }
+    assert more == {"HCC_044": 11, "HCC_089": 20}
+    assert sum(more.values()) == counts.idc.ct_instances - counts.paper.ct_instances
+
+
+def test_masks() -> None:
+    masks = published_masks()
+    assert len(masks) == load_catalog().counts.idc.patients - 1
+    assert "HCC_089" not in masks
+    assert sum(one.tumour_sources == 2 for one in masks.values()) == 96
+    assert sum(one.liver_sources == 2 for one in masks.values()) == 91
+    for one in masks.values():
+        assert one.slices > 0
+        assert one.liver_voxels > 0
+        assert one.tumour_voxels > 0
+        assert one.liver_other is None or (one.liver_sources == 1 and one.liver_other != one.liver_voxels)
+        assert one.tumour_other is None or (one.tumour_sources == 1 and one.tumour_other != one.tumour_voxels)
+
+
+@pytest.mark.parametrize("name", ["phases", "masks"])
+def test_heads_name_the_source(name: str) -> None:
+    table = load_catalog().published[name]
+    head = (files("hcc_tace_data") / table.table).read_text(encoding="utf-8").splitlines()
+    assert head[:2] == [f"# {line}" for line in table.heading()]
+    assert table.licence == "CC BY 4.0"
+
+
+def test_phases_against_the_workbook(shared_data: Path) -> None:
+    rows = read_published(shared_data / "published" / "supplementary_table_1.xlsx")
+    table = published_phases()
+    by_uid = {row.series_uid: row for row in rows if row.series_uid}
+    assert all(table[uid].phases == row.phases and table[uid].images == row.images for uid, row in by_uid.items())
+    # each row by patient, phases and images: independent of how it was matched
+    kept = Counter((one.patient_id, one.phases, one.images) for one in table.values())
+    assert kept == Counter((row.patient_id, row.phases, row.images) for row in rows)
+
+
+def test_masks_against_the_counts(shared_data: Path) -> None:
+    counted = _read(shared_data / "published" / "mask_voxels.csv", "case_id")
+    voxels = "diagnostics_Mask-original_VoxelNum"
+    second = {
+        name: {patient: int(row[voxels]) for patient, row in _read(path, "patient_id").items() if row[voxels]}
+        for name, path in (
+            ("liver", shared_data / "published" / "radiomics_liver.csv"),
+            ("tumour", shared_data / "published" / "radiomics_tumour.csv"),
+        )
+    }
+    for patient, one in published_masks().items():
+        row = counted.get(patient)
+        first = (int(row["liver_voxels"]), int(row["tumor_voxels"])) if row else (None, None)
+        for count, other, sources, own, name in (
+            (one.liver_voxels, one.liver_other, one.liver_sources, first[0], "liver"),
+            (one.tumour_voxels, one.tumour_other, one.tumour_sources, first[1], "tumour"),
+        ):
+            known = [value for value in (own, second[name].get(patient)) if value is not None]
+            assert count == known[0]
+            assert sources == known.count(count)
+            assert other == next((value for value in known if value != count), None)
+
+
+def _read(path: Path, key: str) -> dict[str, dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as handle:
+        return {row[key]: row for row in csv.DictReader(handle)}
