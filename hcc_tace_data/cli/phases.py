@@ -12,8 +12,10 @@ from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progr
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
-from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled
-from hcc_tace_data.phases.matching import compare_phases
+from hcc_tace_data.facts.published import published_phases
+from hcc_tace_data.facts.series_table import read_series_rows
+from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled, refuted
+from hcc_tace_data.phases.matching import compare_phases, compare_published
 from hcc_tace_data.phases.picture import draw_phases
 from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_path
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+#: What differs -> the column of the published row that shows it.
+_FIELDS = {"date": "study_date", "description": "description", "images": "images"}
 _SHORT = {"pre_contrast": "pre", "arterial": "art", "portal_venous": "ven", "delayed": "del", "unknown": "-"}
 
 
@@ -44,23 +48,32 @@ def phases(
     ),
     from_table: Annotated[bool, typer.Option("--from-table", help="From the series table; no data needed.")] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV), with --from-table.")] = None,
+    no_published: Annotated[
+        bool, typer.Option("--no-published", help="Ignore the published phases: what the general rules give alone.")
+    ] = False,
     truth: Annotated[
         Path | None,
         typer.Option(help="A published phase table (.xlsx, .csv), as the data descriptor's: a confusion matrix."),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw patients x phases on one page (.png).")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Save a patients-by-phases chart (.png).")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers, threads for pixels.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Tell the contrast phase of every CT volume, from series table, headers and pixels."""
+    """Label the contrast phase of every CT volume: published labels first, then series table, headers and pixels."""
     if table is not None and not from_table:
         raise UsageError("--table goes with --from-table; files on disk are labelled by what they hold.")
-    published = read_published(truth) if truth is not None else None
-    volumes = label_table(series_table_of(root, table)) if from_table else _labelled(root, depth, workers, quiet)
+    rows = read_published(truth) if truth is not None else None
+    if from_table:
+        listed = series_table_of(root, table)
+        volumes = label_table(listed, published=not no_published)
+        general = label_table(listed, published=False)
+    else:
+        volumes = _labelled(root, depth, workers, quiet, published=not no_published)
+        general = None
     totals = count_phases(volumes)
-    compared = compare_phases(volumes, published) if published is not None else None
+    compared = compare_phases(volumes, rows, _all_series(volumes)) if rows is not None else None
     if csv is not None:
         _write_csv(volumes, csv)
         note(f"wrote {csv}", quiet=quiet)
@@ -68,24 +81,18 @@ def phases(
         draw_phases(volumes, picture, title="Contrast phases" + (" from the series table" if from_table else ""))
         note(f"wrote {picture}", quiet=quiet)
     if as_json:
-        document: dict[str, Any] = {
-            "volumes": plain_rows(volumes),
-            "totals": totals,
-            "overruled": plain_rows(overruled(volumes)),
-        }
-        if compared is not None:
-            document["truth"] = compared.document()
-        emit_json(document)
+        emit_json(_document(volumes, general, compared))
         return
     if csv is None and picture is None:
         _print(volumes)
-    _print_overruled(overruled(volumes))
+    _print_overruled(overruled(volumes), refuted(volumes))
     _print_totals(totals, paper=from_table and table is None and root is None)
+    _print_published(volumes, general)
     if compared is not None:
         _print_comparison(compared)
 
 
-def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool) -> pd.DataFrame:
+def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool, *, published: bool) -> pd.DataFrame:
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet)
     if not len(collection):
@@ -95,8 +102,34 @@ def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool)
         )
     with progress("looking at phases", len(collection), quiet=quiet) as advance:
         return label_phases(
-            collection, depth=depth.value, workers=workers, progress=lambda done, total: advance(1, total)
-        )
+            collection, depth=depth.value, published=published, workers=workers,
+            progress=lambda done, total: advance(1, total),
+        )  # fmt: skip
+
+
+def _all_series(volumes: pd.DataFrame) -> list[dict[str, Any]] | None:
+    """Return the collection's CT series if `volumes` are of them: a table is then about those, here or not."""
+    series = [row for row in read_series_rows() if row["modality"] == "CT"]
+    uids = {row["series_uid"] for row in series}
+    return series if volumes["series_uid"].isin(uids).any() else None
+
+
+def _document(volumes: pd.DataFrame, general: pd.DataFrame | None, compared: Comparison | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "volumes": plain_rows(volumes),
+        "totals": count_phases(volumes),
+        "overruled": plain_rows(overruled(volumes)),
+        "refuted": plain_rows(refuted(volumes)),
+        "published": int((volumes["source"] == "published").sum()),
+    }
+    if general is not None:
+        alone = compare_published(general, published_phases())
+        document["general_rules"] = {
+            "volumes": alone.volumes, "right": alone.right, "matrix": alone.matrix, "surplus": alone.surplus,
+        }  # fmt: skip
+    if compared is not None:
+        document["truth"] = compared.document()
+    return document
 
 
 def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
@@ -107,21 +140,28 @@ def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
 
 def _print(volumes: pd.DataFrame) -> None:
     say(
-        f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'conf':>5} seg "
-        f"{'table':<5} {'head':<4} {'pix':<3}  evidence"
+        f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'source':<9} {'conf':>5} "
+        f"seg {'publ':<4} {'table':<5} {'head':<4} {'pix':<3}  evidence"
     )
     marks = {True: "yes", False: "", None: "?"}
     for row in plain_rows(volumes):
         number = "" if row["series_number"] is None else str(row["series_number"])
         say(
             f"{row['patient_id']:<8} {row['study_date']:<10} {number:>6} {row['volume']:>3} {row['instances']:>6}  "
-            f"{row['phase']:<13} {row['confidence']:>5.2f} {marks[row['annotated']]:<3} "
+            f"{row['phase']:<13} {row['source']:<9} {row['confidence']:>5.2f} {marks[row['annotated']]:<3} "
+            f"{_SHORT[row['phase_published']]:<4} "
             f"{_SHORT[row['phase_table']]:<5} {_SHORT[row['phase_headers']]:<4} {_SHORT[row['phase_pixels']]:<3}  "
             f"{'; '.join(row['evidence'])}"
         )
 
 
-def _print_overruled(volumes: pd.DataFrame) -> None:
+def _print_overruled(volumes: pd.DataFrame, against: pd.DataFrame) -> None:
+    for row in plain_rows(against):
+        say(
+            f"refuted: {row['patient_id']} {row['study_date']} series {row['series_number']} volume {row['volume']}, "
+            f"published as {row['phase_published'].replace('_', '-')}, is {row['phase_pixels'].replace('_', '-')} by "
+            "its pixels"
+        )
     for row in plain_rows(volumes):
         say(
             f"overruled: {row['patient_id']} {row['study_date']} series {row['series_number']}, described as "
@@ -143,8 +183,19 @@ def _print_totals(totals: dict[str, int], *, paper: bool) -> None:
         say(f"{key.replace('_', ' '):<15} {value:>5}{beside}")
 
 
+def _print_published(volumes: pd.DataFrame, general: pd.DataFrame | None) -> None:
+    published = int((volumes["source"] == "published").sum())
+    say(f"{published} of {len(volumes)} published")
+    if general is not None:
+        alone = compare_published(general, published_phases())
+        if alone.volumes:
+            more = f", and {alone.surplus} too many" if alone.surplus else ""
+            say(f"general rules alone: {alone.right} of {alone.volumes}{more}")
+
+
 def _print_comparison(compared: Comparison) -> None:
     say()
+    _print_rows(compared)
     columns = list(next(iter(compared.matrix.values())))
     say(f"{'published':<15}" + "".join(f"{name.replace('_', ' '):>15}" for name in columns))
     for true, row in compared.matrix.items():
@@ -157,3 +208,20 @@ def _print_comparison(compared: Comparison) -> None:
         say(f"{len(compared.not_here)} series of the table are not here, first {compared.not_here[0]}")
     if compared.not_published:
         say(f"{compared.not_published} series here are not in the table")
+
+
+def _print_rows(compared: Comparison) -> None:
+    """Say how the rows of the published table were matched to series."""
+    rows = compared.document()["rows"]
+    say(
+        f"{rows['matched']} of {rows['total']} rows matched: {rows['uid']} by series UID, {rows['exact']} exactly, "
+        f"{rows['tolerance']} with tolerance; {rows['left']} left"
+    )
+    names = {"date": "study date", "description": "description", "images": "number of images"}
+    for kind, name in names.items():
+        own = [row for row in rows["tolerated"] if row["differs"] == kind]
+        if own:
+            said = [f"{row['patient_id']} row {row['row']} ({row[_FIELDS[kind]]})" for row in own]
+            say(f"  other {name}: {len(own)}: {', '.join(said)}")
+    for row in compared.left:
+        say(f"  row {row.line} of {row.patient_id} fits no series, or several alike")

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hcc_tace_data.collection.split_marks import SAME_MM, Floats, Groups, Slices, earliest, groups_of, seconds_of_day
+from hcc_tace_data.collection.split_marks import (
+    SAME_MM,
+    Floats,
+    Groups,
+    Slices,
+    cluster,
+    earliest,
+    groups_of,
+    seconds_of_day,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +47,8 @@ _COPIES = 0.1
 _UNEVEN = {True: 0.3, False: 0.2}  # by a strong mark, by a weak one
 # cosine between the normals of slices of one stack: anything else, a scout for example, has no place in it
 _PARALLEL = 0.99
+# and how far components of such normals may lie apart
+_SAME_NORMAL = 0.005
 
 
 def positions_along_normal(instances: pd.DataFrame) -> Floats:
@@ -50,9 +61,10 @@ def positions_along_normal(instances: pd.DataFrame) -> Floats:
     known = np.flatnonzero(~np.isnan(normals).any(axis=1))
     if not len(known):
         return np.full(len(instances), np.nan)
-    kinds, counts = np.unique(np.round(normals[known], 2), axis=0, return_counts=True)
-    main = kinds[counts.argmax()]
-    normal = normals[known[int((normals[known] @ main).argmax())]]
+    # of the directions, the one that most slices share, to within what rounding in a file may change
+    among = np.column_stack([cluster(normals[known, axis], _SAME_NORMAL) for axis in range(3)])
+    _, kind, counts = np.unique(among, axis=0, return_inverse=True, return_counts=True)
+    normal = normals[known[int(np.flatnonzero(kind.reshape(-1) == counts.argmax())[0])]]
     along = instances[["position_x", "position_y", "position_z"]].to_numpy(float) @ normal
     return np.asarray(np.where(normals @ normal >= _PARALLEL, along, np.nan))
 
@@ -130,7 +142,7 @@ def _regions(slices: Slices, rows: Groups, groups: Groups) -> list[Groups]:
         return []
     for row in loose[np.lexsort((loose, np.nan_to_num(slices.number[loose])))]:
         room = [np.abs(slices.position[part] - slices.position[row]).min() for part in parts]
-        home = int(np.argmax(np.round(room, 1)))
+        home = next(k for k, mm in enumerate(room) if mm >= max(room) - SAME_MM / 2)
         parts[home] = np.append(parts[home], row)
     return parts
 

@@ -17,10 +17,12 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SAME_MM", "Floats", "Groups", "Slices", "clock", "earliest", "groups_of", "seconds_of_day"]
+__all__ = ["SAME_MM", "Floats", "Groups", "Slices", "clock", "cluster", "earliest", "groups_of", "seconds_of_day"]
 
 #: Two slices nearer than this lie at the same position: positions are rounded to 0.1 mm or worse by some exporters.
 SAME_MM = 0.2
+# Places in the plane (mm) and sizes (mm, pixels) that differ by more than this belong to different reconstructions.
+_SAME_PLACE, _SAME_SIZE = 0.5, 0.005
 _DAY = 86400.0
 # So many of the longest pauses are tried as the one between two sweeps.
 _PAUSES = 6
@@ -131,12 +133,29 @@ def _grids(instances: pd.DataFrame) -> Groups:
     """Number the in-plane grids and thicknesses of a series."""
     names = ("rows", "columns", "spacing_row", "spacing_column", "slice_thickness", "position_x", "position_y")
     here = [name for name in names if name in instances]
-    values = np.column_stack([_column(instances, name) for name in here])
-    values = np.nan_to_num(values, nan=-1.0)
-    # places are compared to a millimetre, sizes to a hundredth
-    coarse = [np.round(values[:, k], 0 if name.startswith("position") else 2) for k, name in enumerate(here)]
-    _, grid = np.unique(np.column_stack(coarse), axis=0, return_inverse=True)
+    marks = [
+        cluster(_column(instances, name), _SAME_PLACE if name.startswith("position") else _SAME_SIZE) for name in here
+    ]
+    _, grid = np.unique(np.column_stack(marks), axis=0, return_inverse=True)
     return np.asarray(grid, dtype=np.int64).reshape(-1)
+
+
+def cluster(values: Floats, tolerance: float) -> Groups:
+    """Number values so that neighbours no further apart than `tolerance` share a number; NaN are one group.
+
+    Rounding would separate 100.4999 from 100.5001.
+
+    Examples
+    --------
+    >>> cluster(np.array([100.4999, 100.5001, 103.0]), 0.5).tolist()
+    [0, 0, 1]
+    """
+    order = np.argsort(values, kind="stable")  # NaN last
+    steps = np.diff(values[order]) > tolerance
+    steps |= np.diff(np.isnan(values[order]))
+    groups = np.zeros(len(values), dtype=np.int64)
+    groups[order] = np.concatenate([[0], np.cumsum(steps)]) if len(values) else groups
+    return groups
 
 
 def groups_of(slices: Slices, rows: Groups, *, weak: bool = True) -> Iterator[tuple[bool, Groups]]:

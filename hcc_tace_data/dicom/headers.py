@@ -30,12 +30,15 @@ TEXTS = {
     "acquisition_date": (0x00080022, "DA"),
     "acquisition_time": (0x00080032, "TM"),
     "content_time": (0x00080033, "TM"),
+    "instance_creation_date": (0x00080012, "DA"),
+    "instance_creation_time": (0x00080013, "TM"),
     "study_description": (0x00081030, "LO"),
     "series_description": (0x0008103E, "LO"),
     "image_type": (0x00080008, "CS"),
     "frame_of_reference_uid": (0x00200052, "UI"),
     "photometric_interpretation": (0x00280004, "CS"),
     "contrast_agent": (0x00180010, "LO"),
+    "contrast_route": (0x00181040, "LO"),
     "manufacturer": (0x00080070, "LO"),
 }
 INTEGERS = {

@@ -6,14 +6,17 @@ Both tables are made by ``scripts/make_published.py``. Lines that start with ``#
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from hcc_tace_data.errors import CatalogError
+from hcc_tace_data.facts.catalog import load_catalog
 
 __all__ = ["PublishedMask", "PublishedPhases", "published_masks", "published_phases"]
 
@@ -78,57 +81,111 @@ class PublishedMask:
     tumour_other: int | None = None
 
 
-@cache
-def published_phases() -> Mapping[str, PublishedPhases]:
+def published_phases(path: str | os.PathLike[str] | None = None) -> Mapping[str, PublishedPhases]:
     """Return the published phases of every CT series, by SeriesInstanceUID.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A table like the shipped one (`series_uid`, `phases` joined by ``+``, and, if known, the other columns); default
+        the shipped one.
+
+    Raises
+    ------
+    CatalogError
+        No such file, a column is missing, or a row has no phase that the package knows.
 
     Examples
     --------
     >>> sum(len(series.phases) for series in published_phases().values())
     621
     """
-    table = {
-        row["series_uid"]: PublishedPhases(
-            series_uid=row["series_uid"],
-            patient_id=row["patient_id"],
-            study_date=row["study_date"],
-            phases=tuple(row["phases"].split("+")),
-            images=int(row["images"]),
-            matched=row["matched"],  # type: ignore[arg-type]  # checked by the tests of the shipped table
-            differs=row["differs"],  # type: ignore[arg-type]
-            as_published=row["as_published"],
-        )
-        for row in _rows("published_phases.csv")
-    }
-    return MappingProxyType(table)
+    return _shipped_phases() if path is None else _phases_of(Path(path))
 
 
 @cache
-def published_masks() -> Mapping[str, PublishedMask]:
+def _shipped_phases() -> Mapping[str, PublishedPhases]:
+    with as_file(files("hcc_tace_data") / "data" / "published_phases.csv") as shipped:
+        return _phases_of(shipped)
+
+
+def _phases_of(path: Path) -> Mapping[str, PublishedPhases]:
+    known = {phase.key for phase in load_catalog().phases}
+    table: dict[str, PublishedPhases] = {}
+    for number, row in enumerate(_rows(path, ("series_uid", "phases")), start=1):
+        phases = tuple(row["phases"].split("+"))
+        if not set(phases) <= known:
+            raise CatalogError(f"{path.name}, row {number}: {row['phases'][:60]!r} are no phases.")
+        table[row["series_uid"]] = PublishedPhases(
+            series_uid=row["series_uid"],
+            patient_id=row.get("patient_id", ""),
+            study_date=row.get("study_date", ""),
+            phases=phases,
+            images=_whole(path, number, row.get("images") or "0"),
+            matched=row.get("matched", "uid"),  # type: ignore[arg-type]  # the tests check the shipped table
+            differs=row.get("differs", ""),  # type: ignore[arg-type]
+            as_published=row.get("as_published", ""),
+        )
+    return MappingProxyType(table)
+
+
+def published_masks(path: str | os.PathLike[str] | None = None) -> Mapping[str, PublishedMask]:
     """Return the published voxel counts, by PatientID; HCC_089 has none.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A table with the columns of the shipped one; default the shipped one.
+
+    Raises
+    ------
+    CatalogError
+        No such file, a column is missing, or a count is not a whole number.
 
     Examples
     --------
     >>> published_masks()["HCC_002"].tumour_voxels
     324430
     """
+    return _shipped_masks() if path is None else _masks_of(Path(path))
+
+
+@cache
+def _shipped_masks() -> Mapping[str, PublishedMask]:
+    with as_file(files("hcc_tace_data") / "data" / "published_masks.csv") as shipped:
+        return _masks_of(shipped)
+
+
+def _masks_of(path: Path) -> Mapping[str, PublishedMask]:
     counts = ("slices", "liver_voxels", "tumour_voxels", "liver_sources", "tumour_sources")
     table = {
         row["patient_id"]: PublishedMask(
             patient_id=row["patient_id"],
-            **{name: int(row[name]) for name in counts},
-            liver_other=int(row["liver_other"]) if row["liver_other"] else None,
-            tumour_other=int(row["tumour_other"]) if row["tumour_other"] else None,
+            **{name: _whole(path, number, row[name]) for name in counts},
+            liver_other=_whole(path, number, row["liver_other"]) if row.get("liver_other") else None,
+            tumour_other=_whole(path, number, row["tumour_other"]) if row.get("tumour_other") else None,
         )
-        for row in _rows("published_masks.csv")
+        for number, row in enumerate(_rows(path, ("patient_id", *counts)), start=1)
     }
     return MappingProxyType(table)
 
 
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    text = (files("hcc_tace_data") / "data" / name).read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    for number, row in enumerate(csv.DictReader(lines), start=1):
+def _whole(path: Path, number: int, text: str) -> int:
+    if not text.isdecimal() or len(text) > 15:
+        raise CatalogError(f"{path.name}, row {number}: {text[:40]!r} is not a count.")
+    return int(text)
+
+
+def _rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path} is not a published table: {error}.") from error
+    reader = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    missing = [name for name in needed if name not in (reader.fieldnames or ())]
+    if missing:
+        raise CatalogError(f"{path.name} lacks the columns {', '.join(missing)}.")
+    for number, row in enumerate(reader, start=1):
         if None in row or None in row.values():
-            raise CatalogError(f"{name}, row {number}: wrong number of fields; reinstall hcc-tace-data.")
+            raise CatalogError(f"{path.name}, row {number}: wrong number of fields.")
         yield row

@@ -1,4 +1,8 @@
-"""What the headers tell of phases: contrast agent, and the time between the sweeps of a visit."""
+"""Phases from headers: contrast agent and route, and the order and time of a visit's sweeps.
+
+The collection's files have no acquisition, content or series times. Their AcquisitionNumber counts the sweeps of an
+examination, and their InstanceCreationTime is when an image was reconstructed, which usually follows the sweeps.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from hcc_tace_data.phases.model import KNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["agent_evidence", "gap_evidence", "visit_times"]
+__all__ = ["agent_evidence", "gap_evidence", "visit_orders", "visit_times"]
 
 # How much a contrast agent in the header speaks against 'pre-contrast'. A protocol may name it in advance.
 _AGENT = 2.5
@@ -30,12 +34,17 @@ _GAPS = {
     ("portal_venous", "delayed"): (60.0, 1800.0),
 }
 _UNFIT = -2.5
+_INTRAVENOUS = r"\bI\.?V\b|\bINTRAVENOUS"
 #: Times of one kind are compared only with each other: a content time is later than the acquisition it belongs to.
 _CLOCKS = (
     ("acquisition_time", "acquisition_date"),
     ("content_time", "acquisition_date"),
     ("series_time", "series_date"),
 )
+
+# How often these follow the order of acquisition in a visit: numbers restart with each examination of a session, and
+# a sweep may be reconstructed again later.
+_NUMBERS_RIGHT, _CREATION_RIGHT = 0.9, 0.8
 
 Array = npt.NDArray[np.float64]
 
@@ -55,6 +64,30 @@ def visit_times(parts: Sequence[pd.DataFrame]) -> list[float]:
     return [float(value) for value in clock([text for text, _ in best], [day for _, day in best])]
 
 
+def visit_orders(parts: Sequence[pd.DataFrame]) -> list[tuple[list[float], float]]:
+    """Return what else rises with acquisition, and how often it does.
+
+    Returns
+    -------
+    list of (list of float, float)
+        AcquisitionNumber and InstanceCreationTime of each volume, NaN where unknown, with the probability that they
+        follow the order of the sweeps. Only differences mean anything.
+    """
+    numbers = [_lowest(part, "acquisition_number") for part in parts]
+    first = [_first(part, "instance_creation_time", "instance_creation_date") for part in parts]
+    made = [float(value) for value in clock([text for text, _ in first], [day for _, day in first])]
+    orders = [(numbers, _NUMBERS_RIGHT), (made, _CREATION_RIGHT)]
+    return [(values, right) for values, right in orders if len({value for value in values if value == value}) > 1]
+
+
+def _lowest(part: pd.DataFrame, name: str) -> float:
+    """Return the smallest value of a column; NaN where it has none."""
+    if name not in part:
+        return float("nan")
+    values = part[name].to_numpy(float, na_value=np.nan)
+    return float(np.nanmin(values)) if not np.isnan(values).all() else float("nan")
+
+
 def _first(part: pd.DataFrame, time: str, date: str) -> tuple[str, str]:
     """Return the time and date of the slice of a volume that was made first; empty where no slice has one."""
     if time not in part:
@@ -69,11 +102,12 @@ def _first(part: pd.DataFrame, time: str, date: str) -> tuple[str, str]:
 
 
 def agent_evidence(parts: Sequence[pd.DataFrame]) -> tuple[Array, list[str]]:
-    """Return log-likelihoods (V, 4) from ContrastBolusAgent, and the reasons.
+    """Return log-likelihoods (V, 4) from ContrastBolusAgent and ContrastBolusRoute, and the reasons.
 
-    Only a difference within the visit speaks: where no volume has an agent, it was perhaps removed.
+    Only a difference within the visit counts: where no volume has an agent, it was perhaps removed. Of the route only
+    intravenous contrast counts: oral contrast is given before any sweep.
     """
-    agents = [bool(part["contrast_agent"].astype(str).str.strip().ne("").any()) for part in parts]
+    agents = [_has(part, "contrast_agent", r"\S") or _has(part, "contrast_route", _INTRAVENOUS) for part in parts]
     evidence = np.zeros((len(parts), len(KNOWN)))
     if len(set(agents)) < 2:
         return evidence, [""] * len(parts)
@@ -84,6 +118,10 @@ def agent_evidence(parts: Sequence[pd.DataFrame]) -> tuple[Array, list[str]]:
         else:
             evidence[place, [k for k in range(len(KNOWN)) if k != pre]] = -_AGENT
     return evidence, ["contrast agent" if agent else "no contrast agent" for agent in agents]
+
+
+def _has(part: pd.DataFrame, name: str, pattern: str) -> bool:
+    return name in part and bool(part[name].astype(str).str.contains(pattern, case=False, regex=True).any())
 
 
 def gap_evidence(times: Sequence[float]) -> Array:

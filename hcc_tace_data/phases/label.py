@@ -1,7 +1,8 @@
 """Which contrast phase each CT volume is.
 
-Three sources are combined by :mod:`hcc_tace_data.phases.model`: the series table (:mod:`hcc_tace_data.phases.table`),
-the headers (:mod:`hcc_tace_data.phases.headers`) and the enhancement of aorta, portal vein and liver in the pixels
+The published table (:mod:`hcc_tace_data.facts.published`) decides for the series that it lists. Three more sources are
+combined by :mod:`hcc_tace_data.phases.model`: the series table (:mod:`hcc_tace_data.phases.table`), the headers
+(:mod:`hcc_tace_data.phases.headers`) and the enhancement of aorta, portal vein and liver in the pixels
 (:mod:`hcc_tace_data.phases.pixels`). What each says alone is kept beside the result, as they may disagree.
 """
 
@@ -14,28 +15,38 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.errors import HccTaceError, UsageError
-from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.facts.published import published_phases
+from hcc_tace_data.phases.model import KNOWN, PUBLISHED_RIGHT
 from hcc_tace_data.phases.table import label_day
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hcc_tace_data.collection.model import Collection, Patient, Series, Study
+    from hcc_tace_data.facts.published import PublishedPhases
     from hcc_tace_data.phases.organ_masks import OrganMasks
+    from hcc_tace_data.phases.table import TableLabel
     from hcc_tace_data.phases.visit import Judgement, Volume
 
-__all__ = ["COLUMNS", "count_phases", "label_phases", "label_table", "overruled", "phase_paths"]
+__all__ = [
+    "COLUMNS", "PUBLISHED_FILE", "count_phases", "label_phases", "label_table", "overruled", "phase_paths",
+    "published_for", "refuted",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 #: Columns of the phase table.
 COLUMNS = (
     "patient_id", "study_date", "study_uid", "series_uid", "series_number", "description", "volume", "phase",
-    "confidence", "evidence", "annotated", "instances", "phase_table", "phase_headers", "phase_pixels",
+    "source", "confidence", "evidence", "annotated", "instances", "phase_published", "phase_table", "phase_headers",
+    "phase_pixels",
 )  # fmt: skip
 
 Depth = Literal["headers", "pixels"]
+#: A published table of phases that a folder brings along, in place of the shipped one.
+PUBLISHED_FILE = "published_phases.csv"
 _OVERRULE = "pixels overrule"
+_REFUTE = "pixels refute"
 _THREADS = 2
 
 
@@ -43,10 +54,11 @@ def label_phases(
     collection: Collection,
     *,
     depth: Depth = "pixels",
+    published: bool = True,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Tell the contrast phase of every CT volume of a collection on disk.
+    """Label the contrast phase of every CT volume of a collection on disk.
 
     Parameters
     ----------
@@ -54,6 +66,9 @@ def label_phases(
         From :func:`hcc_tace_data.open_collection`.
     depth : {"pixels", "headers"}
         Whether to look at a few slices of each volume, or at the headers only.
+    published : bool
+        Whether the published table decides for the series that it lists; False shows what the general rules give.
+        A folder may bring its own table, ``published_phases.csv``. A twin has none: its UIDs are its own.
     workers : int, optional
         Threads that look at pixels; default two.
     progress : callable, optional
@@ -62,12 +77,13 @@ def label_phases(
     Returns
     -------
     pandas.DataFrame
-        One row a phase volume, with :data:`COLUMNS`. `volume` counts from 0 within a stacked series; `phase` is
-        "unknown" where no phase is likelier than 0.6; `confidence` is the probability of the likeliest one; `evidence`
-        is a tuple of texts, at least one a source; `annotated` tells whether a SEG of the study was drawn on the
-        volume, None where it cannot be told on which one it was; `instances` counts slices; `phase_table`,
-        `phase_headers` and `phase_pixels` are what each source says alone, "unknown" where it cannot tell or was not
-        asked.
+        One row per phase volume, with :data:`COLUMNS`. `volume` counts from 0 within a stacked series, in order of
+        acquisition. `source` is "published" where the series holds as many volumes as the published table says, and
+        `phase` is then the published one; else it is "inferred", and `phase` is "unknown" where no phase is likelier
+        than 0.6. `confidence` is the probability of the phase by all sources together; `evidence` is a tuple of texts,
+        at least one per source; `annotated` says whether a SEG of the study was drawn on the volume, None where that
+        is unclear; `instances` counts slices; `phase_published`, `phase_table`, `phase_headers` and `phase_pixels`
+        are what each source says alone, "unknown" where it says nothing or was not asked.
 
     Raises
     ------
@@ -80,10 +96,11 @@ def label_phases(
     whose pixels cannot be read is named in the evidence, and its volume labelled by the other sources.
     """
     _check(depth)
+    known = published_for(collection.root) if published else {}
     rows: list[dict[str, Any]] = []
     for done, patient in enumerate(collection.values(), start=1):
         for day, studies in _days(patient).items():
-            rows += _label_visit(day, studies, depth, workers or _THREADS)
+            rows += _label_visit(day, studies, depth, workers or _THREADS, known)
         if progress is not None:
             progress(done, len(collection))
     volumes = _frame(rows)
@@ -91,16 +108,28 @@ def label_phases(
     if len(changed):
         names = ", ".join(f"{row.patient_id} series {row.series_number}" for row in changed.head(5).itertuples())
         logger.warning("pixels overrule the description of %d volumes: %s ...", len(changed), names)
+    against = refuted(volumes)
+    if len(against):
+        names = ", ".join(f"{row.patient_id} series {row.series_number}" for row in against.head(5).itertuples())
+        logger.warning("pixels contradict the published phase of %d volumes: %s ...", len(against), names)
     return volumes
 
 
-def label_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Tell the contrast phase of every CT volume from a series table alone, with no data on disk.
+def published_for(root: Path) -> Mapping[str, PublishedPhases]:
+    """Return the published phases for a folder: its own table where it has one, else the shipped one."""
+    own = Path(root) / PUBLISHED_FILE
+    return published_phases(own if own.is_file() else None)
+
+
+def label_table(table: pd.DataFrame, *, published: bool = True) -> pd.DataFrame:
+    """Label the contrast phase of every CT volume from a series table alone, with no data on disk.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From :func:`hcc_tace_data.facts.series_table.load_series_table`.
+    published : bool
+        Whether the published table decides for the series that it lists.
 
     Returns
     -------
@@ -108,31 +137,47 @@ def label_table(table: pd.DataFrame) -> pd.DataFrame:
         As :func:`label_phases` gives; `annotated` is None, and `instances` of a stacked series are shared out evenly.
     """
     scans = table[table["modality"] == "CT"]
+    known = published_phases() if published else {}
     rows: list[dict[str, Any]] = []
     for (_, day), visit in scans.groupby(["patient_id", "study_date"], sort=True):
         records = visit.sort_values(["series_number", "series_uid"]).to_dict("records")
         labels = label_day([{str(key): value for key, value in record.items()} for record in records])
         for record in records:
-            label = labels[str(record["series_uid"])]
-            share, more = divmod(int(record["instances"]), len(label.phases))
-            for volume, phase in enumerate(label.phases):
-                rows.append(
-                    {
-                        **{key: record[key] for key in ("patient_id", "study_uid", "series_uid", "series_number")},
-                        "study_date": str(day),
-                        "description": record["series_description"],
-                        "volume": volume,
-                        "phase": phase,
-                        "confidence": label.confidence if phase != "unknown" else 0.0,
-                        "evidence": (f"table: {label.reason}",),
-                        "annotated": None,
-                        "instances": share + (volume < more),
-                        "phase_table": phase,
-                        "phase_headers": "unknown",
-                        "phase_pixels": "unknown",
-                    }
-                )
+            rows += _table_rows(record, str(day), labels[str(record["series_uid"])], known)
     return _frame(rows)
+
+
+def _table_rows(
+    record: Mapping[Any, Any], day: str, label: TableLabel, known: Mapping[str, PublishedPhases]
+) -> list[dict[str, Any]]:
+    """Return the rows of one series, its slices shared out evenly."""
+    one = known.get(str(record["series_uid"]))
+    phases = one.phases if one is not None else label.phases
+    share, more = divmod(int(record["instances"]), len(phases))
+    rows = []
+    for volume, phase in enumerate(phases):
+        own = label.phases[volume] if volume < len(label.phases) else "unknown"
+        evidence = (f"published: {phase}",) if one is not None else ()
+        confidence = PUBLISHED_RIGHT if one is not None else label.confidence
+        rows.append(
+            {
+                **{key: record[key] for key in ("patient_id", "study_uid", "series_uid", "series_number")},
+                "study_date": day,
+                "description": record["series_description"],
+                "volume": volume,
+                "phase": phase,
+                "source": "published" if one is not None else "inferred",
+                "confidence": confidence if phase != "unknown" else 0.0,
+                "evidence": (*evidence, f"table: {own} ({label.reason})"),
+                "annotated": None,
+                "instances": share + (volume < more),
+                "phase_published": phase if one is not None else "unknown",
+                "phase_table": own,
+                "phase_headers": "unknown",
+                "phase_pixels": "unknown",
+            }
+        )
+    return rows
 
 
 def count_phases(volumes: pd.DataFrame) -> dict[str, int]:
@@ -150,12 +195,20 @@ def count_phases(volumes: pd.DataFrame) -> dict[str, int]:
 
 def overruled(volumes: pd.DataFrame) -> pd.DataFrame:
     """Return the volumes of a phase table whose SeriesDescription names a phase that the pixels refute."""
-    marks = [any(text.startswith(_OVERRULE) for text in texts) for texts in volumes["evidence"]]
-    return volumes[marks]
+    return _marked(volumes, _OVERRULE)
+
+
+def refuted(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Return the volumes of a phase table whose published phase the pixels contradict beyond doubt."""
+    return _marked(volumes, _REFUTE)
+
+
+def _marked(volumes: pd.DataFrame, mark: str) -> pd.DataFrame:
+    return volumes[[any(text.startswith(mark) for text in texts) for texts in volumes["evidence"]]]
 
 
 def phase_paths(study: Study) -> Mapping[str, tuple[Path, ...]]:
-    """Return the files of each phase of a study, told by its table and headers (pixels are not read).
+    """Return the files of each phase of a study, by published table, series table and headers (no pixels are read).
 
     Parameters
     ----------
@@ -173,7 +226,7 @@ def phase_paths(study: Study) -> Mapping[str, tuple[Path, ...]]:
     volumes = volumes_of(_scans([study]))
     best: dict[str, tuple[float, int]] = {}
     paths: dict[str, tuple[Path, ...]] = {}
-    for volume, found in zip(volumes, judge(volumes), strict=True):
+    for volume, found in zip(volumes, judge(volumes, published=published_for(study.root)), strict=True):
         rank = round(found.confidence, 4), len(volume.rows)
         if found.phase != "unknown" and rank > best.get(found.phase, (0.0, 0)):
             best[found.phase] = rank
@@ -198,7 +251,9 @@ def _scans(studies: Sequence[Study]) -> list[Series]:
     return [series for study in studies for series in study.series if series.modality == "CT"]
 
 
-def _label_visit(day: str, studies: Sequence[Study], depth: str, workers: int) -> list[dict[str, Any]]:
+def _label_visit(
+    day: str, studies: Sequence[Study], depth: str, workers: int, published: Mapping[str, PublishedPhases]
+) -> list[dict[str, Any]]:
     from hcc_tace_data.phases.pixels import measure_volumes  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.phases.visit import judge, volumes_of  # noqa: PLC0415 - its libraries are slow to import
 
@@ -210,7 +265,7 @@ def _label_visit(day: str, studies: Sequence[Study], depth: str, workers: int) -
             [(volume.rows, volume.series.root, masks[volume.series.study_uid]) for volume in volumes], workers=workers
         )
     drawn = {study.study_uid: _drawn(study) for study in studies if study.segmentation is not None}
-    found = judge(volumes, enhancement)
+    found = judge(volumes, enhancement, published)
     return [_row(day, volume, one, drawn) for volume, one in zip(volumes, found, strict=True)]
 
 
@@ -229,10 +284,12 @@ def _row(day: str, volume: Volume, found: Judgement, drawn: Mapping[str, tuple[s
         "description": series.description,
         "volume": volume.number,
         "phase": found.phase,
+        "source": found.source,
         "confidence": round(found.confidence, 4),
         "evidence": found.evidence,
         "annotated": annotated,
         "instances": len(volume.rows),
+        "phase_published": found.published,
         "phase_table": found.table,
         "phase_headers": found.headers,
         "phase_pixels": found.pixels,

@@ -15,7 +15,9 @@ from hcc_tace_data.phases.published import PublishedRow
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison", "Match", "compare_phases", "match_rows"]
+    from hcc_tace_data.facts.published import PublishedPhases
+
+__all__ = ["Comparison", "Match", "compare_phases", "compare_published", "match_rows"]
 
 Differs = Literal["", "date", "description", "images"]
 _KEYS: tuple[Differs, ...] = ("date", "description", "images")
@@ -206,6 +208,21 @@ def compare_phases(
     for match in matches:
         images = match.row.images if len(match.row.phases) == 1 else None
         published[match.series_uid] += [(phase, images) for phase in match.row.phases]
+    return _compared(volumes, published, tuple(matches), tuple(left))
+
+
+def compare_published(volumes: pd.DataFrame, published: Mapping[str, PublishedPhases]) -> Comparison:
+    """Compare labels with the published table that the package ships; see :func:`compare_phases`."""
+    table = {uid: [(phase, None) for phase in one.phases] for uid, one in published.items()}
+    return _compared(volumes, table, (), ())
+
+
+def _compared(
+    volumes: pd.DataFrame,
+    published: Mapping[str, Sequence[tuple[str, int | None]]],
+    matches: tuple[Match, ...],
+    left: tuple[PublishedRow, ...],
+) -> Comparison:
     matrix = {true: dict.fromkeys((*KNOWN, "unknown", "missing"), 0) for true in KNOWN}
     wrong: list[dict[str, str]] = []
     surplus = 0
@@ -224,8 +241,8 @@ def compare_phases(
         surplus=surplus,
         not_here=tuple(sorted(published.keys() - here.keys())),
         not_published=len(here.keys() - published.keys()),
-        matches=tuple(matches),
-        left=tuple(left),
+        matches=matches,
+        left=left,
     )
 
 
@@ -243,7 +260,7 @@ def _series_of(volumes: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _pairs(one: list[tuple[str, int | None]], labels: list[str], counts: list[int]) -> list[tuple[str, str]]:
+def _pairs(one: Sequence[tuple[str, int | None]], labels: list[str], counts: list[int]) -> list[tuple[str, str]]:
     phases = [phase for phase, _ in one]
     known = [images for _, images in one if images is not None]
     if len(known) == len(labels) == len(set(known)) and sorted(known) == sorted(counts) and len(known) > 1:

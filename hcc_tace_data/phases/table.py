@@ -1,14 +1,18 @@
-"""What the series table tells of phases: descriptions, numbers, counts and the order within a day.
+"""Phases from the series table: descriptions, numbers, counts and the order within a day.
 
 Rules, applied to all CT series of one patient's day (one visit may be spread over several studies):
 
 - a description that names a phase ('PRE LIVER', 'ARTERIAL', 'VENOUS', 'DELAYED') is believed;
-- 'Recon 2: X' and 'Recon 3: X' are two phases of one injection, as are two other series of which none is named PRE;
-  without a named one, the first of two series that are no such pair is pre-contrast;
-- the phases of an injection follow in the order of SeriesNumber modulo 100: the scanners number a later
-  reconstruction of series 3 as 103;
-- the last series of a visit stacks two phases if it is far longer than one sweep (see :func:`stacked`); a visit that
-  is one series stacks what its name promises.
+- 'Recon 2: X' and 'Recon 3: X' are reconstructions of two sweeps of one injection, in this order. 'X' without a prefix
+  is the protocol's own image set, which the scanner completes after its last sweep: beside a 'Recon n: X' it is the
+  later one, whatever its number (3, or 103 where it was reconstructed again);
+- other series of an injection follow in the order of SeriesNumber;
+- without a named one, the first of two series that are no such pair is pre-contrast;
+- each of several reconstructions of a protocol is one sweep, however long: a late sweep often covers chest or pelvis
+  too. A series that is alone with an injection stacks its sweeps if it is far longer than the visit's other series, or
+  if it is a protocol of several phases ('LIVER 2 PHASE') and not one reconstruction of it;
+- a visit of a single series holds both sweeps, unless its description names only the regions of the trunk ('C-A-P'),
+  as that of a routine porto-venous scan does.
 
 Nothing here knows a patient or a UID.
 """
@@ -20,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TableLabel", "label_day", "named_phase", "stacked"]
+__all__ = ["TableLabel", "label_day", "named_phase"]
 
 #: Phases of one injection, in order.
 _DYNAMIC = ("arterial", "portal_venous", "delayed")
@@ -33,13 +37,11 @@ _WORDS = (
 )
 _POST = re.compile(r"\bPOST\b")
 _RECON = re.compile(r"^RECON \d+: *(.*)$")
-_PHASES = re.compile(r"\b3 ?PHASE")
+_PHASES = re.compile(r"\b[2-9] ?PHASE")
+_REGIONS = re.compile(r"^C[-/ ]?A[-/ ]?P$")
 
-# A series of two sweeps is longer than the visit's other series by at least so much ...
-_LONGER = 1.3
-# ... where both other phases have series of their own, longer by so much, even, and of so many slices.
-_MUCH_LONGER = 1.5
-_LONG = 140
+#: A series of two sweeps is longer than the visit's other series by at least this factor.
+LONGER = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +77,9 @@ def named_phase(description: str) -> str | None:
     return found[0] if len(found) == 1 and not (found == ["pre_contrast"] and _POST.search(text)) else None
 
 
-def stacked(count: int, others: Sequence[int], *, complete: bool) -> bool:
-    """Whether a series of `count` slices holds two sweeps.
-
-    Parameters
-    ----------
-    count : int
-        Slices of the series.
-    others : sequence of int
-        Slices of the visit's other series.
-    complete : bool
-        Whether the others leave no phase of a usual visit unaccounted for. Then only a series of an even number
-        of slices, far longer than all others and longer than one sweep of the trunk needs, counts.
-    """
-    longest = max(others, default=0)
-    if complete:
-        return count % 2 == 0 and count >= _LONG and count >= _MUCH_LONGER * longest
-    return count >= _LONGER * longest
-
-
-def label_day(rows: Sequence[Mapping[str, Any]], volumes: Mapping[str, int] | None = None) -> dict[str, TableLabel]:
+def label_day(
+    rows: Sequence[Mapping[str, Any]], volumes: Mapping[str, int] | None = None, *, longer: float = LONGER
+) -> dict[str, TableLabel]:
     """Label the CT series of one patient's day.
 
     Parameters
@@ -103,13 +88,16 @@ def label_day(rows: Sequence[Mapping[str, Any]], volumes: Mapping[str, int] | No
         `series_uid`, `series_number`, `series_description`, `instances` of each series.
     volumes : mapping of str to int, optional
         Series UID -> number of volumes, where the files were looked at; default: concluded from the counts.
+    longer : float
+        A series alone with an injection holds two sweeps if it has this many times the slices of the visit's longest
+        other series.
 
     Returns
     -------
     dict of str to TableLabel
         By series UID. A volume beyond what can be told is "unknown".
     """
-    ordered = sorted(rows, key=_order)
+    ordered = _in_order(rows)
     named = {str(row["series_uid"]): named_phase(str(row["series_description"] or "")) for row in ordered}
     known = volumes or {}
     labels: dict[str, TableLabel] = {}
@@ -131,48 +119,66 @@ def label_day(rows: Sequence[Mapping[str, Any]], volumes: Mapping[str, int] | No
     taken = {phase for label in labels.values() for phase in label.phases}
     counts = {str(row["series_uid"]): int(row["instances"]) for row in ordered}
     # Volumes are counted before they are named: which phases there are depends on how many.
-    numbers = [known.get(str(row["series_uid"])) or _sweeps(row, open_rows, counts) for row in open_rows]
-    wanted = _sequence(sum(numbers), taken, alone=len(ordered) == 1)
+    numbers = [known.get(str(row["series_uid"])) or _sweeps(row, open_rows, counts, longer) for row in open_rows]
+    wanted = _sequence(sum(numbers), taken)
     for row, number in zip(open_rows, numbers, strict=True):
         phases, wanted = tuple(wanted[:number]), wanted[number:]
         reason = f"order of the visit's series: number {row['series_number']}"
         if number > 1:
             reason += f", {counts[str(row['series_uid'])]} slices in {number} sweeps"
-        labels[str(row["series_uid"])] = TableLabel(phases, 0.7 if len(ordered) == 1 else 0.85, reason)
+        labels[str(row["series_uid"])] = TableLabel(phases, 0.7 if len(ordered) == 1 else 0.9, reason)
     return labels
 
 
-def _order(row: Mapping[str, Any]) -> tuple[int, int, str]:
-    number = row["series_number"]
-    value = int(number) if number == number and number not in (None, "") else 0
-    return value % 100, value, str(row["series_uid"])
+def _in_order(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Sort a visit's series by acquisition: by number, a protocol's own image set after its reconstructions."""
+    protocols = {protocol for row in rows for protocol in [_protocol(row)] if _is_recon(row)}
+
+    def key(row: Mapping[str, Any]) -> tuple[bool, int, str]:
+        number = row["series_number"]
+        value = int(number) if number == number and number not in (None, "") else 0
+        return not _is_recon(row) and _protocol(row) in protocols, value, str(row["series_uid"])
+
+    return sorted(rows, key=key)
+
+
+def _is_recon(row: Mapping[str, Any]) -> bool:
+    return bool(_RECON.match(_words(row)))
+
+
+def _protocol(row: Mapping[str, Any]) -> str:
+    """Return the description without 'Recon n:'."""
+    match = _RECON.match(_words(row))
+    return match.group(1) if match else _words(row)
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    return " ".join(str(row["series_description"] or "").upper().split())
 
 
 def _one_injection(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether all series are reconstructions of one protocol, by their descriptions."""
-    matches = [_RECON.match(str(row["series_description"] or "").upper()) for row in rows]
-    return all(matches) and len({match.group(1) for match in matches if match}) == 1
+    """Whether all series are images of one protocol, by their descriptions."""
+    return any(_is_recon(row) for row in rows) and len({_protocol(row) for row in rows}) == 1
 
 
-def _sweeps(row: Mapping[str, Any], open_rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> int:
-    """Number of sweeps in a series, from the counts alone."""
-    uid = str(row["series_uid"])
-    if len(counts) == 1:
-        description = str(row["series_description"] or "").upper()
-        # The whole examination in one series has all that its name promises; a reconstruction is of the injection.
-        return 3 if _PHASES.search(description) and not _RECON.match(description) else 2
-    if row is not open_rows[-1]:
+def _sweeps(
+    row: Mapping[str, Any], open_rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], longer: float
+) -> int:
+    """Return the number of sweeps in a series, from names and counts alone."""
+    if len(open_rows) > 1:
         return 1
+    if len(counts) == 1:
+        return 1 if _REGIONS.match(_words(row)) else 2
+    uid = str(row["series_uid"])
     others = [count for key, count in counts.items() if key != uid]
-    return 2 if stacked(counts[uid], others, complete=len(counts) > 2) else 1
+    whole = bool(_PHASES.search(_words(row))) and not _is_recon(row)
+    return 2 if whole or counts[uid] >= longer * max(others) else 1
 
 
-def _sequence(count: int, taken: set[str], *, alone: bool) -> list[str]:
-    """Phases of `count` volumes in order of acquisition, after those that descriptions name."""
+def _sequence(count: int, taken: set[str]) -> list[str]:
+    """Return the phases of `count` volumes in order of acquisition, after those that descriptions name."""
     left = [phase for phase in _DYNAMIC if phase not in taken]
-    if alone and count == 3:
-        left = ["pre_contrast", "arterial", "portal_venous"]
-    elif count == 1 and "portal_venous" in left:
+    if count == 1 and "portal_venous" in left:
         # A single contrast series of a visit is the porto-venous one: a liver is never followed up without it.
         left = ["portal_venous"]
     return (left + ["unknown"] * count)[:count]

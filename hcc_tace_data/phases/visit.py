@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.phases.headers import agent_evidence, gap_evidence, visit_times
-from hcc_tace_data.phases.model import KNOWN, log_likelihood, posterior
+from hcc_tace_data.facts.published import PublishedPhases
+from hcc_tace_data.phases.headers import agent_evidence, gap_evidence, visit_orders, visit_times
+from hcc_tace_data.phases.model import KNOWN, PUBLISHED_RIGHT, log_likelihood, posterior
 from hcc_tace_data.phases.organs import Enhancement
 from hcc_tace_data.phases.pixels import describe, enhancement_evidence
 from hcc_tace_data.phases.table import TableLabel, label_day, named_phase
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.collection.model import Series
 
-__all__ = ["SURE", "Judgement", "Volume", "judge", "volumes_of"]
+__all__ = ["DOUBT", "SURE", "Judgement", "Volume", "judge", "volumes_of"]
 
 #: Below this probability a phase is called unknown.
 SURE = 0.6
 # Where the table is right for a visit, it is so for a single volume but for a rare slip.
 _NAMED = 0.97
+#: Pixels refute a published phase beyond doubt if they give it less than this probability against the other phases.
+DOUBT = 0.001
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -47,18 +51,22 @@ class Judgement:
     Attributes
     ----------
     phase : str
-        "unknown" where nothing is likelier than :data:`SURE`.
+        The published one where there is one; else the likeliest, "unknown" where none is likelier than :data:`SURE`.
+    source : {"published", "inferred"}
+        Where the phase is from.
     confidence : float
-        Probability of the likeliest phase.
+        Probability of the phase, or of the likeliest if it is unknown.
     evidence : tuple of str
-        One text a source, and one where pixels overrule a description.
-    table, headers, pixels : str
+        One text per source, and one each where pixels overrule a description or refute a published phase.
+    published, table, headers, pixels : str
         What each source alone says.
     """
 
     phase: str
+    source: str
     confidence: float
     evidence: tuple[str, ...]
+    published: str
     table: str
     headers: str
     pixels: str
@@ -73,8 +81,12 @@ def volumes_of(scans: Sequence[Series]) -> list[Volume]:
     ]
 
 
-def judge(volumes: Sequence[Volume], enhancement: Sequence[Enhancement] | None = None) -> list[Judgement]:
-    """Tell the phases of a visit's volumes from all that is known of them.
+def judge(
+    volumes: Sequence[Volume],
+    enhancement: Sequence[Enhancement] | None = None,
+    published: Mapping[str, PublishedPhases] | None = None,
+) -> list[Judgement]:
+    """Label a visit's volumes from all that is known of them.
 
     Parameters
     ----------
@@ -82,43 +94,94 @@ def judge(volumes: Sequence[Volume], enhancement: Sequence[Enhancement] | None =
         All of one patient's day.
     enhancement : sequence of Enhancement, optional
         What was measured in their pixels, if they were looked at.
+    published : mapping of str to PublishedPhases, optional
+        Published phases by series UID. They decide where the series was split into as many volumes.
     """
     if not volumes:
         return []
     labels = _table_labels(volumes)
     tables = [_own(labels[volume.series.series_uid], volume.number) for volume in volumes]
-    told = np.array([log_likelihood(phase, _NAMED) for phase in tables])
-    trust = min(label.confidence for label in labels.values())
-    agents, reasons = agent_evidence([volume.rows for volume in volumes])
+    stated, remarks = _published(volumes, published or {})
     times = visit_times([volume.rows for volume in volumes])
+    orders = visit_orders([volume.rows for volume in volumes])
     gaps = gap_evidence(times)
-    seen = np.zeros_like(told)
+    agents, reasons = agent_evidence([volume.rows for volume in volumes])
+    seen = np.zeros_like(agents)
     if enhancement is not None:
         seen = np.array([enhancement_evidence(found) for found in enhancement])
-    chances = posterior(agents + seen, times, gaps, table=told, trust=trust)
-    known = {time for time in times if time == time}
-    timed = np.array([time == time and len(known) > 1 for time in times])
-    headers = _alone(agents, times, gaps, own=np.asarray(timed | agents.any(axis=1)))
+    given = np.array([log_likelihood(phase, PUBLISHED_RIGHT) for phase in stated])
+    chances = posterior(
+        agents + seen + given, times, gaps, orders=orders,
+        table=np.array([log_likelihood(phase, _NAMED) for phase in tables]),
+        trust=min(label.confidence for label in labels.values()),
+    )  # fmt: skip
+    ordered = np.array(_differ([times, *(values for values, _ in orders)]))
+    headers = _alone(agents, times, gaps, orders, own=np.asarray(ordered | agents.any(axis=1)))
     pixels = _alone(seen, [float("nan")] * len(volumes), own=np.asarray(seen.any(axis=1)))
     result = []
     for place, volume in enumerate(volumes):
-        best = int(chances[place].argmax())
-        confidence = float(chances[place, best])
-        phase = KNOWN[best] if confidence >= SURE else "unknown"
-        evidence = [f"table: {tables[place]} ({labels[volume.series.series_uid].reason})"]
-        evidence += _header_texts(times, place, reasons[place])
+        likeliest = int(chances[place].argmax())
+        phase = KNOWN[likeliest] if chances[place, likeliest] >= SURE else "unknown"
+        confidence = float(chances[place, likeliest])
+        if stated[place] in KNOWN:
+            phase = stated[place]
+            confidence = float(chances[place, KNOWN.index(phase)])
+        evidence = [*remarks[place], f"table: {tables[place]} ({labels[volume.series.series_uid].reason})"]
+        evidence += _header_texts(volume, times, place, reasons[place])
         if enhancement is not None:
             evidence.append(f"pixels: {describe(enhancement[place])}")
-        named = named_phase(volume.series.description)
-        if named == tables[place] and phase not in (named, "unknown") and pixels[place] == phase:
-            evidence.append(f"pixels overrule the description {volume.series.description!r}")
+        evidence += _contradictions(volume, phase, stated[place], seen[place], pixels[place])
         result.append(
             Judgement(
-                phase=phase, confidence=confidence, evidence=tuple(evidence),
-                table=tables[place], headers=headers[place], pixels=pixels[place],
+                phase=phase, source="published" if stated[place] in KNOWN else "inferred", confidence=confidence,
+                evidence=tuple(evidence), published=stated[place], table=tables[place], headers=headers[place],
+                pixels=pixels[place],
             )
         )  # fmt: skip
     return result
+
+
+def _published(
+    volumes: Sequence[Volume], published: Mapping[str, PublishedPhases]
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return the published phase of each volume, "unknown" where it does not decide, and a text about it."""
+    counts = Counter(volume.series.series_uid for volume in volumes)
+    phases, texts = [], []
+    for volume in volumes:
+        one = published.get(volume.series.series_uid)
+        if one is None:
+            phases.append("unknown")
+            texts.append(())
+        elif len(one.phases) != counts[volume.series.series_uid]:
+            phases.append("unknown")
+            texts.append((f"published: {', '.join(one.phases)}, but the series is split into "
+                          f"{counts[volume.series.series_uid]}",))  # fmt: skip
+        else:
+            phases.append(one.phases[volume.number])
+            texts.append((f"published: {one.phases[volume.number]}",))
+    return phases, texts
+
+
+def _contradictions(volume: Volume, phase: str, published: str, seen: Array, pixels: str) -> list[str]:
+    """Return what pixels overrule or refute."""
+    named = named_phase(volume.series.description)
+    if published in KNOWN:
+        chance = np.exp(seen - seen.max())
+        if chance[KNOWN.index(published)] < DOUBT * chance.sum():
+            return [f"pixels refute the published phase {published!r}"]
+    elif named is not None and phase not in (named, "unknown") and pixels == phase:
+        return [f"pixels overrule the description {volume.series.description!r}"]
+    return []
+
+
+def _differ(orders: Sequence[Sequence[float]]) -> list[bool]:
+    """Return of which volumes any of the orders says something."""
+    count = len(orders[0])
+    said = [len({value for value in order if value == value}) > 1 for order in orders]
+    return [
+        any(right and order[place] == order[place] for order, right in zip(orders, said, strict=True))
+        for place in range(count)
+    ]
 
 
 def _table_labels(volumes: Sequence[Volume]) -> dict[str, TableLabel]:
@@ -144,20 +207,30 @@ def _own(label: TableLabel, number: int) -> str:
     return label.phases[number] if number < len(label.phases) else "unknown"
 
 
-def _alone(evidence: Array, times: Sequence[float], pairs: Array | None = None, *, own: Bools) -> list[str]:
+def _alone(
+    evidence: Array,
+    times: Sequence[float],
+    pairs: Array | None = None,
+    orders: Sequence[tuple[Sequence[float], float]] = (),
+    *,
+    own: Bools,
+) -> list[str]:
     """Return the phases that one source would give by itself, for the volumes that it says anything of."""
-    chances = posterior(evidence, times, pairs)
+    chances = posterior(evidence, times, pairs, orders=orders)
     return [
         KNOWN[int(row.argmax())] if said and row.max() >= SURE else "unknown"
         for row, said in zip(chances, own, strict=True)
     ]
 
 
-def _header_texts(times: Sequence[float], place: int, agent: str) -> list[str]:
+def _header_texts(volume: Volume, times: Sequence[float], place: int, agent: str) -> list[str]:
     known = sorted(time for time in times if time == time)
     texts = []
     if times[place] == times[place] and len(set(known)) > 1:
         texts.append(f"headers: acquired {times[place] - known[0]:.0f} s after the visit's first")
+    else:
+        numbers = sorted({int(number) for number in volume.rows["acquisition_number"].dropna()})
+        texts += [f"headers: acquisition {', '.join(map(str, numbers))}"] if numbers else []
     if agent:
         texts.append(f"headers: {agent}")
     return texts

@@ -42,7 +42,8 @@ def test_clean_twin_passes_every_rule(clean, depth):
     status = {rule.code: rule.status for rule in report.rules}
     assert {code for code, state in status.items() if state == "failed"} == known == {"HT401", "HT604"}
     deeper = {code for code in status if DEPTH[code] == "pixels"} if depth != "pixels" else set()
-    assert {code for code, state in status.items() if state == "skipped"} == deeper
+    # nothing is published about a twin
+    assert {code for code, state in status.items() if state == "skipped"} == deeper | {"HT605", "HT606"}
 
 
 @pytest.mark.parametrize("code", CODES)

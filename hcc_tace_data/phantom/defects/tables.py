@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.phantom.defects.tools import Twin, change, plant, read
+from hcc_tace_data.phases.label import PUBLISHED_FILE
+from hcc_tace_data.system.files import atomic_write_text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -100,6 +102,30 @@ def _merge(twin: Twin, kept: Series, moved: Series) -> str:
     moved.paths[0].parent.rmdir()
     twin.count_again()
     return f"stacked series {moved.number} of {kept.patient_id} in series {kept.number}"
+
+
+@plant("HT605")
+def _split_otherwise(twin: Twin) -> str:
+    _publish(twin, {twin.plain.series_uid: "arterial+portal_venous"})
+    return f"published two phases for series {twin.plain.number}, which holds one"
+
+
+@plant("HT606")
+def _swapped_phases(twin: Twin) -> str:
+    """Publish the pre-contrast series as arterial, and the other way round: each visit still has all phases."""
+    table = twin.collection.phase_volumes
+    single = table[~table["series_uid"].duplicated(keep=False)]
+    for _, visit in single.groupby("study_uid"):
+        found = visit.set_index("phase")["series_uid"]
+        if {"pre_contrast", "arterial"} <= set(found.index):
+            _publish(twin, {found["pre_contrast"]: "arterial", found["arterial"]: "pre_contrast"})
+            return "published the pre-contrast series as arterial, and the arterial one as pre-contrast"
+    raise UsageError("No visit has both phases in series of their own; make a twin of HCC_001.")
+
+
+def _publish(twin: Twin, phases: dict[str, str]) -> None:
+    lines = ["series_uid,phases", *(f"{uid},{names}" for uid, names in phases.items())]
+    atomic_write_text(twin.root / PUBLISHED_FILE, "\n".join(lines) + "\n")
 
 
 def _in_sheet(code: str, what: str, edit: Any) -> None:
