@@ -28,8 +28,9 @@ __all__ = ["DOUBT", "SURE", "Judgement", "Volume", "judge", "volumes_of"]
 SURE = 0.6
 # Where the table is right for a visit, it is so for a single volume but for a rare slip.
 _NAMED = 0.97
-#: Pixels refute a published phase beyond doubt if they give it less than this probability against the other phases.
-DOUBT = 0.001
+#: Pixels refute a published phase beyond doubt if they give it less than this probability against the other phases,
+#: and it stays improbable when all sources are taken together.
+DOUBT = 0.02
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -130,7 +131,7 @@ def judge(
         evidence += _header_texts(volume, times, place, reasons[place])
         if enhancement is not None:
             evidence.append(f"pixels: {describe(enhancement[place])}")
-        evidence += _contradictions(volume, phase, stated[place], seen[place], pixels[place])
+        evidence += _contradictions(volume, (phase, confidence), stated[place], seen[place], pixels[place])
         result.append(
             Judgement(
                 phase=phase, source="published" if stated[place] in KNOWN else "inferred", confidence=confidence,
@@ -162,12 +163,13 @@ def _published(
     return phases, texts
 
 
-def _contradictions(volume: Volume, phase: str, published: str, seen: Array, pixels: str) -> list[str]:
+def _contradictions(volume: Volume, found: tuple[str, float], published: str, seen: Array, pixels: str) -> list[str]:
     """Return what pixels overrule or refute."""
+    phase, confidence = found
     named = named_phase(volume.series.description)
     if published in KNOWN:
         chance = np.exp(seen - seen.max())
-        if chance[KNOWN.index(published)] < DOUBT * chance.sum():
+        if confidence < DOUBT and chance[KNOWN.index(published)] < DOUBT * chance.sum():
             return [f"pixels refute the published phase {published!r}"]
     elif named is not None and phase not in (named, "unknown") and pixels == phase:
         return [f"pixels overrule the description {volume.series.description!r}"]

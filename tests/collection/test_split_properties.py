@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcc_tace_data.collection.split import split_series
-from hcc_tace_data.collection.split_marks import clock
+from hcc_tace_data.collection.split_marks import clock, cluster
 
 
 @dataclass
@@ -206,3 +208,41 @@ def test_clock_by_date_and_by_gap() -> None:
     assert np.ptp(clock(["235959", "000001"])) == 2
     assert np.ptp(clock(["081500", "201500"])) == 12 * 3600
     assert np.isnan(clock(["", "x"])).all()
+
+
+@given(
+    st.sampled_from(["position_x", "position_y", "spacing_row", "spacing_column", "slice_thickness"]),
+    st.floats(-300.5, 300.5).map(lambda value: round(value * 2) / 2),
+    st.integers(0, 2**20 - 1),
+    st.integers(8, 20),
+)
+@settings(deadline=None, max_examples=60)
+def test_noise_in_the_last_digits_is_no_second_volume(column: str, corner: float, bits: int, length: int) -> None:
+    """A corner at a rounding boundary, written with noise in the sixth decimal, is one place."""
+    frame = Stack([-120.0 + 2.5 * np.arange(length)]).frame.drop(columns="acquisition_number")
+    noise = np.array([1e-6 if bits >> k & 1 else -1e-6 for k in range(length)])
+    value = corner if column.startswith("position") else 0.685
+    frame = frame.assign(acquisition_number=pd.array([None] * length, dtype="Int64"))
+    frame[column] = value + noise
+    assert len(split_series(frame)) == 1
+
+
+@given(st.integers(0, 2**20 - 1), st.floats(-1, 1))
+@settings(deadline=None, max_examples=40)
+def test_noise_in_the_orientation_keeps_slices_in_their_volume(bits: int, tilt: float) -> None:
+    frame = Stack([-120.0 + 2.5 * np.arange(12), -120.0 + 2.5 * np.arange(12)]).frame
+    angle = np.round(tilt, 2) + np.array([4e-7 if bits >> k % 20 & 1 else -4e-7 for k in range(24)])
+    frame["orientation_4"], frame["orientation_5"] = np.cos(angle), np.sin(angle)
+    assert [len(part) for part in split_series(frame)] == [12, 12]
+
+
+@given(st.lists(st.floats(-1000, 1000) | st.just(float("nan")), max_size=30), st.floats(0.001, 5), st.randoms())
+@settings(deadline=None)
+def test_clusters_depend_on_distances_only(values: list[float], tolerance: float, random: Random) -> None:
+    groups = cluster(np.array(values), tolerance)
+    order = list(range(len(values)))
+    random.shuffle(order)
+    assert cluster(np.array([values[k] for k in order]), tolerance).tolist() == [int(groups[k]) for k in order]
+    known = sorted((value, group) for value, group in zip(values, groups, strict=True) if value == value)
+    for (one, first), (two, second) in pairwise(known):
+        assert (first == second) == (two - one <= tolerance)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from hcc_tace_data import label_phases, open_collection
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.errors import CatalogError
 from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.facts.series_table import load_series_table
-from hcc_tace_data.phases.headers import visit_times
-from hcc_tace_data.phases.label import label_table
+from hcc_tace_data.phases.headers import agent_evidence, visit_orders, visit_times
+from hcc_tace_data.phases.label import PUBLISHED_FILE, label_table, phase_paths
 from hcc_tace_data.phases.model import KNOWN, log_likelihood, posterior
 from hcc_tace_data.phases.table import label_day, named_phase
 
@@ -210,3 +211,120 @@ def test_times_of_a_visit_are_of_one_kind_and_run_over_midnight() -> None:
 
 def test_a_single_volume_of_nothing_known_is_unknown() -> None:
     assert posterior(np.zeros((1, 4)), [float("nan")]).max() < 0.6
+
+
+@pytest.fixture(scope="module")
+def own_table(twin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A patient of the twin with a published table of its own."""
+    root = tmp_path_factory.mktemp("published")
+    shutil.copytree(twin / "HCC_012", root / "HCC_012")
+    return root
+
+
+def _publish(root: Path, phases: dict[str, str]) -> None:
+    text = "".join(f"{uid},{names}\n" for uid, names in phases.items())
+    (root / PUBLISHED_FILE).write_text(f"# a table\nseries_uid,phases\n{text}")
+
+
+def test_published_phases_decide(own_table: Path) -> None:
+    collection = open_collection(own_table)
+    plain = label_phases(collection, depth="headers").set_index("series_uid")
+    assert set(plain["source"]) == {"inferred"}
+    assert set(plain["phase_published"]) == {"unknown"}
+    uid = plain.index[(plain["phase"] == "arterial") & ~plain.index.duplicated(keep=False)][0]
+    _publish(own_table, {uid: "delayed"})
+    volumes = label_phases(collection, depth="headers").set_index("series_uid")
+    assert volumes.loc[uid, ["phase", "source", "phase_published"]].tolist() == ["delayed", "published", "delayed"]
+    assert volumes.loc[uid, "phase_table"] == plain.loc[uid, "phase_table"]
+    assert volumes.loc[uid, "confidence"] < 0.9  # the other sources disagree
+    others = volumes.index != uid
+    assert (volumes.loc[others, "source"] == "inferred").all()
+    alone = label_phases(collection, depth="headers", published=False).set_index("series_uid")
+    pd.testing.assert_frame_equal(alone, plain)
+    study = next(one for one in collection["HCC_012"].studies if uid in {series.series_uid for series in one.series})
+    assert "delayed" in phase_paths(study)
+    assert "delayed" in set(open_collection(own_table).phase_volumes["phase"])
+
+
+def test_a_series_split_otherwise_is_inferred(own_table: Path) -> None:
+    collection = open_collection(own_table)
+    uid = next(series.series_uid for study in collection["HCC_012"].studies for series in study.series)
+    _publish(own_table, {uid: "arterial+portal_venous"})
+    volumes = label_phases(collection, depth="headers").set_index("series_uid")
+    assert volumes.loc[uid, "source"] == "inferred"
+    assert volumes.loc[uid, "phase_published"] == "unknown"
+    assert "split into 1" in volumes.loc[uid, "evidence"][0]
+
+
+def test_a_published_table_of_its_own_must_be_sound(own_table: Path) -> None:
+    _publish(own_table, {"1.2.3": "late"})
+    with pytest.raises(CatalogError, match=r"row 1: 'late'"):
+        label_phases(open_collection(own_table), depth="headers")
+    (own_table / PUBLISHED_FILE).write_text("series,phase\n")
+    with pytest.raises(CatalogError, match="lacks the columns series_uid, phases"):
+        label_phases(open_collection(own_table), depth="headers")
+
+
+def test_the_real_table_is_published() -> None:
+    table = load_series_table()
+    volumes = label_table(table)
+    published = published_phases()
+    assert len(volumes) == 621
+    assert set(volumes["source"]) == {"published"}
+    for uid, rows in volumes.groupby("series_uid"):
+        assert tuple(rows["phase"]) == tuple(rows["phase_published"]) == published[str(uid)].phases
+    assert set(label_table(table, published=False)["source"]) == {"inferred"}
+
+
+def test_the_command_counts_what_the_rules_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phases", "--from-table"]) == 0
+    text = capsys.readouterr().out
+    assert "621 of 621 published" in text
+    right = int(text.split("general rules alone: ")[1].split(" of 621")[0])
+    assert right >= 603
+    assert main(["phases", "--from-table", "--no-published", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["general_rules"]["right"] == right
+    assert document["published"] == 0
+    assert {row["source"] for row in document["volumes"]} == {"inferred"}
+    row = document["volumes"][0]
+    assert {"source", "phase_published", "phase_table", "phase_headers", "phase_pixels"} <= set(row)
+
+
+def _part(**columns: list[object]) -> pd.DataFrame:
+    frame = pd.DataFrame(columns)
+    return frame.assign(contrast_agent="") if "contrast_agent" not in frame else frame
+
+
+def test_acquisition_numbers_and_creation_times_order_sweeps() -> None:
+    early = _part(acquisition_number=[2, 2], instance_creation_time=["235950", "235959"], contrast_route=["", ""])
+    late = _part(acquisition_number=[3, 3], instance_creation_time=["000312", "000315"], contrast_route=["", ""])
+    (numbers, _), (made, _) = visit_orders([late, early])
+    assert numbers == [3, 2]
+    assert made[0] - made[1] == 202  # over midnight
+    assert visit_orders([early, early]) == []
+    only, _ = visit_orders([_part(acquisition_number=[None, None]), early, late])
+    assert np.isnan(only[0][0])
+    assert only[0][1:] == [2, 3]
+    # two sweeps of unknown phase, and a pre-contrast one: the order says which is which
+    evidence = np.array([log_likelihood("pre_contrast", 0.97), *np.zeros((2, 4))])
+    chances = posterior(evidence, [np.nan] * 3, orders=[([1.0, 3.0, 2.0], 0.9)])
+    assert chances.argmax(axis=1).tolist() == [0, 2, 1]
+
+
+def test_intravenous_contrast_marks_enhanced_sweeps() -> None:
+    oral = _part(contrast_route=["Oral"])
+    venous = _part(contrast_route=["Oral & IV"])
+    evidence, reasons = agent_evidence([oral, venous])
+    assert evidence[0].argmax() == 0
+    assert evidence[1].argmin() == 0
+    assert reasons == ["no contrast agent", "contrast agent"]
+    assert not agent_evidence([oral, oral])[0].any()
+
+
+def test_wrong_orders_cost_little() -> None:
+    """Numbers that restart, or a sweep reconstructed again, do not beat two agreeing sources."""
+    evidence = np.array([log_likelihood(phase, 0.97) for phase in KNOWN[:3]])
+    table = np.array([log_likelihood(phase, 0.97) for phase in KNOWN[:3]])
+    chances = posterior(evidence, [np.nan] * 3, table=table, orders=[([3.0, 2.0, 1.0], 0.9), ([3.0, 2.0, 1.0], 0.8)])
+    assert chances.argmax(axis=1).tolist() == [0, 1, 2]
