@@ -147,7 +147,8 @@ def _published(
 ) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the published phase of each volume, "unknown" where it does not decide, and a text about it."""
     counts = Counter(volume.series.series_uid for volume in volumes)
-    phases, texts = [], []
+    phases: list[str] = []
+    texts: list[tuple[str, ...]] = []
     for volume in volumes:
         one = published.get(volume.series.series_uid)
         if one is None:
