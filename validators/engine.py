@@ -60,7 +60,7 @@ class Report:
     collection : dict
         Root, depth, and counts of patients, series and instances.
     unused_reviews : tuple of Review
-        Entries of the baseline file that match nothing any more.
+        Entries of the file of reviewed findings that no longer match anything.
     """
 
     findings: tuple[Finding, ...]
@@ -103,7 +103,7 @@ def validate(
     clinical: str | os.PathLike[str] | None = None,
     table: pd.DataFrame | None = None,
     from_table: bool = False,
-    baseline: str | os.PathLike[str] | None = None,
+    reviewed: str | os.PathLike[str] | None = None,
     phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
     progress: Callable[[int, int], None] | None = None,
@@ -130,7 +130,7 @@ def validate(
         Series table to compare with; default the folder's ``series.csv``, else the collection's own.
     from_table : bool
         Check tables alone: the clinical sheet against the series table. No folder is opened.
-    baseline : path-like, optional
+    reviewed : path-like, optional
         File of reviewed findings (:mod:`hcc_tace_data.validators.reviewed`), which count as known.
     phi_table : path-like, optional
         File for the table of every distinct header value (:mod:`hcc_tace_data.validators.deid.phi_table`).
@@ -144,14 +144,14 @@ def validate(
     CollectionNotFoundError
         There is no DICOM file at `root`.
     UsageError
-        Unknown depth or severity, a selection that matches no rule, a wrong baseline file, or a file named as
+        Unknown depth or severity, a selection that matches no rule, a wrong file of reviewed findings, or a file named as
         clinical sheet that is none.
     """
     for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
         if value not in allowed:
             raise UsageError(f"{name}={value!r}: choose one of {', '.join(allowed)}.")
     chosen = _choose(rules, select or (), ignore or ())
-    reviews = read_reviews(baseline) if baseline is not None else ()
+    reviews = read_reviews(reviewed) if reviewed is not None else ()
     sheet = Path(clinical).expanduser() if clinical is not None else None
     if sheet is not None and not sheet.exists():
         raise CollectionNotFoundError(f"No clinical sheet at {sheet}.")

@@ -1,10 +1,10 @@
-"""A baseline file: findings that a person has looked at, so that only new ones stand out.
+"""Reviewed findings: a file of what a person has looked at, so that only new findings stand out.
 
 A YAML (or JSON) file::
 
     reviewed:
       - code: HT501
-        fingerprint: 5c1f0a...          # of the finding, as --write-baseline and --format json give it
+        fingerprint: 5c1f0a...          # of the finding, as --write-reviewed and --format json give it
         patient_id: HCC_050             # where it is, for the reader; so are study_uid, series_uid, sop_uid, path, tag
         who: J. Curator
         when: 2026-01-31
@@ -68,7 +68,7 @@ class Review:
 
 
 def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
-    """Read a baseline file.
+    """Read a file of reviewed findings.
 
     Raises
     ------
@@ -79,10 +79,12 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     file = Path(path).expanduser()
     try:
         if file.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{file} has {file.stat().st_size:,} bytes; a baseline file is small.")
+            raise UsageError(f"{file} has {file.stat().st_size:,} bytes; a file of reviewed findings is small.")
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"No baseline file at {file}; 'hcc-tace validate --write-baseline FILE' makes one.") from None
+        raise UsageError(
+            f"No file of reviewed findings at {file}; 'hcc-tace validate --write-reviewed FILE' makes one."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{file} is not YAML or cannot be read ({type(error).__name__}).") from error
     entries = content.get("reviewed") if isinstance(content, dict) else None
@@ -103,7 +105,7 @@ def _review(file: Path, number: int, entry: Any) -> Review:
     if missing:
         raise UsageError(
             f"{where} lacks {', '.join(missing)}: say what was reviewed, by whom, when and why. A finding's "
-            "fingerprint is in --format json, and --write-baseline writes whole entries; a whole rule is left out with "
+            "fingerprint is in --format json, and --write-reviewed writes whole entries; a whole rule is left out with "
             "--ignore."
         )
     if texts["code"] not in {rule.code for rule in RULES}:
@@ -118,7 +120,7 @@ def _review(file: Path, number: int, entry: Any) -> Review:
 def write_reviews(
     path: str | os.PathLike[str], findings: Iterable[Finding], *, who: str, why: str, when: datetime.date | None = None
 ) -> int:
-    """Write a baseline file that silences `findings`, and return how many entries it has.
+    """Write a file that marks `findings` as reviewed, and return how many entries it has.
 
     Known findings need no entry. An existing file is not overwritten.
     """
@@ -126,7 +128,7 @@ def write_reviews(
     if file.exists():
         raise UsageError(f"{file} exists; name another file, or add to it by hand.")
     if not who.strip() or not why.strip():
-        raise UsageError("A baseline says who reviewed the findings and why: give --who and --why.")
+        raise UsageError("The file says who reviewed the findings and why: give --who and --why.")
     day = (when or datetime.datetime.now(datetime.UTC).date()).isoformat()
     entries = []
     for finding in findings:

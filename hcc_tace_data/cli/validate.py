@@ -78,13 +78,15 @@ def validate(
         bool, typer.Option("--from-table", help="Check tables alone (HT7, HT8); no folder is opened.")
     ] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV) to compare with.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
-    write_baseline: Annotated[
+    reviewed: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
+    write_reviewed: Annotated[
         Path | None,
-        typer.Option(callback=_writable, help="Write the new findings to this file as reviewed; with --who and --why."),
+        typer.Option(
+            callback=_writable, help="Write the new findings to this file as reviewed; takes --who and --why."
+        ),
     ] = None,
-    who: Annotated[str, typer.Option(help="Who reviewed, for --write-baseline.")] = "",
-    why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-baseline.")] = "",
+    who: Annotated[str, typer.Option(help="Who reviewed, for --write-reviewed.")] = "",
+    why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-reviewed.")] = "",
     overlays: Annotated[
         Path | None, typer.Option(callback=_folder, help="Draw the masks' contours on the CT into this folder.")
     ] = None,
@@ -101,8 +103,8 @@ def validate(
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
     form = _Format.json if as_json else format
-    if write_baseline is not None and (not who.strip() or not why.strip() or write_baseline.exists()):
-        raise UsageError("--write-baseline takes a new file, --who (who reviewed) and --why.")
+    if write_reviewed is not None and (not who.strip() or not why.strip() or write_reviewed.exists()):
+        raise UsageError("--write-reviewed takes a new file, --who (who reviewed) and --why.")
     if from_table and (overlays is not None or phi_table is not None):
         raise UsageError("--from-table reads no files; it goes with neither --overlays nor --phi-table.")
     with reading_headers(quiet=quiet or form is not _Format.text) as show:
@@ -117,7 +119,7 @@ def validate(
             clinical=clinical,
             table=_table(table),
             from_table=from_table,
-            baseline=baseline,
+            reviewed=reviewed,
             phi_table=phi_table,
             progress=show,
         )
@@ -127,12 +129,12 @@ def validate(
         _draw(root, overlays, workers, quiet=quiet)
     _emit(report, form, out, quiet=quiet)
     for review in report.unused_reviews:
-        note(f"baseline: nothing matches {review.code} {review.patient_id} any more ({review.reason})", quiet=quiet)
-    if write_baseline is not None:
+        note(f"{reviewed}: {review.code} {review.patient_id} matches nothing any more ({review.reason})", quiet=quiet)
+    if write_reviewed is not None:
         from hcc_tace_data.validators.reviewed import write_reviews  # noqa: PLC0415 - its libraries are slow to import
 
-        count = write_reviews(write_baseline, report.findings, who=who, why=why)
-        note(f"Wrote {count} reviewed findings to {write_baseline}; pass it as --baseline.", quiet=quiet)
+        count = write_reviews(write_reviewed, report.findings, who=who, why=why)
+        note(f"Wrote {count} reviewed findings to {write_reviewed}; pass it as --reviewed.", quiet=quiet)
     if not report.ok:
         raise typer.Exit(1)
 

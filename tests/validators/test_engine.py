@@ -92,13 +92,13 @@ def test_reviewed_findings_become_known(spoiled, tmp_path):
     file = tmp_path / "reviewed.yaml"
     count = write_reviews(file, report.findings, who="A. Curator", why="looked at", when=datetime.date(2026, 1, 31))
     assert count == len(new_codes(report))
-    again = validate(spoiled, baseline=file)
+    again = validate(spoiled, reviewed=file)
     assert again.ok
     assert new_codes(again) == []
     assert len(again.findings) == len(report.findings)
     assert "reviewed by A. Curator on 2026-01-31: looked at" in {finding.known for finding in again.findings}
     assert again.unused_reviews == ()
-    stale = validate(spoiled, baseline=file, ignore=["HT703"])
+    stale = validate(spoiled, reviewed=file, ignore=["HT703"])
     assert [review.code for review in stale.unused_reviews] == ["HT703"]
     with pytest.raises(UsageError, match="exists"):
         write_reviews(file, report.findings, who="A", why="b")
@@ -121,16 +121,16 @@ def test_a_new_finding_beside_a_reviewed_one_is_reported(tmp_path):
     file = tmp_path / "reviewed.yaml"
     reviewed = validate(root, select=["HT303"])
     assert write_reviews(file, reviewed.findings, who="A. Curator", why="a test") == 1
-    assert validate(root, select=["HT303"], baseline=file).ok
+    assert validate(root, select=["HT303"], reviewed=file).ok
     write(other, "call 713-555-0199")  # masked it looks the same
-    report = validate(root, select=["HT303"], baseline=file)
+    report = validate(root, select=["HT303"], reviewed=file)
     new = [one.series_uid for one in report.findings if not one.known]
     assert (new, len(report.findings)) == ([str(pydicom.dcmread(other).SeriesInstanceUID)], 2)
     write(other, "call 713-555-0142")  # the reviewed value in one more file
-    assert not validate(root, select=["HT303"], baseline=file).ok
+    assert not validate(root, select=["HT303"], reviewed=file).ok
     write(other, "")
     write(first, "call 713-555-0142 or mail bq@hospital.org")
-    report = validate(root, select=["HT303"], baseline=file)
+    report = validate(root, select=["HT303"], reviewed=file)
     assert [bool(one.known) for one in report.findings] == [False]
     assert [one.code for one in report.unused_reviews] == ["HT303"]
 
@@ -158,7 +158,7 @@ def test_fingerprints_are_stable_distinct_and_the_same_in_every_form(spoiled, tm
         (": :", "YAML"),
     ],
 )
-def test_wrong_baseline_is_refused(tmp_path, text, said):
+def test_a_wrong_file_of_reviewed_findings_is_refused(tmp_path, text, said):
     file = tmp_path / "wrong.yaml"
     file.write_text(text)
     with pytest.raises(UsageError, match=said):
@@ -218,17 +218,17 @@ def test_json_document(spoiled, capsys):
     assert all(finding["message"] and finding["hint"] for finding in document["findings"])
 
 
-def test_command_writes_files_and_baseline(spoiled, tmp_path, capsys):
+def test_command_writes_files_and_reviewed_findings(spoiled, tmp_path, capsys):
     file, base = tmp_path / "report.sarif", tmp_path / "base.yaml"
     words = ["validate", str(spoiled), "--select", "HT5,HT7", "--ignore", "HT513"]
     assert main([*words, "--format", "sarif", "--out", str(file)]) == 1
     assert json.loads(file.read_text())["version"] == "2.1.0"
-    assert main([*words, "--write-baseline", str(base)]) == 2
-    assert main([*words, "--write-baseline", str(base), "--who", "A", "--why", "b", "--quiet"]) == 1
+    assert main([*words, "--write-reviewed", str(base)]) == 2
+    assert main([*words, "--write-reviewed", str(base), "--who", "A", "--why", "b", "--quiet"]) == 1
     capsys.readouterr()
-    assert main([*words, "--baseline", str(base)]) == 0
+    assert main([*words, "--reviewed", str(base)]) == 0
     assert "reviewed by A" in capsys.readouterr().out
-    assert main([*words, "--baseline", str(tmp_path / "none.yaml")]) == 2
+    assert main([*words, "--reviewed", str(tmp_path / "none.yaml")]) == 2
     assert main(["validate", str(tmp_path / "nothing")]) == 3
 
 
@@ -309,7 +309,7 @@ def test_html_page_names_what_was_found(spoiled, tmp_path):
     assert 'src="http' not in page  # it stands alone
 
 
-@pytest.mark.parametrize("option", ["--out", "--write-baseline", "--phi-table", "--overlays"])
+@pytest.mark.parametrize("option", ["--out", "--write-reviewed", "--phi-table", "--overlays"])
 def test_what_cannot_be_written_is_refused_before_anything_is_read(spoiled, tmp_path, capsys, monkeypatch, option):
     monkeypatch.setattr(
         "hcc_tace_data.validators.engine.open_collection", lambda *_, **__: pytest.fail("files were read")

@@ -118,7 +118,7 @@ def assert_clean(text: str) -> None:
 
 def test_no_output_shows_a_planted_identifier(leaking, tmp_path):
     outputs = [
-        "--workers", "2", "--depth", "pixels", "--ignore", "HT312,HT212", "--write-baseline", "reviewed.yaml",
+        "--workers", "2", "--depth", "pixels", "--ignore", "HT312,HT212", "--write-reviewed", "reviewed.yaml",
         "--who", "A. Curator", "--why", "a test", "--phi-table", "phi.csv", "--overlays", "pictures",
     ]  # fmt: skip
     text = run("--debug", "validate", str(leaking), *outputs, cwd=tmp_path)
