@@ -144,8 +144,8 @@ def validate(
     CollectionNotFoundError
         There is no DICOM file at `root`.
     UsageError
-        Unknown depth or severity, a selection that matches no rule, a wrong file of reviewed findings, or a file named as
-        clinical sheet that is none.
+        Unknown depth or severity, a selection that matches no rule, a wrong file of reviewed findings, or a
+        file named as clinical sheet that is none.
     """
     for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
         if value not in allowed:

@@ -81,9 +81,7 @@ def validate(
     reviewed: Annotated[Path | None, typer.Option(help="File of reviewed findings, which count as known.")] = None,
     write_reviewed: Annotated[
         Path | None,
-        typer.Option(
-            callback=_writable, help="Write the new findings to this file as reviewed; takes --who and --why."
-        ),
+        typer.Option(callback=_writable, help="Write new findings to this file as reviewed; needs --who and --why."),
     ] = None,
     who: Annotated[str, typer.Option(help="Who reviewed, for --write-reviewed.")] = "",
     why: Annotated[str, typer.Option(help="Why the findings are accepted, for --write-reviewed.")] = "",

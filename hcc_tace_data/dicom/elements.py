@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
-    "ITEM", "ITEM_END", "SEQUENCE_END", "UNDEFINED", "CutShort", "NeedMore", "SequenceEnds", "Span", "Trace",
-    "UnusualFile", "element_at", "end_of_sequence", "spans", "transfer_syntax", "walk",
+    "ITEM", "ITEM_END", "MAX_DEPTH", "SEQUENCE_END", "UNDEFINED", "CutShort", "Damaged", "Leaf", "NeedMore",
+    "SequenceEnds", "Span", "Trace", "UnusualFile", "creator_name", "dictionary_vr", "element_at", "end_of_sequence",
+    "spans", "transfer_syntax", "walk", "walk_leaves",
 ]  # fmt: skip
 
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -23,7 +25,8 @@ _PIXELS = 0x7FE00010
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _ENCAPSULATED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
-_MAX_DEPTH = 16
+#: Sequences in sequences that the walk of leaves goes down; real headers have six levels at most.
+MAX_DEPTH = 256
 
 _head = struct.Struct("<HH2sH").unpack_from
 _tag = struct.Struct("<HHI").unpack_from
@@ -40,6 +43,10 @@ class CutShort(Exception):
 
 class NeedMore(Exception):
     """The buffer ends before the header does; `args[0]` bytes are needed."""
+
+
+class Damaged(Exception):
+    """The bytes are not a data set."""
 
 
 class Trace:
@@ -168,7 +175,7 @@ def walk(
         if length == UNDEFINED:
             if explicit and vr != b"SQ":
                 raise UnusualFile("undefined length outside a sequence")
-            position = _skip_sequence(data, start, size, explicit, 0, None if trace is None else trace.values)
+            position = _skip_sequence(data, start, size, explicit, None if trace is None else trace.values)
             continue
         if length & 1:
             raise UnusualFile("odd length")
@@ -193,58 +200,56 @@ def _more(needed: int, end: int, size: int) -> None:
 
 
 def _skip_sequence(
-    data: bytes, position: int, size: int, explicit: bool, depth: int, values: list[tuple[int, int]] | None = None
+    data: bytes, position: int, size: int, explicit: bool, values: list[tuple[int, int]] | None = None
 ) -> int:
-    """Return the position after the delimiter of a sequence of undefined length."""
-    if depth > _MAX_DEPTH:
-        raise UnusualFile("sequences nested too deep")
+    """Return the position after the delimiter of a sequence of undefined length, however deep others nest in it.
+
+    Sequences and items of known length are stepped over. Those that a delimiter ends alternate: a sequence is open, or
+    one of its items is.
+    """
+    depth, in_item = 1, False
     while True:
         _more(position + 8, len(data), size)
         group, element, length = _tag(data, position)
-        tag, position = group << 16 | element, position + 8
-        if tag == SEQUENCE_END and length == 0:
-            return position
-        if tag != ITEM:
-            raise UnusualFile("not an item")
-        if length == UNDEFINED:
-            position = _skip_item(data, position, size, explicit, depth, values)
-        else:
-            if values is not None:
-                values.append((position, position + length))
-            position += length
-            if position > size:
-                raise CutShort
-
-
-def _skip_item(
-    data: bytes, position: int, size: int, explicit: bool, depth: int, values: list[tuple[int, int]] | None = None
-) -> int:
-    """Return the position after the delimiter of an item of undefined length."""
-    while True:
-        _more(position + 8, len(data), size)
-        group, element, length = _tag(data, position)
-        start, vr = position + 8, b""
+        start = position + 8
         if group == 0xFFFE:
-            if group << 16 | element != ITEM_END or length:
-                raise UnusualFile("not the end of an item")
-            return start
-        if explicit:
-            _, _, vr, length = _head(data, position)
-            if vr in _LONG:
-                _more(start + 4, len(data), size)
-                length, start = _u32(data, start)[0], start + 4
-            elif vr not in _SHORT:
-                raise UnusualFile(f"unknown VR {vr!r}")
-        if length == UNDEFINED:
-            if explicit and vr != b"SQ":
-                raise UnusualFile("undefined length outside a sequence")
-            position = _skip_sequence(data, start, size, explicit, depth + 1, values)
+            if in_item:
+                if element != 0xE00D or length:
+                    raise UnusualFile("not the end of an item")
+                in_item, position = False, start
+                continue
+            if element == 0xE0DD and not length:
+                depth -= 1
+                if not depth:
+                    return start
+                in_item, position = True, start
+                continue
+            if element != 0xE000:
+                raise UnusualFile("not an item")
+            if length == UNDEFINED:
+                in_item, position = True, start
+                continue
+        elif not in_item:
+            raise UnusualFile("not an item")
         else:
-            if values is not None:
-                values.append((start, start + length))
-            position = start + length
-            if position > size:
-                raise CutShort
+            vr = b"SQ"
+            if explicit:
+                _, _, vr, length = _head(data, position)
+                if vr in _LONG:
+                    _more(start + 4, len(data), size)
+                    length, start = _u32(data, start)[0], start + 4
+                elif vr not in _SHORT:
+                    raise UnusualFile(f"unknown VR {vr!r}")
+            if length == UNDEFINED:
+                if vr != b"SQ":
+                    raise UnusualFile("undefined length outside a sequence")
+                depth, in_item, position = depth + 1, False, start
+                continue
+        position = start + length
+        if values is not None:
+            values.append((start, position))
+        if position > size:
+            raise CutShort
 
 
 class Span(NamedTuple):
@@ -331,7 +336,7 @@ def element_at(data: bytes, position: int, explicit: bool) -> tuple[int, bytes, 
 
 def end_of_sequence(data: bytes, position: int, explicit: bool) -> int:
     """Return where a sequence of undefined length, whose items begin at `position`, ends: after its delimiter."""
-    return _skip_sequence(data, position, len(data), explicit, 0)
+    return _skip_sequence(data, position, len(data), explicit)
 
 
 class SequenceEnds:
@@ -366,7 +371,7 @@ class SequenceEnds:
             else:
                 return position + extent
         values: list[tuple[int, int]] = []
-        end = _skip_sequence(data, position, len(data), self._explicit, 0, values)
+        end = _skip_sequence(data, position, len(data), self._explicit, values)
         stretches, at = [], position
         for first, last in values:
             stretches.append((at - position, first - position, data[at:first]))
@@ -375,3 +380,189 @@ class SequenceEnds:
         known.insert(0, (end - position, stretches))
         del known[self._KEPT :]
         return end
+
+
+class Leaf(NamedTuple):
+    """A non-sequence element at any depth.
+
+    Attributes
+    ----------
+    path : str
+        Tags joined by "/": "00400275/00400007"; a private element carries its creator: "0013[CTP]10".
+    vr : str
+        As written; by the dictionary for implicit VR.
+    start, end : int
+        First byte of the value, and the byte after it.
+    """
+
+    path: str
+    vr: str
+    start: int
+    end: int
+
+
+class _Level:
+    """A data set or item that the walk of leaves is in, or the sequence around items (`creators` is None then)."""
+
+    __slots__ = ("bounded", "creators", "end", "explicit", "open_ended", "prefix")
+
+    def __init__(
+        self, end: int, *, open_ended: bool, prefix: str, explicit: bool, items: bool, bounded: bool = False
+    ) -> None:
+        self.end = end
+        self.open_ended = open_ended
+        self.prefix = prefix
+        self.explicit = explicit
+        self.creators: dict[int, str] | None = None if items else {}
+        self.bounded = bounded  # an item of known length is around: what reaches past it is damage
+
+    def short(self) -> Exception:
+        """Return what to raise where bytes are missing."""
+        return Damaged("an element reaches past its item") if self.bounded else CutShort()
+
+
+def walk_leaves(
+    data: bytes,
+    position: int,
+    end: int,
+    out: list[Leaf],
+    *,
+    explicit: bool = True,
+    prefix: str = "",
+    items: bool = False,
+) -> int:
+    """Append all leaves of a data set, at any depth, up to its pixel data; return where the walk ended.
+
+    Parameters
+    ----------
+    data : bytes
+        A file, or a value.
+    position, end : int
+        Where the data set begins and ends.
+    out : list of Leaf
+        Filled with what was found, also where the walk fails.
+    explicit : bool
+        Whether elements carry their VR. A UN of undefined length holds items in implicit VR (PS3.5, 6.2.2).
+    prefix : str
+        Put before every path.
+    items : bool
+        Whether `position` is the first item of a sequence, not the first element of a data set.
+
+    Raises
+    ------
+    CutShort
+        An element reaches past `end`.
+    Damaged
+        The bytes are not a data set, or sequences nest deeper than :data:`MAX_DEPTH`.
+    """
+    stack = [_Level(end, open_ended=False, prefix=prefix, explicit=explicit, items=items)]
+    while stack:
+        level = stack[-1]
+        if position >= level.end:
+            if level.creators is None and level.open_ended:
+                raise level.short()
+            stack.pop()
+            continue
+        if position + 8 > level.end:
+            raise level.short()
+        if level.creators is None:
+            position = _enter_item(data, position, stack)
+            continue
+        group, element, vr, length = _head(data, position)
+        start, tag = position + 8, group << 16 | element
+        if group == 0xFFFE:
+            if len(stack) == 1 or element != 0xE00D or (not level.open_ended and start != level.end):
+                raise Damaged("a delimiter outside a sequence")
+            stack.pop()
+            position = start
+            continue
+        if len(stack) == 1 and (tag == _PIXELS or (group == 0x7FE0 and element in (8, 9))):
+            return position
+        if level.explicit:
+            if vr in _LONG:
+                if start + 4 > level.end:
+                    raise level.short()
+                length, start = _u32(data, start)[0], start + 4
+            elif vr not in _SHORT:
+                raise Damaged("an element without a known VR")
+            kind = vr.decode()
+        else:
+            length = _u32(data, position + 4)[0]
+            kind = "UN" if group & 1 else dictionary_vr(tag)
+        name = f"{level.prefix}{tag:08X}"
+        if group & 1:
+            if 0x10 <= element <= 0xFF:
+                if kind in ("LO", "UN"):
+                    kind = "LO"
+                    level.creators[element] = creator_name(data[start : min(start + length, level.end)])
+            elif element >= 0x1000:
+                name = f"{level.prefix}{group:04X}[{level.creators.get(element >> 8, '')}]{element & 0xFF:02X}"
+        position = start
+        if kind == "SQ" or length == UNDEFINED:
+            if len(stack) > 2 * MAX_DEPTH:
+                raise Damaged("sequences nested too deep")
+            stop = level.end if length == UNDEFINED else start + length
+            if stop > level.end:
+                raise level.short()
+            stack.append(
+                _Level(
+                    stop,
+                    open_ended=length == UNDEFINED,
+                    prefix=name + "/",
+                    explicit=level.explicit and kind != "UN",
+                    items=True,
+                    bounded=level.bounded,
+                )
+            )
+            continue
+        position = start + length
+        if position > level.end:
+            raise level.short()
+        out.append(Leaf(name, kind, start, position))
+    return position
+
+
+def _enter_item(data: bytes, position: int, stack: list[_Level]) -> int:
+    """Go into the item at `position` of the innermost sequence, or leave that at its delimiter."""
+    level = stack[-1]
+    group, element, length = _tag(data, position)
+    position += 8
+    if group != 0xFFFE or element not in (0xE000, 0xE0DD):
+        raise Damaged("a sequence with something else than items")
+    if element == 0xE0DD:
+        if not level.open_ended and position != level.end:
+            raise Damaged("a delimiter inside a sequence of known length")
+        stack.pop()
+        return position
+    known = length != UNDEFINED
+    if known and position + length > level.end:
+        raise level.short()
+    stack.append(
+        _Level(
+            position + length if known else level.end,
+            open_ended=not known,
+            prefix=level.prefix,
+            explicit=level.explicit,
+            items=False,
+            bounded=level.bounded or known,
+        )
+    )
+    return position
+
+
+def creator_name(raw: bytes) -> str:
+    """Return a private creator as it stands in tag paths: without the brackets that paths use."""
+    return raw.decode("ascii", "replace").strip(" \0").replace("]", ")").replace("[", "(")
+
+
+@lru_cache(maxsize=1 << 14)
+def dictionary_vr(tag: int) -> str:
+    """Return the VR that the DICOM dictionary gives a public tag; "UN" if it has none."""
+    from pydicom.datadict import dictionary_VR
+
+    if tag & 0xFFFF == 0:
+        return "UL"
+    try:
+        return dictionary_VR(tag).split(" ")[0]
+    except KeyError:
+        return "UN"

@@ -8,53 +8,49 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hcc_tace_data.dicom.elements import NeedMore, UnusualFile, transfer_syntax
+from hcc_tace_data.dicom.by_pydicom import read_by_pydicom
+from hcc_tace_data.dicom.elements import (
+    CutShort,
+    Damaged,
+    Leaf,
+    NeedMore,
+    UnusualFile,
+    creator_name,
+    dictionary_vr,
+    transfer_syntax,
+    walk_leaves,
+)
+from hcc_tace_data.errors import DicomReadError
 
 __all__ = [
-    "TEXT_VRS", "Header", "Key", "Leaf", "creator_of", "header_values", "leaf_values", "parse_header",
-    "read_header_bytes", "tag_of", "value_text",
+    "TEXT_VRS", "Header", "Key", "creator_of", "header_values", "leaf_values", "parse_header", "read_header_bytes",
+    "tag_of", "value_text",
 ]  # fmt: skip
 
-#: Tag path, VR, raw value. A path is tags joined by "/": "00400275/00400007"; a private element carries its creator
-#: in brackets: "0013[CTP]10". "PREAMBLE" is the 128 bytes before the prefix.
+#: Tag path (see :class:`~hcc_tace_data.dicom.elements.Leaf`), VR, raw value. "PREAMBLE" is the 128 bytes before the
+#: prefix.
 Key = tuple[str, str, bytes]
 
 #: VRs whose values are text; UN is text more often than not.
 TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"}
 )
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _IMPLICIT, _DEFLATED, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
-_UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
-_MAX_DEPTH = 16
+#: Unknown values in unknown values that are looked into.
+_MAX_HIDDEN = 256
 _MAX_INFLATED = 1 << 26
 _FIRST = 1 << 16
 _LARGEST = 1 << 29
 _LAST_TAG = re.compile(r"(?:[0-9A-F]{4}\[[^]]*\][0-9A-F]{2}|[0-9A-F]{8})$")
 
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-
-_head = struct.Struct("<HH2sH").unpack_from
-_tag = struct.Struct("<HHI").unpack_from
-_u32 = struct.Struct("<I").unpack_from
-
-
-class Leaf(NamedTuple):
-    """An element that is no sequence: where its value lies."""
-
-    path: str
-    vr: str
-    start: int
-    end: int
 
 
 class Header(NamedTuple):
@@ -63,14 +59,6 @@ class Header(NamedTuple):
     leaves: list[Leaf]
     end: int
     problem: str
-
-
-class _Short(Exception):
-    """The buffer ends before the header."""
-
-
-class _Damaged(Exception):
-    """The bytes are no data set."""
 
 
 def tag_of(path: str) -> str:
@@ -98,19 +86,6 @@ def creator_of(tag: str) -> str | None:
     return "" if len(tag) == 8 and tag[:4] != "PREA" and int(tag[3], 16) & 1 else None
 
 
-@lru_cache(maxsize=1 << 14)
-def _dictionary_vr(tag: int) -> str:
-    """Return the VR that the DICOM dictionary gives a public tag; "UN" if it has none."""
-    from pydicom.datadict import dictionary_VR
-
-    if tag & 0xFFFF == 0:
-        return "UL"
-    try:
-        return dictionary_VR(tag).split(" ")[0]
-    except KeyError:
-        return "UN"
-
-
 def parse_header(data: bytes, position: int, *, explicit: bool = True, whole: bool = False) -> Header:
     """Take a data set apart, from `position` up to its pixel data.
 
@@ -133,99 +108,14 @@ def parse_header(data: bytes, position: int, *, explicit: bool = True, whole: bo
     leaves: list[Leaf] = []
     problem = ""
     try:
-        position = _walk(data, position, len(data), "", leaves, explicit, 0)
-    except (_Short, struct.error):
+        position = walk_leaves(data, position, len(data), leaves, explicit=explicit)
+    except CutShort:
         if not whole:
             raise NeedMore(len(data) * 2) from None
         problem = "an element reaches past the end"
-    except _Damaged as error:
+    except Damaged as error:
         problem = str(error)
     return Header(leaves, position, problem)
-
-
-def _walk(
-    data: bytes, position: int, end: int, prefix: str, out: list[Leaf], explicit: bool, depth: int, item: bool = False
-) -> int:
-    """Append the leaves between `position` and `end`; return where the data set or item ended."""
-    if depth > _MAX_DEPTH:
-        raise _Damaged("sequences nested too deep")
-    creators: dict[int, str] = {}
-    while position < end:
-        if position + 8 > end:
-            raise _Short
-        group, element, vr, length = _head(data, position)
-        start = position + 8
-        if group == 0xFFFE:
-            if item and element == 0xE00D:
-                return start
-            raise _Damaged("a delimiter outside a sequence")
-        tag = group << 16 | element
-        if (tag == 0x7FE00010 and not item) or (group == 0x7FE0 and element in (8, 9) and not item):
-            return position
-        if explicit:
-            if vr in _LONG:
-                if start + 4 > end:
-                    raise _Short
-                length, start = _u32(data, start)[0], start + 4
-            elif vr not in _SHORT:
-                raise _Damaged("an element without a known VR")
-            kind = vr.decode()
-        else:
-            length = _u32(data, position + 4)[0]
-            kind = "UN" if group & 1 else _dictionary_vr(tag)
-        name = f"{prefix}{tag:08X}"
-        if group & 1:
-            if 0x10 <= element <= 0xFF:
-                if kind in ("LO", "UN"):
-                    kind = "LO"
-                    creators[element] = _creator(data[start : start + length])
-            elif element >= 0x1000:
-                name = f"{prefix}{group:04X}[{creators.get(element >> 8, '')}]{element & 0xFF:02X}"
-        if kind == "SQ" or length == _UNDEFINED:
-            # a UN of undefined length is a sequence in implicit VR (PS3.5, 6.2.2)
-            inner = explicit and kind != "UN"
-            position = _sequence(data, start, end, length, name + "/", out, inner, depth)
-            continue
-        position = start + length
-        if position > end:
-            raise _Short
-        out.append(Leaf(name, kind, start, position))
-    return position
-
-
-def _creator(raw: bytes) -> str:
-    return raw.decode("ascii", "replace").strip(" \0").replace("]", ")").replace("[", "(")
-
-
-def _sequence(
-    data: bytes, position: int, end: int, length: int, prefix: str, out: list[Leaf], explicit: bool, depth: int
-) -> int:
-    open_ended = length == _UNDEFINED
-    stop = end if open_ended else position + length
-    if stop > end:
-        raise _Short
-    while position < stop:
-        if position + 8 > stop:
-            raise _Short
-        group, element, size = _tag(data, position)
-        position += 8
-        if group != 0xFFFE or element not in (0xE000, 0xE0DD):
-            raise _Damaged("a sequence with something else than items")
-        if element == 0xE0DD:
-            return position
-        if size == _UNDEFINED:
-            position = _walk(data, position, stop, prefix, out, explicit, depth + 1, item=True)
-        elif position + size > stop:
-            raise _Short
-        else:
-            try:
-                _walk(data, position, position + size, prefix, out, explicit, depth + 1, item=True)
-            except (_Short, struct.error):
-                raise _Damaged("an element reaches past its item") from None
-            position += size
-    if open_ended:
-        raise _Short
-    return position
 
 
 @lru_cache(maxsize=1 << 15)
@@ -234,6 +124,11 @@ def leaf_values(path: str, vr: str, raw: bytes) -> tuple[Key, ...]:
 
     A value with VR UN is read as its tag's dictionary says; where it holds items, they are read at any depth.
 
+    Raises
+    ------
+    Damaged
+        Unknown values nest in unknown values without end.
+
     Examples
     --------
     >>> leaf_values("00100010", "UN", b"A^B ")
@@ -241,21 +136,43 @@ def leaf_values(path: str, vr: str, raw: bytes) -> tuple[Key, ...]:
     """
     if vr != "UN" or not raw:
         return ((path, vr, raw),)
-    if raw[:4] == _ITEM:
-        for explicit in (False, True):
-            leaves: list[Leaf] = []
-            try:
-                _sequence(raw, 0, len(raw), len(raw), path + "/", leaves, explicit, 0)
-            except (_Short, _Damaged, struct.error):
-                continue
-            return tuple(key for leaf in leaves for key in leaf_values(leaf.path, leaf.vr, raw[leaf.start : leaf.end]))
-    tag = tag_of(path)
-    known = "UN"
+    found: list[Key] = []
+    waiting = [(path, vr, raw, 0)]
+    while waiting:
+        path, vr, raw, depth = waiting.pop()
+        if vr != "UN" or not raw:
+            found.append((path, vr, raw))
+            continue
+        leaves = _hidden(path, raw) if raw[:4] == _ITEM else None
+        if leaves is None:
+            found.append((path, _known_vr(path), raw))
+            continue
+        if depth == _MAX_HIDDEN:
+            raise Damaged("unknown values nested too deep")
+        waiting += [(one.path, one.vr, raw[one.start : one.end], depth + 1) for one in reversed(leaves)]
+    return tuple(found)
+
+
+def _hidden(path: str, raw: bytes) -> list[Leaf] | None:
+    """Return the leaves of the items that an unknown value holds; None if they are not items."""
+    for explicit in (False, True):
+        leaves: list[Leaf] = []
+        try:
+            walk_leaves(raw, 0, len(raw), leaves, explicit=explicit, prefix=f"{path}/", items=True)
+        except (CutShort, Damaged):
+            continue
+        return leaves
+    return None
+
+
+def _known_vr(path: str) -> str:
+    """Return the VR that a dictionary gives an element; "UN" if none does."""
+    tag, known = tag_of(path), "UN"
     if "[" not in tag and creator_of(tag) is None and tag != "PREAMBLE":
-        known = _dictionary_vr(int(tag, 16))
+        known = dictionary_vr(int(tag, 16))
     elif creator := creator_of(tag):
         known = _private_vr(creator, tag)
-    return ((path, known if known != "SQ" else "UN", raw),)
+    return known if known != "SQ" else "UN"
 
 
 @lru_cache(maxsize=4096)
@@ -283,9 +200,17 @@ def header_values(path: Path) -> tuple[list[Key], str]:
         header, data = read_header_bytes(lambda count: stream.read(count), size)
     if header is None:
         return _by_pydicom(path)
-    keys = [key for leaf in header.leaves for key in leaf_values(leaf.path, leaf.vr, data[leaf.start : leaf.end])]
+    keys: list[Key] = []
+    problem = header.problem
+    for leaf in header.leaves:
+        raw = data[leaf.start : leaf.end]
+        try:
+            keys += leaf_values(leaf.path, leaf.vr, raw)
+        except Damaged as error:
+            keys.append((leaf.path, leaf.vr, raw))
+            problem = problem or str(error)
     if not header.problem:
-        return keys, ""
+        return keys, problem
     # What the walk could not reach, pydicom may; what both reached is counted once.
     walked = {key[0] for key in keys}
     return [*keys, *(key for key in _by_pydicom(path)[0] if key[0] not in walked)], header.problem
@@ -310,7 +235,7 @@ def read_header_bytes(read: Callable[[int], bytes], size: int, first: int = _FIR
             if syntax == _BIG:
                 return None, data
             meta: list[Leaf] = [Leaf("PREAMBLE", "OB", 0, 128)] if data[:128].strip(b"\0") else []
-            _walk(data, 132, start, "", meta, True, 0)
+            walk_leaves(data, 132, start, meta)
             if syntax == _DEFLATED:
                 data += read(size)
                 inflated = zlib.decompressobj(-15).decompress(data[start:], _MAX_INFLATED)
@@ -325,22 +250,20 @@ def read_header_bytes(read: Callable[[int], bytes], size: int, first: int = _FIR
             if not more:
                 return Header([], 0, "the file ends inside its header"), data
             data += more
-        except (UnusualFile, _Damaged, _Short, struct.error, zlib.error):
+        except (UnusualFile, Damaged, CutShort, struct.error, zlib.error):
             return None, data
 
 
 def _by_pydicom(path: Path) -> tuple[list[Key], str]:
-    import pydicom
-
     out: list[Key] = []
     problem = ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True)
-            for part in (dataset.file_meta, dataset):
-                problem = _collect(part, "", out) or problem
-    except Exception as error:  # pydicom raises many kinds on broken files
+        dataset = read_by_pydicom(path)
+        for part in (dataset.file_meta, dataset):
+            problem = _collect(part, "", out) or problem
+    except DicomReadError as error:
+        return out, f"pydicom: {type(error.__cause__).__name__}"
+    except Exception as error:  # a value that cannot be decoded raises anything
         return out, f"pydicom: {type(error).__name__}"
     return out, problem
 
@@ -394,7 +317,7 @@ def _collect(dataset: Any, prefix: str, out: list[Key]) -> str:
             element = dataset[tag]
             name = f"{prefix}{int(element.tag):08X}"
             if element.tag.is_private and element.tag.element >= 0x1000:
-                creator = _creator((element.private_creator or "").encode())
+                creator = creator_name((element.private_creator or "").encode())
                 name = f"{prefix}{element.tag.group:04X}[{creator}]{element.tag.element & 0xFF:02X}"
             if element.VR == "SQ":
                 for child in element.value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from pathlib import Path
+from struct import pack
 
 import pandas as pd
 import pydicom
@@ -19,6 +20,8 @@ from pydicom.uid import (
 
 from hcc_tace_data.dicom.header_values import creator_of, header_values, tag_of, value_text
 from hcc_tace_data.open import open_collection
+from hcc_tace_data.phantom import make_phantom
+from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.facts.header_scan import scan_headers
 
 
@@ -192,3 +195,28 @@ def test_value_text_of_numbers():
     assert value_text("AT", b"\x10\x00\x20\x00") == "(0010,0020)"
     assert value_text("FD", b"\0\0\0\0\0\0\xf0?") == "1"
     assert value_text("UN", b"\x00\x01\x02") == "<3 bytes>"
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_one_header_without_end_leaves_no_other_unchecked(tmp_path, defined):
+    """Unknown values nested 2,000 deep: the file is reported, and the rules look at all the others."""
+    root = make_phantom(tmp_path / "twin", patients=1, size="tiny", workers=1)
+    files = sorted(root.glob("HCC_*/*/CT_*/*.dcm"))
+    value = pack("<HHI", 0x0008, 0x0100, 4) + b"DEEP"
+    for _ in range(2_000):
+        size = len(value) if defined else 0xFFFFFFFF
+        end = b"" if defined else pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+        whole = len(value) + 8 if defined else 0xFFFFFFFF
+        value = pack("<HHIHHI", 0x0009, 0x1001, whole, 0xFFFE, 0xE000, size) + value + end
+    value = value[8:]
+    data = files[0].read_bytes()
+    place = data.index(pack("<HH2s", 0x0010, 0x0010, b"PN"))
+    head = pack("<HH2sHI", 0x0009, 0x1001, b"UN", 0, len(value) if defined else 0xFFFFFFFF)
+    files[0].write_bytes(data[:place] + head + value + data[place:])
+    dataset = pydicom.dcmread(files[-1])
+    dataset.PhysiciansOfRecord = "INVENTED^DOCTOR"
+    dataset.save_as(files[-1])
+    report = validate(root, select=["HT2", "HT3"])
+    found = {(one.code, one.path) for one in report.findings if not one.known}
+    paths = [str(one.relative_to(root)) for one in (files[0], files[-1])]
+    assert found == {("HT308" if defined else "HT201", paths[0]), ("HT301", paths[1])}

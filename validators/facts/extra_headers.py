@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.dicom.by_pydicom import read_by_pydicom
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
 from hcc_tace_data.validators.context import Context
 
@@ -130,15 +130,11 @@ def _meta_uid(data: bytes) -> str:
 
 
 def _by_pydicom(path: str) -> tuple[str, ...] | None:
-    import pydicom
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_BY_TAG))
-            texts = [_shown(data[tag].value) if tag in data else "" for tag in COLUMNS.values()]
-            meta: Any = data.file_meta.get("MediaStorageSOPInstanceUID", "")
-    except Exception:  # a file that pydicom cannot read either is told by the rule on readable files
+        data = read_by_pydicom(path, tags=list(_BY_TAG))
+        texts = [_shown(data[tag].value) if tag in data else "" for tag in COLUMNS.values()]
+        meta: Any = data.file_meta.get("MediaStorageSOPInstanceUID", "")
+    except Exception:  # a file that pydicom cannot read either is reported by the rule on readable files
         return None
     return (*texts, str(meta))
 

@@ -6,6 +6,7 @@ values, is built the same way: only the values that differ are looked at again.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.dicom.elements import Damaged, Leaf
 from hcc_tace_data.dicom.header_values import (
     Key,
-    Leaf,
     header_values,
     leaf_values,
     parse_header,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "header_scan", "scan_headers"]
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2000
 _KEPT = 8
@@ -158,12 +161,15 @@ class _Scanner:
         self.marks: list[Marks] = []
 
     def read(self, row: int, path: str, offset: int, length: int) -> None:
-        """Read one file; whatever goes wrong is a problem of that row."""
+        """Read one file; whatever goes wrong is a problem of that row, and of no other."""
         before = len(self.marks)
         try:
             self._read(row, path, offset, length)
         except OSError as error:
             self.problems.append((row, f"cannot be opened: {error.strerror}"))
+        except Exception as error:  # a file that breaks the scan must not leave the others unchecked
+            logger.debug("header of row %d", row, exc_info=True)
+            self.problems.append((row, type(error).__name__))
         if len(self.marks) == before:
             self.marks.append((None,) * len(WATCHED))
 
@@ -206,7 +212,7 @@ class _Scanner:
         if tail.problem:
             self.problems.append((row, "bytes after the pixel data that are no elements"))
         for leaf in tail.leaves:
-            for key in leaf_values(leaf.path, leaf.vr, data[leaf.start : leaf.end]):
+            for key in self._values(row, leaf.path, leaf.vr, data[leaf.start : leaf.end]):
                 self._add(row, key)
 
     def _like_another(self, row: int, data: bytes) -> bool:
@@ -227,7 +233,7 @@ class _Scanner:
                 path, vr, start, end = one.leaves[k]
                 for key in one.keys[k]:
                     self._count[key] -= 1
-                for key in _values(path, vr, data[start:end]):
+                for key in self._values(row, path, vr, data[start:end]):
                     self._add(row, key)
             self.marks.append(one.marks if one.watched.isdisjoint(changed) else self._marks(one.leaves, data))
             if place:
@@ -237,13 +243,14 @@ class _Scanner:
 
     def _take(self, row: int, leaves: list[Leaf], data: bytes, template: int) -> None:
         """Count all values of a header, and keep it as a template if it ends where its pixels begin."""
-        keys = [_values(path, vr, data[start:end]) for path, vr, start, end in leaves]
+        problems = len(self.problems)
+        keys = [self._values(row, path, vr, data[start:end]) for path, vr, start, end in leaves]
         for some in keys:
             for key in some:
                 self._add(row, key)
         marks = self._marks(leaves, data)
         self.marks.append(marks)
-        if not template:
+        if not template or len(self.problems) > problems:
             return
         filled = [k for k, leaf in enumerate(leaves) if leaf.end > leaf.start]
         kept = [leaves[k] for k in filled]
@@ -285,6 +292,16 @@ class _Scanner:
         self._templates.clear()
         return {key: (count, self._row[key]) for key, count in self._count.items()}
 
+    def _values(self, row: int, path: str, vr: str, raw: bytes) -> tuple[Key, ...]:
+        """Return the values of a leaf; long binary ones by their size and digest."""
+        if vr in _BINARY and len(raw) > _MAX_BINARY:
+            return ((path, vr, f"<{len(raw)} bytes, {blake2b(raw, digest_size=8).hexdigest()}>".encode()),)
+        try:
+            return leaf_values(path, vr, raw)
+        except Damaged as error:
+            self.problems.append((row, str(error)))
+            return ((path, vr, raw),)
+
     def _add(self, row: int, key: Key) -> None:
         if key in self._count:
             self._count[key] += 1
@@ -310,13 +327,6 @@ def _decides(path: str) -> bool:
     if tag == "00020010":
         return True
     return "[" not in tag and len(tag) == 8 and tag[3] in "13579BDF" and tag[4:6] == "00" and tag[6:] >= "10"
-
-
-def _values(path: str, vr: str, raw: bytes) -> tuple[Key, ...]:
-    """Return the values of a leaf; long binary ones by their size and digest."""
-    if vr in _BINARY and len(raw) > _MAX_BINARY:
-        return ((path, vr, f"<{len(raw)} bytes, {blake2b(raw, digest_size=8).hexdigest()}>".encode()),)
-    return leaf_values(path, vr, raw)
 
 
 class _Reader:
