@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
 from hcc_tace_data import make_phantom
@@ -112,6 +113,83 @@ def test_a_damaged_segmentation_is_not_missing_as_well(twin):
     twin.seg.unlink()
     twin.seg.write_bytes(data[: len(data) // 2])
     assert set(found(twin)[0]) == {"HT201"}
+
+
+def _first_item(dataset):
+    return dataset.ReferencedSeriesSequence[0]
+
+
+def _derivation(uid, kind="1.2.840.10008.5.1.4.1.1.2"):
+    source, derivation = Dataset(), Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = kind, uid
+    derivation.SourceImageSequence = [source]
+    return [derivation]
+
+
+def _elsewhere(dataset):
+    """List the references as those of another study, which the standard has a sequence for."""
+    other = Dataset()
+    other.StudyInstanceUID = "2.25.99"
+    other.ReferencedSeriesSequence = dataset.ReferencedSeriesSequence
+    other.ReferencedSeriesSequence[0].SeriesInstanceUID = "2.25.98"
+    del dataset.ReferencedSeriesSequence
+    dataset.StudiesContainingOtherReferencedInstancesSequence = [other]
+
+
+def _share(dataset):
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.DerivationImageSequence = _derivation("2.25.97")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "told"),
+    [
+        (lambda d: setattr(_first_item(d), "SeriesInstanceUID", "2.25.99"), "HT412", "series 2.25.99 is not here, but"),
+        (lambda d: setattr(_first_item(d), "SeriesInstanceUID", ""), "HT412", "a series without UID is not here"),
+        (_elsewhere, "HT412", "series 2.25.98 is not here, but"),
+        (
+            lambda d: setattr(
+                _first_item(d).ReferencedInstanceSequence[0], "ReferencedSOPClassUID", "1.2.840.10008.1.1"
+            ),
+            "HT412",
+            "1 images are cited with a SOP class that is not theirs",
+        ),
+        (
+            lambda d: _first_item(d).ReferencedInstanceSequence.pop(),
+            "HT412",
+            "1 sources of frames are not listed in ReferencedSeriesSequence",
+        ),
+        (_share, "HT401", "1 of the "),
+    ],
+    ids=["series nowhere", "series unnamed", "other study", "SOP class", "source unlisted", "shared source nowhere"],
+)
+def test_whatever_a_segmentation_cites_is_looked_up(twin, spoil, code, told):
+    change([twin.seg], spoil)
+    findings, _ = found(twin, "HT4")
+    assert set(findings) == {code}
+    assert told in findings[code].message
+
+
+def test_a_cited_series_without_images_is_looked_up_too(twin):
+    """The series of another study, named without images of its own."""
+    other = twin.collection[twin.patient].studies[-1].series[0]
+
+    def add(dataset):
+        item = Dataset()
+        item.SeriesInstanceUID = other.series_uid
+        dataset.ReferencedSeriesSequence.append(item)
+
+    change([twin.seg], add)
+    findings, _ = found(twin, "HT4")
+    assert set(findings) == {"HT406", "HT412"}
+    assert f"series {other.series_uid} is named without its images" in findings["HT412"].message
+
+
+def test_images_listed_under_another_series_of_the_study(twin):
+    change([twin.seg], lambda d: setattr(_first_item(d), "SeriesInstanceUID", twin.plain.series_uid))
+    findings, _ = found(twin, "HT4")
+    assert "HT412" in findings
+    assert "are listed under series" in findings["HT412"].message
 
 
 def test_pixels_that_cannot_be_decoded_are_said(twin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.validators.context import Context
 
 __all__ = ["SegFacts", "read_seg_facts", "seg_facts"]
+
+
+_OTHER_STUDIES = "StudiesContainingOtherReferencedInstancesSequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,11 @@ class SegFacts:
     segments : tuple of (int, str, str, str)
         Number, label, and codes of category and type ("SCT:10200004"), as described; not necessarily unique.
     series : tuple of (str, tuple of str)
-        Items of ReferencedSeriesSequence: series, and the instances named under it.
+        Items of ReferencedSeriesSequence, those of other studies included: series, and the instances named under it.
+    classes : mapping of str to str
+        The SOP class that these items give each instance.
+    shared_sources : tuple of str
+        Instances that all frames were derived from (SharedFunctionalGroupsSequence).
     positions, orientations, spacings, frame_segments : ndarray
         (F, 3) mm, (F, 6), (F, 2) mm between rows and between columns, (F,).
     size : (int, int)
@@ -44,6 +52,8 @@ class SegFacts:
     frame_of_reference_uid: str
     segments: tuple[tuple[int, str, str, str], ...] = ()
     series: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    classes: Mapping[str, str] = field(default_factory=dict)
+    shared_sources: tuple[str, ...] = ()
     positions: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     orientations: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 6)))
     spacings: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
@@ -54,8 +64,17 @@ class SegFacts:
     @property
     def cited(self) -> tuple[str, ...]:
         """Every instance that series or frames name, each once, in order."""
-        named = (uid for _, uids in self.series for uid in uids)
-        return tuple(dict.fromkeys([*named, *(uid for own in self.sources for uid in own)]))
+        return tuple(dict.fromkeys([*self.listed, *self.derived_from]))
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Every instance that ReferencedSeriesSequence names, in order."""
+        return tuple(uid for _, uids in self.series for uid in uids)
+
+    @property
+    def derived_from(self) -> tuple[str, ...]:
+        """Every instance that frames were derived from, each once, in order."""
+        return tuple(dict.fromkeys([*self.shared_sources, *(uid for own in self.sources for uid in own)]))
 
 
 def seg_facts(context: Context) -> list[tuple[int, SegFacts]]:
@@ -75,10 +94,19 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
         header = pydicom.dcmread(
             file,
             stop_before_pixels=True,
-            specific_tags=["SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID"],
-        )
+            specific_tags=[
+                "SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID", _OTHER_STUDIES,
+                "SharedFunctionalGroupsSequence",
+            ],
+        )  # fmt: skip
         described = tuple(_segment(item) for item in header.get("SegmentSequence") or ())
-        series = tuple(_series(item) for item in header.get("ReferencedSeriesSequence") or ())
+        items = _series_items(header)
+        links: dict[str, Any] = {
+            "segments": described,
+            "series": tuple(_series(item) for item in items),
+            "classes": _classes(items),
+            "shared_sources": _sources(header.get("SharedFunctionalGroupsSequence") or ()),
+        }
         frame = str(header.get("FrameOfReferenceUID", ""))
     except Exception as error:  # pydicom raises many kinds on broken files
         return SegFacts(
@@ -88,20 +116,43 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
         opened = open_seg(file, pixels=False, cited=True)
     except (HccTaceError, OSError) as error:
         reason = str(error).replace(f"{file}: ", "").replace(f"{file} ", "")
-        return SegFacts(path=path, error=reason, frame_of_reference_uid=frame, segments=described, series=series)
+        return SegFacts(path=path, error=reason, frame_of_reference_uid=frame, **links)
     frames = opened.frames
     return SegFacts(
         path=path,
         error="",
         frame_of_reference_uid=frame,
-        segments=described,
-        series=series,
+        **links,
         positions=frames.positions,
         orientations=frames.orientations,
         spacings=frames.spacings,
         frame_segments=frames.segments,
         sources=frames.sources,
         size=(opened.rows, opened.columns),
+    )
+
+
+def _series_items(header: Any) -> list[Any]:
+    """Return the items of ReferencedSeriesSequence, of the own study and of others."""
+    others = header.get(_OTHER_STUDIES) or ()
+    return [item for holder in (header, *others) for item in holder.get("ReferencedSeriesSequence") or ()]
+
+
+def _classes(items: Sequence[Any]) -> dict[str, str]:
+    return {
+        str(one.get("ReferencedSOPInstanceUID", "")): str(one.get("ReferencedSOPClassUID", ""))
+        for item in items
+        for one in item.get("ReferencedInstanceSequence") or ()
+    }
+
+
+def _sources(groups: Sequence[Any]) -> tuple[str, ...]:
+    """Return the instances that functional groups name as sources."""
+    return tuple(
+        str(source.get("ReferencedSOPInstanceUID", ""))
+        for group in groups
+        for derivation in group.get("DerivationImageSequence") or ()
+        for source in derivation.get("SourceImageSequence") or ()
     )
 
 

@@ -59,8 +59,7 @@ def _missing(context: Context) -> Found:
 
 def _no_reference(context: Context) -> Found:
     for row, facts in context.fact(seg_facts):
-        named = [uid for uid, _ in facts.series if uid]
-        if not named:
+        if not facts.series:
             yield Draft(
                 message="The segmentation has no ReferencedSeriesSequence.",
                 hint="Find the CT by its per-frame sources, or by geometry (find_annotated does both).",
@@ -208,14 +207,14 @@ def _orientation(context: Context) -> Found:
 
 def _other_patient(context: Context) -> Found:
     table, held = context.instances, context.fact(row_of_instance)
+    series = table["series_uid"].drop_duplicates()
+    first = {uid: int(row) for row, uid in zip(np.flatnonzero(~table["series_uid"].duplicated()), series, strict=True)}
     for row, facts in context.fact(seg_facts):
         own = context.place(row)
+        rows = [held[uid] for uid in facts.cited if uid in held]
+        rows += [first[uid] for uid, _ in facts.series if uid in first]
         for column, what in (("patient_id", "patients"), ("study_uid", "studies")):
-            others = {
-                str(table[column].iloc[held[uid]])
-                for uid in facts.cited
-                if uid in held and table[column].iloc[held[uid]] != getattr(own, column)
-            }
+            others = {str(value) for value in table[column].iloc[rows] if value != getattr(own, column)}
             if others:
                 yield Draft(
                     message=f"The segmentation references images of {len(others)} other {what}.",
@@ -249,6 +248,46 @@ def _frame_of_reference(context: Context) -> Found:
                 "drawn on.",
                 tag="00200052",
                 at=own,
+            )
+
+
+def _citations(context: Context) -> Found:
+    """What ReferencedSeriesSequence says of a series and of its instances must be so."""
+    table, held = context.instances, context.fact(row_of_instance)
+    series, classes = table["series_uid"], table["sop_class_uid"]
+    here = set(series)
+    for row, facts in context.fact(seg_facts):
+        told: list[str] = []
+        strangers, listed = 0, set(facts.listed)
+        for uid, instances in facts.series:
+            found = [held[one] for one in instances if one in held]
+            apart = [one for one in found if series.iloc[one] != uid]
+            if uid not in here and (found or not instances):
+                name = f"series {uid}" if uid else "a series without UID"
+                told.append(f"{name} is not here" + (f", but {len(found)} of its images are" if found else ""))
+            elif apart:
+                told.append(f"{len(apart)} images are listed under series {uid} and belong to {series.iloc[apart[0]]}")
+            elif not instances:
+                told.append(f"series {uid} is named without its images")
+            strangers += len(apart)
+        other = [uid for uid, kind in facts.classes.items() if uid in held and classes.iloc[held[uid]] != kind]
+        if other:
+            told.append(f"{len(other)} images are cited with a SOP class that is not theirs")
+        unlisted = [uid for uid in facts.derived_from if uid in held and uid not in listed] if facts.series else []
+        if unlisted:
+            told.append(f"{len(unlisted)} sources of frames are not listed in ReferencedSeriesSequence")
+        if told:
+            yield Draft(
+                message=f"What the segmentation cites does not hold together: {'; '.join(told)}.",
+                hint="Follow the per-frame sources and positions, not ReferencedSeriesSequence.",
+                tag="00081115",
+                at=context.place(row),
+                evidence={
+                    "series": [uid for uid, _ in facts.series],
+                    "of_another_series": strangers,
+                    "of_another_class": len(other),
+                    "unlisted_sources": len(unlisted),
+                },
             )
 
 
@@ -426,5 +465,13 @@ RULES: tuple[Rule, ...] = (
         summary="Every frame of a segmentation says where it lies and what it shows.",
         why="A frame without position, orientation, spacing or segment cannot be placed.",
         fix="Fetch the file again.", source=_SEG_IOD, check=_unreadable,
+    ),
+    Rule(
+        code="HT412", name="citations-agree", severity="error", scope="instance", depth="headers",
+        summary="Each series that a segmentation cites is here and holds the images listed under it.",
+        why="Viewers load the series that is cited: one that is nowhere, or holds other images, leaves the masks "
+            "without a CT. Images that are not here themselves are reported by HT401.",
+        fix="Find the CT by the positions of the frames.",
+        source="DICOM PS3.3, C.12.2 (Common Instance Reference)", check=_citations,
     ),
 )  # fmt: skip

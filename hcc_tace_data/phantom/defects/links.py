@@ -56,6 +56,11 @@ def _no_position(dataset: Dataset) -> None:
     del dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
 
 
+def _no_series(dataset: Dataset) -> None:
+    item = dataset.ReferencedSeriesSequence[0]
+    item.SeriesInstanceUID = twin_uid("nowhere", item.SeriesInstanceUID)
+
+
 def _spleen(dataset: Dataset) -> None:
     segment = next(one for one in dataset.SegmentSequence if one.SegmentNumber == _PORTAL)
     segment.SegmentLabel = "Spleen"
@@ -80,6 +85,7 @@ _in_seg("HT407", "put another frame of reference",
 _in_seg("HT408", "called the portal vein a spleen", _spleen)
 _in_seg("HT409", "turned the sources of the frames by three slices", _turn_sources)
 _in_seg("HT411", "removed the position of a frame", _no_position)
+_in_seg("HT412", "named a series that does not exist", _no_series)
 
 
 @plant("HT403")
