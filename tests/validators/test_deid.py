@@ -7,8 +7,11 @@ import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from hcc_tace_data.open import open_collection
@@ -16,6 +19,7 @@ from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.facts import deid_facts
+from hcc_tace_data.validators.deid.planes import unused_in
 from hcc_tace_data.validators.deid.profile import is_dummy, load_profile, safe_uid, table_rows
 from hcc_tace_data.validators.facts.header_scan import scan_headers
 
@@ -163,6 +167,43 @@ def test_overlays_curves_and_sequences_of_removed_kind(single):
 
     found = single(edit)
     assert {("HT301", tag) for tag in ("60003000", "60024000", "50000020", "00080082/00080104")} <= found
+
+
+def test_overlays_in_unused_bits_and_annotations(single):
+    def embedded(dataset):
+        dataset.add_new(0x60020100, "US", 16)
+        dataset.add_new(0x60020102, "US", 12)
+
+    def lowest(dataset):
+        dataset.add_new(0x60000100, "US", 16)
+        dataset.add_new(0x60000102, "US", 0)
+
+    def apart(dataset):
+        dataset.add_new(0x60000100, "US", 1)
+        dataset.add_new(0x60000102, "US", 0)
+
+    def annotated(dataset):
+        text, graphic = Dataset(), Dataset()
+        text.UnformattedTextValue = "liver"
+        graphic.TextObjectSequence = [text]
+        dataset.GraphicAnnotationSequence = [graphic]
+
+    assert single(embedded) == {("HT317", "60020102")}
+    assert single(lowest) == {("HT317", "60000100")}
+    assert single(apart) == set()
+    assert ("HT317", "00700001/00700008/00700006") in single(annotated)
+
+
+def test_icons_documents_and_bytes_at_the_end(single):
+    def edit(dataset):
+        icon = Dataset()
+        icon.add_new(0x7FE00010, "OW", b"\1\2" * 8)
+        dataset.IconImageSequence = [icon]
+        dataset.EncapsulatedDocument = b"%PDF-1.4 a page"
+        dataset.DataSetTrailingPadding = b"\0\0Dr. Homer Simpson\0"
+
+    found = single(edit)
+    assert {("HT301", "00880200/7FE00010"), ("HT301", "00420011"), ("HT301", "FFFCFFFC")} <= found
 
 
 def test_private_binary_values(single):
@@ -335,3 +376,32 @@ def test_values_of_two_patients_are_told_by_their_first_file(small):
     for value in context.fact(deid_facts).values({"UI"}):
         assert value.seen.count >= 1
         assert 0 <= value.seen.row < len(context.instances)
+
+
+@given(
+    stored=st.integers(1, 16),
+    high=st.integers(0, 15),
+    signed=st.booleans(),
+    values=st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=20),
+    extra=st.sampled_from([0, 1 << 15, 1 << 12, 1]),
+)
+def test_bits_outside_the_value_are_counted(stored, high, signed, values, extra):
+    """Against a count in plain Python, value by value."""
+    high = max(high, stored - 1)
+    low = high - stored + 1
+    field = ((1 << stored) - 1) << low
+    pixels = []
+    for value in values:
+        value &= field
+        if signed and value >> high & 1:
+            value |= 0xFFFF & ~((2 << high) - 1)
+        pixels.append(value)
+    clean = unused_in(np.array(pixels, np.uint16), 16, stored, high)
+    assert clean == (0, (), "")
+    bit = extra & ~field & 0xFFFF
+    dirty = [value ^ bit for value in pixels]
+    sign = 0xFFFF & ~((2 << high) - 1)
+    expected = sum(
+        bool((value & ~field) & ~(sign if value & sign == sign and value >> high & 1 else 0)) for value in dirty
+    )
+    assert unused_in(np.array(dirty, np.uint16), 16, stored, high).pixels == expected

@@ -8,6 +8,7 @@ from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid import elements as deid_elements
 from hcc_tace_data.validators.deid import files as deid_files
 from hcc_tace_data.validators.deid import pixels as deid_pixels
+from hcc_tace_data.validators.deid import planes as deid_planes
 from hcc_tace_data.validators.deid import records as deid_records
 from hcc_tace_data.validators.facts.header_scan import header_scan
 from hcc_tace_data.validators.rule import Draft, Rule
@@ -152,5 +153,21 @@ RULES: tuple[Rule, ...] = (
         why="BurnedInAnnotation lies when it says NO; when it says YES it does not.",
         fix="Blank the region, or remove the image.",
         source="DICOM PS3.15, E.3.1 (Clean Pixel Data Option)", check=deid_pixels.annotated,
+    ),
+    Rule(
+        code="HT317", name="nothing-drawn-over", severity="error", scope="instance", depth="headers",
+        summary="No overlay plane is kept in unused bits of the pixels, and no text or lines are drawn over the image.",
+        why="Viewers draw them over the image, and cleaning elements does not reach them. Overlay data, curves, icons "
+            "and documents of their own elements are reported by HT301.",
+        fix="Clear the bits and remove the overlay's group; remove the annotation.",
+        source="DICOM PS3.15, E.3.1; PS3.3, C.9.2", check=deid_planes.drawn_over,
+    ),
+    Rule(
+        code="HT318", name="unused-bits-empty", severity="error", scope="instance", depth="pixels",
+        summary="Bits of the pixels outside BitsStored are empty.",
+        why="Old scanners kept overlays there, with names; viewers may draw them. Bits that repeat the sign, and the "
+            "padding value, pass.",
+        fix="Clear the bits, or fetch the file again.",
+        source="DICOM PS3.15, E.3.1 (Clean Pixel Data Option); PS3.5, 8.1", check=deid_planes.hidden_bits,
     ),
 )  # fmt: skip

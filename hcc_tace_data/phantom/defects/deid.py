@@ -85,6 +85,35 @@ _plant("HT315", "removed the mark of a removed identity", _set("PatientIdentityR
 _plant("HT316", "marked an image as having names in its pixels", _set("BurnedInAnnotation", "YES"))
 
 
+def _overlay_bits(dataset: Dataset) -> None:
+    """Keep an empty overlay plane in a bit that no pixel uses."""
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.add_new(0x60000010, "US", dataset.Rows)
+    dataset.add_new(0x60000011, "US", dataset.Columns)
+    dataset.add_new(0x60000040, "CS", "G")
+    dataset.add_new(0x60000050, "SS", [1, 1])
+    dataset.add_new(0x60000100, "US", 16)
+    dataset.add_new(0x60000102, "US", 12)
+
+
+_plant("HT317", "kept an overlay plane in bit 12 of the pixels", _overlay_bits)
+
+
+@register("HT318")
+def _hidden_name(root: Path, rng: np.random.Generator) -> str:
+    files = _series(root, rng)
+    path = files[len(files) // 2]
+    dataset = read(path)
+    pixels = np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns).copy()
+    text = _drawn("SIMPSON", max(1, pixels.shape[1] // 64))
+    corner = pixels[2 : 2 + text.shape[0], 2 : 2 + text.shape[1]]
+    corner[text] ^= 1 << 12
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelData = pixels.tobytes()
+    write(path, dataset)
+    return f"drew a name into bit 12 of the pixels of {path.relative_to(root)}"
+
+
 @register("HT302")
 def _patient_name(root: Path, rng: np.random.Generator) -> str:
     patient = sorted(root.glob("HCC_*"))[0]
