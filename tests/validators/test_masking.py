@@ -15,6 +15,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from hcc_tace_data import make_phantom
+from hcc_tace_data.cli.main import main
 from hcc_tace_data.report import findings_page
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.reporters import to_json, to_sarif, to_text
@@ -158,3 +159,27 @@ def test_root_that_names_a_patient_is_masked(leaking, tmp_path):
     named = tmp_path / "Quizzleworth_Bartholomew"
     shutil.copytree(leaking, named, copy_function=os.link)
     assert_clean(str(validate(named, select=["HT101"]).as_dict()))
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "html"])
+def test_control_characters_of_names_and_headers_are_escaped(tmp_path, capsys, form):
+    """A file name and a description that would recolour the terminal, and a name that is not UTF-8."""
+    root = make_phantom(tmp_path / "t", patients=1, size="tiny", workers=1)
+    series = sorted(root.glob("HCC_*/*/CT_*"))[0]
+    files = sorted(series.glob("*.dcm"))
+    for path in files:
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription = "LIVER\x1b[31m call 713-555-0142"
+        dataset.save_as(path)
+    (series / "red\x1b[31m\u202egnp.dcm").write_bytes(b"no DICOM")
+    (root / os.fsdecode(b"latin\xff.dcm")).write_bytes(b"no DICOM")
+    assert main(["validate", str(root), "--format", form, "--select", "HT2,HT3"]) == 1
+    shown = capsys.readouterr().out
+    assert "HT201" in shown
+    assert "red" in shown
+    assert "latin" in shown
+    assert not set(shown) & {"\x1b", "\u202e", "\udcff"}
+    if form in ("json", "sarif"):
+        texts = str(json.loads(shown))
+        assert "\\u001b" not in shown
+        assert "\x1b" not in texts

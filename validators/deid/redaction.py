@@ -15,6 +15,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.system.text import visible
 from hcc_tace_data.validators.deid.elements import codes_for
 from hcc_tace_data.validators.deid.facts import deid_facts, is_derived_class
 from hcc_tace_data.validators.deid.files import name_kinds
@@ -64,7 +65,7 @@ class Redactor:
             self._add(_flagged(context))
 
     def finding(self, finding: Finding) -> Finding:
-        """Return the finding with all its texts masked where they have to be."""
+        """Return the finding with all its texts masked where they have to be, and control characters escaped."""
         clean = self.text
         patient = finding.patient_id
         foreign = bool(patient) and not self._pattern.fullmatch(patient)
@@ -73,7 +74,7 @@ class Redactor:
             self._add([patient])
         return replace(
             finding,
-            patient_id=mask(patient) if foreign else patient,
+            patient_id=visible(mask(patient)) if foreign else patient,
             study_uid=clean(finding.study_uid),
             series_uid=clean(finding.series_uid),
             sop_uid=clean(finding.sop_uid),
@@ -85,17 +86,18 @@ class Redactor:
         )
 
     def text(self, text: str) -> str:
-        """Return `text` with UIDs of scanners and known identifiers masked."""
-        return self._words(_UID.sub(lambda m: mask(m[0]) if self._telling(m[0]) else m[0], text))
+        """Return `text` with UIDs of scanners and known identifiers masked, and control characters escaped."""
+        return visible(self._words(_UID.sub(lambda m: mask(m[0]) if self._telling(m[0]) else m[0], text)))
 
     def tag(self, path: str) -> str:
         """Return a tag path with private creators masked that may hold an identifier."""
-        return _CREATOR.sub(lambda m: f"[{mask(m[1]) if suspicions(m[1]) else self.text(m[1])}]", path)
+        return visible(_CREATOR.sub(lambda m: f"[{mask(m[1]) if suspicions(m[1]) else self.text(m[1])}]", path))
 
     def path(self, path: str) -> str:
         """Return a path with every part masked that may hold an identifier."""
         parts = PurePath(path).parts
-        return str(PurePath(*(mask(part) if self._names(part) else self.text(part) for part in parts))) if path else ""
+        shown = (visible(mask(part)) if self._names(part) else self.text(part) for part in parts)
+        return str(PurePath(*shown)) if path else ""
 
     def _telling(self, uid: str) -> bool:
         return uid in self._unsafe_uids or not safe_uid(uid, derived=True)
