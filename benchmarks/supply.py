@@ -32,7 +32,7 @@ import torch
 from common import TEN_PATIENTS, folder_bytes, full_patients, rate_options
 from torch.utils.data import DataLoader, Dataset
 
-from hcc_tace_data import load_hcc_tace
+from hcc_tace_data import Patches, load_hcc_tace
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.loaders.sample import read_labels
 from hcc_tace_data.loaders.supply import copies
@@ -309,7 +309,7 @@ def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str
     from monai.transforms import SpatialCrop
 
     ds = load_hcc_tace(
-        root, unit="patch", phases="annotated", patch_size=(PATCH,) * 3, per_volume=PER_VOLUME, foreground=0.5
+        root, unit=Patches(size=PATCH, per_volume=PER_VOLUME, foreground=0.5), phases="annotated"
     ).prepared()
     # peers do not pad: only volumes that hold a whole patch
     ds = ds.subset([s.case.patient_id for s in ds.sources if min(s.shape[1:]) >= PATCH])
@@ -317,7 +317,7 @@ def patches(root: Path, scratch: Path, seconds: float, repeats: int) -> dict[str
     volumes = [read_ct(list(case.paths)) for case in ds.cases]
     labels = [read_labels(c, ds.classes, v)[0] for c, v in zip(ds.cases, volumes, strict=True)]
     keys = [
-        (i // PER_VOLUME, *patch_corner(ds.sources[i // PER_VOLUME], ds.plan, sample=i, epoch=0))
+        (i // PER_VOLUME, *patch_corner(ds.sources[i // PER_VOLUME], ds.patches, sample=i, epoch=0))
         for i in range(len(ds))
     ]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hcc_tace_data.facts.catalog import Catalog as Catalog
     from hcc_tace_data.labels.fuse import fuse_staple as fuse_staple
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
+    from hcc_tace_data.loaders.units import Patches as Patches
+    from hcc_tace_data.loaders.units import Slices as Slices
     from hcc_tace_data.open import open_collection as open_collection
     from hcc_tace_data.phantom import make_phantom as make_phantom
     from hcc_tace_data.phases.label import label_phases as label_phases
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Catalog": "hcc_tace_data.facts.catalog",
+    "Patches": "hcc_tace_data.loaders.units",
+    "Slices": "hcc_tace_data.loaders.units",
     "download": "hcc_tace_data.downloads",
     "fuse_staple": "hcc_tace_data.labels.fuse",
     "label_phases": "hcc_tace_data.phases.label",

@@ -7,7 +7,8 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,18 +19,19 @@ from torch.utils.data import Dataset
 from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.cases import Case
 from hcc_tace_data.loaders.prepare import prepare_cases
-from hcc_tace_data.loaders.source import Piece, Source, StoredSource
+from hcc_tace_data.loaders.source import Region, Source, StoredSource
 from hcc_tace_data.loaders.store import Store, StoredCase
 from hcc_tace_data.loaders.summary import class_weights, describe, plot
-from hcc_tace_data.loaders.supply.batches import BatchIterator, PatchBatchIterator, world
+from hcc_tace_data.loaders.supply.batches import BatchIterator, BatchOptions, PatchBatchIterator, StoredBatches, world
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.supply.device import DeviceSlices
-from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
+from hcc_tace_data.loaders.supply.patches import patch_corner
+from hcc_tace_data.loaders.units import Patches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CaseDataset", "PatchDataset", "SliceDataset", "VolumeDataset", "What"]
+__all__ = ["CaseDataset", "PatchDataset", "Serving", "SliceDataset", "VolumeDataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +40,22 @@ Transform = Callable[[Sample], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class What:
-    """What the samples of a data set have in common.
+class Serving:
+    """How the cases of a data set are served.
 
     Attributes
     ----------
-    classes : mapping of int to tuple of str
-        Class number -> segment keys, in painting order.
     store : Store
-        Where cases are, or would be, stored.
+        Where cases are, or would be, stored; its parameters say what a sample shows.
     transform : callable or None
         Called with each sample.
+    left_out : mapping of str to str
+        PatientID -> why the data set does not serve this patient.
     """
 
-    classes: Mapping[int, tuple[str, ...]]
     store: Store
     transform: Transform | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class CaseDataset(ABC, Dataset[Any]):
@@ -65,9 +67,9 @@ class CaseDataset(ABC, Dataset[Any]):
 
     unit = ""
 
-    def __init__(self, sources: Sequence[Source], what: What) -> None:
+    def __init__(self, sources: Sequence[Source], serving: Serving) -> None:
         self.sources = tuple(sources)
-        self.what = what
+        self.serving = serving
         #: Whether samples carry `valid`: some voxel of some channel holds no data.
         self.masked = any(source.stored is not None and source.stored.masked for source in self.sources)
 
@@ -79,17 +81,22 @@ class CaseDataset(ABC, Dataset[Any]):
     @property
     def classes(self) -> dict[int, tuple[str, ...]]:
         """Class number -> keys of the segments it shows."""
-        return dict(self.what.classes)
+        return dict(self.serving.store.parameters.classes)
 
     @property
     def phases(self) -> tuple[str, ...]:
         """Channels of the image, as they were asked for."""
-        return self.what.store.parameters.phases
+        return self.serving.store.parameters.phases
+
+    @property
+    def store_folder(self) -> Path:
+        """Folder of the store that its cases are, or would be, in."""
+        return self.serving.store.folder
 
     @property
     def transform(self) -> Transform | None:
         """What is called with each sample."""
-        return self.what.transform
+        return self.serving.transform
 
     @property
     def patient_ids(self) -> tuple[str, ...]:
@@ -97,7 +104,7 @@ class CaseDataset(ABC, Dataset[Any]):
         return tuple(dict.fromkeys(case.patient_id for case in self.cases))
 
     def __repr__(self) -> str:
-        wanted = self.what.store.parameters
+        wanted = self.serving.store.parameters
         grid = "own grid" if wanted.spacing is None else " x ".join(f"{step:g}" for step in wanted.spacing) + " mm"
         return (
             f"<{type(self).__name__}: {len(self)} {_plural(self.unit, len(self))} of "
@@ -122,19 +129,19 @@ class CaseDataset(ABC, Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         sample = self.untransformed(index)
-        return sample if self.what.transform is None else self.what.transform(sample)
+        return sample if self.serving.transform is None else self.serving.transform(sample)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
 
-    def _serve(self, number: int, piece: Piece, affine: npt.NDArray[np.float64]) -> Sample:
+    def _serve(self, number: int, region: Region, affine: npt.NDArray[np.float64]) -> Sample:
         source = self.sources[number]
         case = source.case
-        image = torch.empty(piece.image.shape, dtype=torch.float32)
-        np.copyto(image.numpy(), piece.image)
+        image = torch.empty(region.image.shape, dtype=torch.float32)
+        np.copyto(image.numpy(), region.image)
         sample: Sample = {
             "image": image,
-            "label": torch.from_numpy(np.array(piece.label, dtype=np.uint8, copy=True, order="C")),
+            "label": torch.from_numpy(np.array(region.label, dtype=np.uint8, copy=True, order="C")),
             "spacing": torch.from_numpy(np.linalg.norm(affine[:3, :3], axis=0)),
             "affine": torch.from_numpy(affine.copy()),
             "patient_id": case.patient_id,
@@ -146,7 +153,9 @@ class CaseDataset(ABC, Dataset[Any]):
         }
         if self.masked:
             valid = (
-                np.ones(piece.image.shape, dtype=np.uint8) if piece.valid is None else np.array(piece.valid, order="C")
+                np.ones(region.image.shape, dtype=np.uint8)
+                if region.valid is None
+                else np.array(region.valid, order="C")
             )
             sample["valid"] = torch.from_numpy(valid)
         for phase in {} if source.stored is None else source.stored.missing:
@@ -171,7 +180,7 @@ class CaseDataset(ABC, Dataset[Any]):
 
     def _with(self, sources: Sequence[Source]) -> Self:
         other = copy.copy(self)
-        CaseDataset.__init__(other, sources, self.what)
+        CaseDataset.__init__(other, sources, self.serving)
         other.masked = self.masked  # a subset's samples have the same keys
         return other
 
@@ -191,8 +200,8 @@ class CaseDataset(ABC, Dataset[Any]):
         if all(source.stored is not None for source in self.sources):
             return self
 
-        logger.info("storing %d cases in %s", len(self.sources), self.what.store.folder)
-        stored, failed = prepare_cases(self.what.store, self.cases, workers=workers)
+        logger.info("storing %d cases in %s", len(self.sources), self.serving.store.folder)
+        stored, failed = prepare_cases(self.serving.store, self.cases, workers=workers)
         if failed:
             reasons = "; ".join(f"{patient}: {reason}" for patient, reason in failed.items())
             raise StoreError(f"{len(failed)} cases cannot be prepared: {reasons}")
@@ -234,7 +243,82 @@ class VolumeDataset(CaseDataset):
         return self._serve(position, source.volume(), source.affine)
 
 
-class SliceDataset(CaseDataset):
+class BatchedDataset(CaseDataset):
+    """Data sets whose samples have one size, so that they make batches."""
+
+    @abstractmethod
+    def _batches(self, options: BatchOptions) -> StoredBatches:
+        """Return an iterator over batches of stored cases."""
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int | None = None,
+        threads: int = 2,
+        prefetch: int = 4,
+        drop_last: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pin_memory: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> StoredBatches:
+        """Return shuffled, prefetched, resumable batches, gathered by threads of this process.
+
+        Much faster than a ``DataLoader``, which needs worker processes. A batch is described at
+        :class:`~hcc_tace_data.loaders.supply.batches.BatchIterator`. A transform is not applied: use
+        :class:`~hcc_tace_data.loaders.supply.augment.Augment` on the batch. Cases that are not stored yet are stored
+        first; ``ds.prepared(workers=2)`` does that in several processes.
+
+        Parameters
+        ----------
+        batch_size : int
+            Samples in a batch; the last one of an epoch may be smaller unless `drop_last`.
+        shuffle : bool
+            Another order in every epoch.
+        seed : int, optional
+            The same seed gives the same batches, whatever the number of threads. Default: 0, for patches the seed
+            of the :class:`~hcc_tace_data.loaders.units.Patches`.
+        threads : int
+            How many gather at a time; 0 to gather each batch when it is asked for.
+        prefetch : int
+            Batches gathered ahead.
+        drop_last : bool
+            Leave out an incomplete last batch; every rank then has the same number of batches.
+        rank, world_size : int, optional
+            Default: of the distributed training this process belongs to.
+        pin_memory : bool, optional
+            Gather into page-locked memory. Default: whether there is a CUDA device.
+        dtype : torch.dtype
+            Of the image: float32, or int16 to convert on the device.
+
+        Raises
+        ------
+        UsageError
+            An argument out of range, or the data set has a transform.
+        StoreError
+            A case cannot be stored, or samples differ in size.
+        """
+        _refuse_transform(self)
+        rank, world_size = world(rank, world_size)
+        options: BatchOptions = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "threads": threads,
+            "prefetch": prefetch,
+            "drop_last": drop_last,
+            "rank": rank,
+            "world_size": world_size,
+            "pin_memory": torch.cuda.is_available() if pin_memory is None else pin_memory,
+            "dtype": dtype,
+        }
+        if seed is not None:
+            options["seed"] = seed
+        return self.prepared()._batches(options)
+
+
+class SliceDataset(BatchedDataset):
     """Axial slices of the annotated volumes, by default those that show the liver.
 
     ``ds[i]`` is a dict as of :class:`VolumeDataset` with ``image`` (C, H, W), ``label`` (H, W) and ``slice``, the
@@ -243,8 +327,8 @@ class SliceDataset(CaseDataset):
 
     Parameters
     ----------
-    sources, what
-        As of :class:`CaseDataset`.
+    sources, serving
+        See :class:`CaseDataset`.
     ranges : sequence of (int, int)
         Slices of each case.
     size : (int, int), optional
@@ -256,11 +340,11 @@ class SliceDataset(CaseDataset):
     def __init__(
         self,
         sources: Sequence[Source],
-        what: What,
+        serving: Serving,
         ranges: Sequence[tuple[int, int]],
         size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(sources, what)
+        super().__init__(sources, serving)
         if len(ranges) != len(self.sources):
             raise UsageError(f"{len(ranges)} slice ranges for {len(self.sources)} cases; give one for each.")
         self.size = size
@@ -285,64 +369,15 @@ class SliceDataset(CaseDataset):
         number = int(np.searchsorted(self._starts, position, side="right")) - 1
         d = self.ranges[number][0] + position - int(self._starts[number])
         source = self.sources[number]
-        piece, affine = source.plane(d), source.affine
-        if self.size is not None and piece.label.shape != self.size:
-            piece, affine = _fit(piece, affine, self.size)
-        sample = self._serve(number, piece, affine)
+        region, affine = source.plane(d), source.affine
+        if self.size is not None and region.label.shape != self.size:
+            region, affine = _fit(region, affine, self.size)
+        sample = self._serve(number, region, affine)
         sample["slice"] = d
         return sample
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = True,
-        seed: int = 0,
-        threads: int = 2,
-        prefetch: int = 4,
-        drop_last: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
-        pin_memory: bool | None = None,
-        dtype: torch.dtype = torch.float32,
-        workers: int | None = None,
-    ) -> BatchIterator:
-        """Return shuffled, prefetched, resumable batches, gathered by threads of this process.
-
-        Much faster than a ``DataLoader``, which needs worker processes; see :class:`BatchIterator` for the batches. A
-        transform is not applied: use :class:`~hcc_tace_data.loaders.supply.augment.Augment` on the batch.
-        Cases that are not
-        stored yet are stored first.
-
-        Parameters
-        ----------
-        batch_size, shuffle, seed, threads, prefetch, drop_last, dtype
-            As of :class:`BatchIterator`.
-        rank, world_size : int, optional
-            Default: of the distributed training this process belongs to.
-        pin_memory : bool, optional
-            Default: whether there is a CUDA device.
-        workers : int, optional
-            Processes that store cases.
-        """
-        _refuse_transform(self)
-        ready = self.prepared(workers=workers)
-        rank, world_size = world(rank, world_size)
-        return BatchIterator(
-            ready._stored(),
-            self.ranges,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            threads=threads,
-            prefetch=prefetch,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-            dtype=dtype,
-            size=self.size,
-        )
+    def _batches(self, options: BatchOptions) -> BatchIterator:
+        return BatchIterator(self._stored(), self.ranges, size=self.size, **options)
 
     def to_device(self, device: str | torch.device = "cpu") -> DeviceSlices:
         """Put all slices on a device; see :class:`hcc_tace_data.loaders.supply.device.DeviceSlices`."""
@@ -350,7 +385,7 @@ class SliceDataset(CaseDataset):
         return DeviceSlices.of(self.prepared(), torch.device(device))
 
 
-class PatchDataset(CaseDataset):
+class PatchDataset(BatchedDataset):
     """Random patches of the annotated volumes, a share of them on the tumour or the liver.
 
     ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
@@ -358,19 +393,19 @@ class PatchDataset(CaseDataset):
 
     Parameters
     ----------
-    sources, what
-        As of :class:`CaseDataset`.
-    plan : PatchPlan
+    sources, serving
+        See :class:`CaseDataset`.
+    patches : Patches
         Size, number, share of foreground, seed.
     """
 
     unit = "patch"
 
-    def __init__(self, sources: Sequence[Source], what: What, plan: PatchPlan) -> None:
-        super().__init__(sources, what)
-        self.plan, self.epoch = plan, 0
+    def __init__(self, sources: Sequence[Source], serving: Serving, patches: Patches) -> None:
+        super().__init__(sources, serving)
+        self.patches, self.epoch = patches, 0
         self.masked = self.masked or any(
-            full < part for source in self.sources for full, part in zip(source.shape[1:], plan.size, strict=True)
+            full < part for source in self.sources for full, part in zip(source.shape[1:], patches.size, strict=True)
         )
 
     def set_epoch(self, epoch: int) -> None:
@@ -378,50 +413,20 @@ class PatchDataset(CaseDataset):
         self.epoch = int(epoch)
 
     def __len__(self) -> int:
-        return len(self.sources) * self.plan.per_volume
+        return len(self.sources) * self.patches.per_volume
 
     def _sample(self, position: int) -> Sample:
-        number = position // self.plan.per_volume
+        number = position // self.patches.per_volume
         source = self.sources[number]
-        corner = patch_corner(source, self.plan, sample=position, epoch=self.epoch)
+        corner = patch_corner(source, self.patches, sample=position, epoch=self.epoch)
         affine = source.affine.copy()
         affine[:3, 3] = affine[:3, :3] @ corner + affine[:3, 3]
-        sample = self._serve(number, source.box(corner, self.plan.size), affine)
+        sample = self._serve(number, source.box(corner, self.patches.size), affine)
         sample["corner"] = torch.tensor(corner, dtype=torch.int64)
         return sample
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = True,
-        seed: int | None = None,
-        threads: int = 2,
-        prefetch: int = 4,
-        drop_last: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
-        pin_memory: bool | None = None,
-        dtype: torch.dtype = torch.float32,
-        workers: int | None = None,
-    ) -> PatchBatchIterator:
-        """Return shuffled, prefetched, resumable batches of patches; see :meth:`SliceDataset.batches`."""
-        _refuse_transform(self)
-        rank, world_size = world(rank, world_size)
-        return PatchBatchIterator(
-            self.prepared(workers=workers)._stored(),
-            self.plan,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            threads=threads,
-            prefetch=prefetch,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-            dtype=dtype,
-        )
+    def _batches(self, options: BatchOptions) -> PatchBatchIterator:
+        return PatchBatchIterator(self._stored(), self.patches, **options)
 
 
 def _refuse_transform(dataset: CaseDataset) -> None:
@@ -432,18 +437,20 @@ def _refuse_transform(dataset: CaseDataset) -> None:
         )
 
 
-def _fit(piece: Piece, affine: npt.NDArray[np.float64], size: tuple[int, int]) -> tuple[Piece, npt.NDArray[np.float64]]:
+def _fit(
+    region: Region, affine: npt.NDArray[np.float64], size: tuple[int, int]
+) -> tuple[Region, npt.NDArray[np.float64]]:
     """Cut or pad a slice about its middle, and move its affine along."""
-    corner = middle_corner(piece.label.shape, size)
-    image = np.empty((len(piece.image), *size), dtype=np.int16)
+    corner = middle_corner(region.label.shape, size)
+    image = np.empty((len(region.image), *size), dtype=np.int16)
     label = np.empty(size, dtype=np.uint8)
     valid = np.empty(image.shape, dtype=np.uint8)
-    place_box(piece.image, corner, image, OUTSIDE_HU)
-    place_box(piece.label, corner, label, 0)
-    place_box(piece.valid, corner, valid, 0, extent=piece.label.shape)
+    place_box(region.image, corner, image, OUTSIDE_HU)
+    place_box(region.label, corner, label, 0)
+    place_box(region.valid, corner, valid, 0, extent=region.label.shape)
     moved = affine.copy()
     moved[:3, 3] = affine[:3, :3] @ [0, *corner] + affine[:3, 3]
-    return Piece(image, label, valid), moved
+    return Region(image, label, valid), moved
 
 
 def _plural(word: str, count: int, *, counted: bool = False) -> str:

@@ -21,7 +21,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,17 @@ from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.datasets import CaseDataset
+    import datasets
+    from huggingface_hub import DatasetCard
 
-__all__ = ["clinical_dataset", "dataset_card", "to_hf", "volume_tensors"]
+    from hcc_tace_data.loaders.protocols import CaseSet
+
+__all__ = ["HFDataset", "clinical_dataset", "dataset_card", "to_hf", "volume_tensors"]
+
+#: What :func:`hcc_tace_data.load_hcc_tace` returns with ``format="hf"``.
+HFDataset: TypeAlias = (
+    "datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | datasets.IterableDatasetDict"
+)
 
 _SPLITS = ("train", "validation", "test")
 # Rows held in memory before they are written: a slice is about 1 MB, a volume about 80 MB.
@@ -47,7 +55,7 @@ Row = dict[str, Any]
 Job = tuple[StoredCase, tuple[int, int], tuple[int, int], bool]
 
 
-def to_hf(dataset: CaseDataset, *, split: str | None, fold: int = 0, streaming: bool = False) -> Any:
+def to_hf(dataset: CaseSet, *, split: str | None, fold: int = 0, streaming: bool = False) -> HFDataset:
     """Turn a stored data set of volumes or slices into one of Hugging Face.
 
     Parameters
@@ -77,7 +85,7 @@ def to_hf(dataset: CaseDataset, *, split: str | None, fold: int = 0, streaming: 
         sizes = {source.shape[2:] for source in dataset.sources}
         wanted = getattr(dataset, "size", None)
         if wanted is None and len(sizes) > 1:
-            raise UsageError(f"slices of different sizes {sorted(sizes)}; load with size=(rows, columns).")
+            raise UsageError(f"slices of different sizes {sorted(sizes)}; load with unit=Slices(size=(rows, columns)).")
         size = wanted or next(iter(sizes))
         features, rows, held = _slice_features(channels, size, dataset.masked), _slice_rows, _SLICES_HELD
     else:
@@ -93,14 +101,14 @@ def to_hf(dataset: CaseDataset, *, split: str | None, fold: int = 0, streaming: 
         if jobs:
             identity = [[str(job[0].folder.name), job[0].folder.parent.name, *job[1:]] for job in jobs]
             made[name] = _make(
-                rows, jobs, features, name, [dataset.unit, identity], held, dataset.what.store.folder / "hf", streaming
+                rows, jobs, features, name, [dataset.unit, identity], held, dataset.store_folder / "hf", streaming
             )
     return made[split] if split else _dict_of(made, streaming)
 
 
 def clinical_dataset(
     root: Path, patients: Sequence[str], *, split: str | None, fold: int = 0, streaming: bool = False
-) -> Any:
+) -> HFDataset:
     """Return the clinical table of `patients` as a data set; missing values are None.
 
     Raises
@@ -151,7 +159,7 @@ def volume_tensors(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return result
 
 
-def dataset_card(dataset: Any, *, name: str = "HCC-TACE-Seg, prepared") -> Any:
+def dataset_card(dataset: HFDataset, *, name: str = "HCC-TACE-Seg, prepared") -> DatasetCard:
     """Return a card to push along: licence, citations, columns, how it was made.
 
     Parameters
@@ -211,7 +219,7 @@ def _make(
     held: int,
     cache: Path,
     streaming: bool,
-) -> Any:
+) -> datasets.Dataset | datasets.IterableDataset:
     import datasets  # noqa: PLC0415 - slow to import
 
     named = datasets.NamedSplit(split)
@@ -232,7 +240,7 @@ def _make(
     return _described(result)
 
 
-def _described(result: Any) -> Any:
+def _described(result: datasets.Dataset) -> datasets.Dataset:
     catalog = load_catalog()
     result.info.description = f"{catalog.identity.name}: {catalog.identity.title}"
     result.info.homepage = f"https://doi.org/{catalog.identity.doi}"
@@ -241,7 +249,7 @@ def _described(result: Any) -> Any:
     return result
 
 
-def _dict_of(parts: dict[str, Any], streaming: bool) -> Any:
+def _dict_of(parts: dict[str, Any], streaming: bool) -> datasets.DatasetDict | datasets.IterableDatasetDict:
     import datasets  # noqa: PLC0415 - slow to import
 
     return datasets.IterableDatasetDict(parts) if streaming else datasets.DatasetDict(parts)
@@ -261,7 +269,7 @@ def _identifiers() -> dict[str, Any]:
     }
 
 
-def _slice_features(channels: int, size: tuple[int, int], masked: bool) -> Any:
+def _slice_features(channels: int, size: tuple[int, int], masked: bool) -> datasets.Features:
     import datasets  # noqa: PLC0415 - slow to import
 
     several = channels > 1
@@ -275,7 +283,7 @@ def _slice_features(channels: int, size: tuple[int, int], masked: bool) -> Any:
     return datasets.Features({**features, "slice": datasets.Value("int32"), **_identifiers()})
 
 
-def _volume_features(masked: bool) -> Any:
+def _volume_features(masked: bool) -> datasets.Features:
     import datasets  # noqa: PLC0415 - slow to import
 
     names = ("image", "label", "valid") if masked else ("image", "label")

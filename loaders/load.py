@@ -7,8 +7,9 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from hcc_tace_data.downloads import ensure
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
@@ -16,58 +17,114 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.channels import resolve_phases
-from hcc_tace_data.loaders.hf import clinical_dataset, to_hf
+from hcc_tace_data.loaders.hf import HFDataset, clinical_dataset, to_hf
 from hcc_tace_data.loaders.label_sets import resolve_label_set
 from hcc_tace_data.loaders.store import Store, StoreParameters
-from hcc_tace_data.loaders.supply.patches import PatchPlan
+from hcc_tace_data.loaders.units import Patches, SliceRange, Slices
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.system.roots import cache_folder, resolve_root
 
 if TYPE_CHECKING:
+    import datasets
+
     from hcc_tace_data.loaders.cases import Case
+    from hcc_tace_data.loaders.datasets import PatchDataset, SliceDataset, VolumeDataset
     from hcc_tace_data.loaders.source import Source
-    from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+    from hcc_tace_data.loaders.store import StoredCase
     from hcc_tace_data.open import Collection
 
 __all__ = ["load_hcc_tace", "make_parameters", "open_root", "store_folder"]
 
 logger = logging.getLogger(__name__)
 
+Split = Literal["train", "validation", "test"]
+
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "split": (None, "train", "validation", "test"),
-    "unit": ("volume", "slice", "patch", "clinical"),
     "missing": ("skip", "nan", "raise"),
     "format": ("torch", "hf"),
-    "slices": ("liver", "tumour", "all"),
 }
+_UNITS = {"torch": ("volume", "slice", "patch"), "hf": ("volume", "slice", "clinical")}
 
 
+class _Options(TypedDict, total=False):
+    """What decides nothing about the class that :func:`load_hcc_tace` returns."""
+
+    fold: int
+    phases: str | Sequence[str]
+    labels: str | Mapping[str, int]
+    annotations: str | Sequence[str]
+    missing: Literal["skip", "nan", "raise"]
+    spacing: float | Sequence[float] | None
+    margin: float | None
+    transform: Callable[[dict[str, Any]], Any] | None
+    download: bool
+    cache: str | os.PathLike[str] | None
+    workers: int | None
+
+
+_Root = str | os.PathLike[str] | None
+
+
+@overload
 def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["volume"] = "volume", format: Literal["torch"] = "torch",
+    split: Split | None = None, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> VolumeDataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["slice"] | Slices, format: Literal["torch"] = "torch",
+    split: Split | None = None, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> SliceDataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["patch"] | Patches, format: Literal["torch"] = "torch",
+    split: Split | None = None, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> PatchDataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["volume", "slice", "clinical"] | Slices = "volume", format: Literal["hf"],
+    split: Split, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> datasets.Dataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["volume", "slice", "clinical"] | Slices = "volume", format: Literal["hf"],
+    split: None = None, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> datasets.DatasetDict: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["volume", "slice", "clinical"] | Slices = "volume", format: Literal["hf"],
+    split: Split, streaming: Literal[True], **options: Unpack[_Options],
+) -> datasets.IterableDataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["volume", "slice", "clinical"] | Slices = "volume", format: Literal["hf"],
+    split: None = None, streaming: Literal[True], **options: Unpack[_Options],
+) -> datasets.IterableDatasetDict: ...  # fmt: skip
+def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument is one decision about the data set
     root: str | os.PathLike[str] | None = None,
     *,
-    split: Literal["train", "validation", "test"] | None = None,
+    split: Split | None = None,
     fold: int = 0,
-    unit: Literal["volume", "slice", "patch", "clinical"] = "volume",
+    unit: Literal["volume", "slice", "patch", "clinical"] | Slices | Patches = "volume",
     phases: str | Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
     annotations: str | Sequence[str] = "collection",
     missing: Literal["skip", "nan", "raise"] = "skip",
-    spacing: Sequence[float] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    margin: float | None = None,
     format: Literal["torch", "hf"] = "torch",
     transform: Callable[[dict[str, Any]], Any] | None = None,
     download: bool = False,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    margin: float | None = None,
-    slices: Literal["liver", "tumour", "all"] = "liver",
-    size: Sequence[int] | None = None,
-    patch_size: Sequence[int] = (96, 96, 96),
-    per_volume: int = 4,
-    foreground: float = 0.5,
-    seed: int = 0,
     streaming: bool = False,
-) -> Any:
+) -> VolumeDataset | SliceDataset | PatchDataset | HFDataset:
     """Load HCC-TACE-Seg as a PyTorch or Hugging Face data set.
+
+    By default every patient is served as one volume in the portal-venous phase. Where the segmentation was drawn on
+    another phase, the portal-venous CT is registered onto that one and the result is stored (see `cache`);
+    ``phases="annotated"`` serves each CT as it was annotated, and stores nothing.
 
     Parameters
     ----------
@@ -77,9 +134,11 @@ def load_hcc_tace(
         Part of the fixed split by patient; None is all patients.
     fold : int
         Which of the five folds is the validation part, 0 to 4.
-    unit : {"volume", "slice", "patch", "clinical"}
-        What one sample is: a whole volume, an axial slice, or a random patch; with ``format="hf"`` also a row of the
-        clinical table, but no patch.
+    unit : {"volume", "slice", "patch"}, Slices or Patches
+        What one sample is: a whole volume, an axial slice of the liver, or a random patch.
+        :class:`~hcc_tace_data.loaders.units.Slices` chooses other slices and their size,
+        :class:`~hcc_tace_data.loaders.units.Patches` size and number of patches; "slice" and "patch" are their
+        defaults. With ``format="hf"`` also "clinical", a row of the clinical table, but no patches.
     phases : str or sequence of str
         Channels of the image, in order: "pre_contrast", "arterial", "portal_venous", "delayed" of the annotated visit;
         "annotated" for the volume the segmentation was drawn on, whatever its phase; "follow_up_portal_venous" and so
@@ -91,13 +150,16 @@ def load_hcc_tace(
     annotations : str or sequence of str
         Whose labels: "collection"; "bamf"; the name of a reader in ``ROOT/annotations/<reader>/``; a list of these,
         fused by STAPLE; or "staple", all readers on the annotated CT. See
-        :func:`hcc_tace_data.labels.annotations.choose_annotations`. Each sample says in
-        ``readers`` how many stand behind it.
+        :func:`hcc_tace_data.labels.annotations.choose_annotations`. ``readers`` in each sample says how many there
+        are.
     missing : {"skip", "nan", "raise"}
         What to do where a phase was not acquired or its registration failed: leave the patient out with a warning that
         counts, serve a channel of NaN, or raise. A patient without an annotated CT is left out, or raises.
-    spacing : sequence of float, optional
-        mm along (D, H, W) to resample to, image linearly, labels to the nearest voxel. Default: the CT's own grid.
+    spacing : float or (float, float, float), optional
+        mm along (D, H, W) to resample to, image linearly, labels to the nearest voxel; a single number for all three.
+        Default: the CT's own grid.
+    margin : float, optional
+        Crop to the liver and this many mm around it.
     format : {"torch", "hf"}
         A :class:`torch.utils.data.Dataset`, or a :class:`datasets.Dataset` (of all splits a ``DatasetDict``).
     transform : callable, optional
@@ -108,22 +170,12 @@ def load_hcc_tace(
         Folder of training stores; default ``ROOT/.hcc-tace/store``. ``hcc-tace prepare`` fills it ahead.
     workers : int, optional
         Processes that read headers, and that prepare cases.
-    margin : float, optional
-        Crop to the liver and this many mm around it.
-    slices : {"liver", "tumour", "all"}
-        Of which z-range, for ``unit="slice"``.
-    size : (int, int), optional
-        Rows and columns to cut or pad slices to, about their middle; needed for batches where `spacing` or `margin`
-        make them differ.
-    patch_size, per_volume, foreground, seed
-        For ``unit="patch"``: voxels (D, H, W), patches of each volume in an epoch, share of them on the tumour (the
-        liver, where there is none), and seed.
     streaming : bool
         With ``format="hf"``: an ``IterableDataset``, which writes nothing.
 
     Returns
     -------
-    torch.utils.data.Dataset, datasets.Dataset, DatasetDict or IterableDataset
+    VolumeDataset, SliceDataset, PatchDataset, or a data set of Hugging Face
         Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
         ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``,
         ``phases``, ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered
@@ -137,23 +189,20 @@ def load_hcc_tace(
     UsageError
         An argument that makes no sense.
     """
-    given = {"split": split, "unit": unit, "missing": missing, "format": format, "slices": slices}
-    for name, value in given.items():
+    for name, value in {"split": split, "missing": missing, "format": format}.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name} is {value!r}; use {', '.join(map(repr, _CHOICES[name]))}.")
-    if unit not in ({"volume", "slice", "patch"} if format == "torch" else {"volume", "slice", "clinical"}):
-        raise UsageError(f"unit={unit!r} is not served as format={format!r}.")
+    chosen = _unit(unit, format)
     if format == "hf" and transform is not None:
         raise UsageError("transform goes with format='torch'; a Hugging Face data set has .map and .set_transform.")
     if streaming and format != "hf":
         raise UsageError("streaming goes with format='hf'.")
     parameters = make_parameters(phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin)
-    plane = _pair(size)
     folder, collection = open_root(root, download=download, workers=workers)
 
     wanted = None if split is None else patients_of(split, fold)
     present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
-    if format == "hf" and unit == "clinical":
+    if chosen == "clinical":
         return clinical_dataset(folder, present, split=split, fold=fold, streaming=streaming)
 
     store = Store(store_folder(folder, cache), parameters)
@@ -175,23 +224,34 @@ def load_hcc_tace(
             + (f": {'; '.join(f'{patient}: {reason}' for patient, reason in left_out.items())}." if left_out else ".")
         )
 
-    from hcc_tace_data.loaders.datasets import PatchDataset, SliceDataset, VolumeDataset, What  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.loaders.datasets import PatchDataset, Serving, SliceDataset, VolumeDataset  # noqa: PLC0415 - its libraries are slow to import
 
-    what = What(classes=parameters.classes, store=store, transform=transform)
-    if unit == "patch":
-        three = tuple(int(n) for n in patch_size)
-        if len(three) != 3:
-            raise UsageError(f"patch_size is {patch_size!r}; give three numbers of voxels along (D, H, W).")
-        plan = PatchPlan(size=three, per_volume=per_volume, foreground=foreground, seed=seed)
-        return PatchDataset(sources, what, plan)
+    serving = Serving(store=store, transform=transform, left_out=left_out)
+    if isinstance(chosen, Patches):
+        return PatchDataset(sources, serving, chosen)
     dataset = (
-        VolumeDataset(sources, what)
-        if unit == "volume"
-        else SliceDataset(sources, what, [_range(source, slices) for source in sources], plane)
+        SliceDataset(sources, serving, [_range(source, chosen.range) for source in sources], chosen.size)
+        if isinstance(chosen, Slices)
+        else VolumeDataset(sources, serving)
     )
-    if format == "hf":
-        return to_hf(dataset, split=split, fold=fold, streaming=streaming)
-    return dataset
+    return to_hf(dataset, split=split, fold=fold, streaming=streaming) if format == "hf" else dataset
+
+
+def _unit(unit: object, format: str) -> str | Slices | Patches:
+    """Return "volume", "clinical", or the object that says which slices or patches."""
+    allowed = _UNITS[format]
+    chosen = {"slice": Slices(), "patch": Patches()}.get(unit, unit) if isinstance(unit, str) else unit
+    name = {Slices: "slice", Patches: "patch"}.get(type(chosen), chosen)
+    if isinstance(name, str) and name in {one for units in _UNITS.values() for one in units}:
+        if name in allowed and isinstance(chosen, str | Slices | Patches):
+            return chosen
+        other = "; load_clinical() gives the table in pandas" if name == "clinical" else ""
+        raise UsageError(f"unit={unit!r} does not go with format={format!r}, which serves {_either(allowed)}{other}.")
+    raise UsageError(f"unit is {unit!r}; use {_either(allowed)}, a Slices or a Patches object.")
+
+
+def _either(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def make_parameters(
@@ -199,7 +259,7 @@ def make_parameters(
     phases: str | Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
     annotations: str | Sequence[str] = "collection",
-    spacing: Sequence[float] | None = None,
+    spacing: float | Sequence[float] | None = None,
     margin: float | None = None,
 ) -> StoreParameters:
     """Return the parameters of a store from arguments as :func:`load_hcc_tace` takes them.
@@ -211,11 +271,17 @@ def make_parameters(
     """
     steps: tuple[float, float, float] | None = None
     if spacing is not None:
-        values = [float(value) for value in spacing]
-        if len(values) != 3 or not all(math.isfinite(value) and 0.05 <= value <= 100 for value in values):
-            raise UsageError(f"spacing is {spacing!r}; give three numbers of mm, along (D, H, W), from 0.05 to 100.")
-        steps = (values[0], values[1], values[2])
-    if margin is not None and not (math.isfinite(margin) and margin >= 0):
+        values = [spacing] * 3 if isinstance(spacing, Real) else spacing
+        if (
+            not hasattr(values, "__getitem__")
+            or len(values) != 3
+            or not all(_is_number(value) and 0.05 <= value <= 100 for value in values)
+        ):
+            raise UsageError(
+                f"spacing is {spacing!r}; give one number of mm, or three along (D, H, W), from 0.05 to 100."
+            )
+        steps = (float(values[0]), float(values[1]), float(values[2]))
+    if margin is not None and not (_is_number(margin) and margin >= 0):
         raise UsageError(f"margin is {margin!r}; give mm, 0 or more.")
     return StoreParameters(
         phases=resolve_phases(phases),
@@ -286,7 +352,7 @@ def _sources(
     return sources, failed
 
 
-def _range(source: Source, slices: str) -> tuple[int, int]:
+def _range(source: Source, slices: SliceRange) -> tuple[int, int]:
     """Return the slices of a case that are served; none where nothing is drawn."""
     if slices == "all":
         return 0, source.shape[1]
@@ -297,10 +363,5 @@ def _range(source: Source, slices: str) -> tuple[int, int]:
     return box[0]
 
 
-def _pair(size: Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    values = [int(n) for n in size]
-    if len(values) != 2 or min(values) < 1:
-        raise UsageError(f"size is {size!r}; give rows and columns.")
-    return values[0], values[1]
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

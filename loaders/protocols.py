@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from hcc_tace_data.loaders.cases import Case
@@ -29,6 +30,10 @@ class CaseSet(Protocol):
     @property
     def phases(self) -> tuple[str, ...]:
         """Channels of the image, as they were asked for."""
+
+    @property
+    def store_folder(self) -> Path:
+        """Folder of the store that its cases are, or would be, in."""
 
     @property
     def patient_ids(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hcc_tace_data.loaders.sample import read_case, read_labels
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
 
-__all__ = ["DicomSource", "Piece", "Source", "StoredSource"]
+__all__ = ["DicomSource", "Region", "Source", "StoredSource"]
 
 #: Label maps that are kept, each cut to what is drawn: at most so many bytes a data set.
 LABEL_BYTES = 128_000_000
@@ -30,8 +30,8 @@ Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a case.
+class Region:
+    """The arrays of a case, or of a slice or box of it.
 
     Attributes
     ----------
@@ -73,13 +73,13 @@ class Source(Protocol):
     def stored(self) -> StoredCase | None:
         """The stored case, where it is one."""
 
-    def volume(self) -> Piece:
+    def volume(self) -> Region:
         """All of it."""
 
-    def plane(self, d: int) -> Piece:
+    def plane(self, d: int) -> Region:
         """Slice `d`."""
 
-    def box(self, corner: Sequence[int], size: Sequence[int]) -> Piece:
+    def box(self, corner: Sequence[int], size: Sequence[int]) -> Region:
         """A box that begins at `corner`; outside the volume it is :data:`OUTSIDE_HU`, background and not valid."""
 
 
@@ -113,23 +113,23 @@ class StoredSource:
         return self.stored.tumour
 
     @cached_property
-    def _whole(self) -> Piece:
+    def _whole(self) -> Region:
         valid = self.stored.valid
         # as plain arrays: every slice of a memmap would build a memmap object
-        return Piece(
+        return Region(
             np.asarray(self.stored.image), np.asarray(self.stored.label), None if valid is None else np.asarray(valid)
         )
 
-    def volume(self) -> Piece:
+    def volume(self) -> Region:
         """All of it."""
         return self._whole
 
-    def plane(self, d: int) -> Piece:
+    def plane(self, d: int) -> Region:
         """Slice `d`."""
         whole = self._whole
-        return Piece(whole.image[:, d], whole.label[d], None if whole.valid is None else whole.valid[:, d])
+        return Region(whole.image[:, d], whole.label[d], None if whole.valid is None else whole.valid[:, d])
 
-    def box(self, corner: Sequence[int], size: Sequence[int]) -> Piece:
+    def box(self, corner: Sequence[int], size: Sequence[int]) -> Region:
         """A box."""
         return _box(self._whole, corner, size)
 
@@ -212,13 +212,13 @@ class DicomSource:
     def _repeated(self, image: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         return np.broadcast_to(image, (len(self.case.channels), *image.shape))
 
-    def volume(self) -> Piece:
+    def volume(self) -> Region:
         """All of it."""
         arrays: CaseArrays = read_case(self.case, self.classes)
         self.__dict__["bounds"] = arrays.liver, arrays.tumour
-        return Piece(self._repeated(arrays.image), arrays.label, None)
+        return Region(self._repeated(arrays.image), arrays.label, None)
 
-    def plane(self, d: int) -> Piece:
+    def plane(self, d: int) -> Region:
         """Slice `d`, from its one file."""
         rows, grid = self._rows
         if rows is None:
@@ -226,7 +226,7 @@ class DicomSource:
         else:
             image = np.empty(grid.array.shape[1:], dtype=np.int16)
             read_slices([rows[d]], image[None])
-        return Piece(self._repeated(image), self._labels().plane(d), None)
+        return Region(self._repeated(image), self._labels().plane(d), None)
 
     def _labels(self) -> Cropped:
         kept = self.labels.get(self.case)
@@ -236,7 +236,7 @@ class DicomSource:
             else self.labels.put(self.case, read_labels(self.case, self.classes, self._rows[1])[0])
         )
 
-    def box(self, corner: Sequence[int], size: Sequence[int]) -> Piece:
+    def box(self, corner: Sequence[int], size: Sequence[int]) -> Region:
         """A box: the slices it spans are read, and cut."""
         rows, grid = self._rows
         depth = grid.array.shape[0]
@@ -248,19 +248,19 @@ class DicomSource:
             read_slices(rows[first:last], slab)
         labels = self._labels()
         label = np.stack([labels.plane(d) for d in range(first, last)])
-        return _box(Piece(self._repeated(slab), label, None), (corner[0] - first, *corner[1:]), size)
+        return _box(Region(self._repeated(slab), label, None), (corner[0] - first, *corner[1:]), size)
 
 
-def _box(whole: Piece, corner: Sequence[int], size: Sequence[int]) -> Piece:
+def _box(whole: Region, corner: Sequence[int], size: Sequence[int]) -> Region:
     inside = all(
         start >= 0 and start + n <= full for start, n, full in zip(corner, size, whole.label.shape, strict=True)
     )
     if inside:
         where = tuple(slice(start, start + n) for start, n in zip(corner, size, strict=True))
         valid = None if whole.valid is None else whole.valid[(slice(None), *where)]
-        return Piece(whole.image[(slice(None), *where)], whole.label[where], valid)
+        return Region(whole.image[(slice(None), *where)], whole.label[where], valid)
     valid = np.broadcast_to(np.ones(1, np.uint8), whole.image.shape) if whole.valid is None else whole.valid
-    return Piece(
+    return Region(
         cut(whole.image, corner, size, outside=OUTSIDE_HU),  # type: ignore[arg-type]  # it keeps the type
         cut(whole.label, corner, size, outside=0),  # type: ignore[arg-type]
         cut(valid, corner, size, outside=0),  # type: ignore[arg-type]

@@ -188,7 +188,9 @@ def test_dependencies_are_imported_and_imports_declared() -> None:
     assert not undeclared, f"imported and not declared: {sorted(undeclared)}"
 
 
-@pytest.mark.parametrize("package", ["hcc_tace_data", "hcc_tace_data.validators", "hcc_tace_data.report"])
+@pytest.mark.parametrize(
+    "package", ["hcc_tace_data", "hcc_tace_data.loaders", "hcc_tace_data.validators", "hcc_tace_data.report"]
+)
 def test_lazy_names_agree(package: str) -> None:
     """``__all__``, the table of lazy names and what type checkers see are the same names."""
     module = import_module(package)

@@ -58,6 +58,11 @@ def test_opening_a_collection_does_not_load_torch() -> None:
     assert "torch" not in _loaded_by("from hcc_tace_data import open_collection, load_clinical, make_phantom")
 
 
+def test_importing_the_loaders_loads_nothing_heavy() -> None:
+    assert not _loaded_by("import hcc_tace_data.loaders") & HEAVY
+    assert not _loaded_by("from hcc_tace_data.loaders import Slices; Slices(size=3)") & HEAVY
+
+
 def test_public_names() -> None:
     # those whose modules exist; the others come with the parts they belong to
     assert set(hcc_tace_data.__all__) == set(hcc_tace_data._PUBLIC) | {"__version__"}
@@ -137,9 +142,8 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.
 import numpy as np
 from hcc_tace_data.loaders.supply import copies
 assert copies.__file__.startswith(sys.argv[1])
-out, some = np.empty(2, np.float32), copies.Copies()
-some.add(out, np.array([-1024, 40], np.int16))
-some.run()
+out = np.empty(2, np.float32)
+copies.copy_all([(out, np.array([-1024, 40], np.int16))])
 print(copies.compiled(), out.tolist())
 """
     with zipfile.ZipFile(wheel) as archive:

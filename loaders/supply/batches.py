@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +21,44 @@ from torch import Tensor
 
 from hcc_tace_data.errors import StoreError, UsageError
 from hcc_tace_data.loaders.store import StoredCase
-from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Cropped, middle_corner, place_box
+from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Cropped, box_copies, middle_corner
 from hcc_tace_data.loaders.supply.buffers import BufferPool
-from hcc_tace_data.loaders.supply.copies import Copies
+from hcc_tace_data.loaders.supply.copies import Copy, copy_all, fill
 from hcc_tace_data.loaders.supply.gather import Batch, Filling, filled
-from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
+from hcc_tace_data.loaders.supply.patches import patch_corner
+from hcc_tace_data.loaders.units import Patches
 
-__all__ = ["BatchIterator", "Batches", "PatchBatchIterator", "epoch_order", "world"]
+__all__ = ["BatchIterator", "BatchOptions", "Batches", "OrderOptions", "PatchBatchIterator", "StoredBatches",
+           "epoch_order", "world"]  # fmt: skip
 
 _UINT8 = np.dtype(np.uint8)
 # batches that are planned at once
 _AT_ONCE = 64
 
-Piece = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
+#: Rows of a batch, or one of them: image, label, valid.
+Rows = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any] | None]
 Planned = tuple[Batch, Sequence[int], Sequence[Any]]
 Maps = tuple[npt.NDArray[Any], Cropped, npt.NDArray[Any] | None]
+
+
+class OrderOptions(TypedDict, total=False):
+    """Which samples a batch holds, and in what order they come; see :class:`BatchIterator`."""
+
+    batch_size: Required[int]
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    rank: int
+    world_size: int
+
+
+class BatchOptions(OrderOptions, total=False):
+    """Also how batches are gathered; see :class:`BatchIterator`."""
+
+    threads: int
+    prefetch: int
+    pin_memory: bool
+    dtype: torch.dtype
 
 
 def epoch_order(
@@ -89,11 +112,11 @@ class Batches(ABC):
         count: int,
         *,
         batch_size: int,
-        shuffle: bool,
-        seed: int,
-        drop_last: bool,
-        rank: int,
-        world_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}; use at least 1.")
@@ -169,21 +192,22 @@ class Batches(ABC):
         """Yield a batch of each of `parts`, samples of one epoch."""
 
 
-class _StoredBatches(Batches):
-    """Batches of equally large pieces of stored cases."""
+class StoredBatches(Batches):
+    """Batches of equally large slices or patches of stored cases."""
 
     def __init__(
         self,
         cases: Sequence[StoredCase],
         count: int,
         size: tuple[int, ...],
-        pin_memory: bool,
-        dtype: torch.dtype,
-        threads: int,
-        prefetch: int,
-        **how: Any,
+        *,
+        threads: int = 2,
+        prefetch: int = 4,
+        pin_memory: bool = False,
+        dtype: torch.dtype = torch.float32,
+        **order: Unpack[OrderOptions],
     ) -> None:
-        super().__init__(count, **how)
+        super().__init__(count, **order)
         if threads < 0 or prefetch < 1:
             raise UsageError(f"threads is {threads} and prefetch {prefetch}; use at least 0, and at least 1.")
         if dtype not in (torch.float32, torch.int16):
@@ -241,24 +265,25 @@ class _StoredBatches(Batches):
         def fill(first: int, last: int) -> None:
             rows = slice(first, last)
             part = images[rows], labels[rows], None if valids is None else valids[rows]
-            copies = Copies()
-            self._copy_rows(of[rows], places[rows], part, copies)
-            copies.run()
+            copy_all(self._copies_of(of[rows], places[rows], part))
             for row in range(first, last):
                 for channel in self._absent[of[row]]:
                     images[row, channel] = np.nan
 
         return Filling(batch, len(of), fill)
 
-    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
-        """Put down the copies of what lies at `places` of cases into rows of a batch: image, label, valid."""
+    def _copies_of(self, numbers: Sequence[int], places: Sequence[Any], into: Rows) -> list[Copy]:
+        """Return the copies of the samples at `places` of cases into rows of a batch."""
         images, labels, valids = into
-        for row, (number, place) in enumerate(zip(numbers, places, strict=True)):
-            self._copy(number, place, (images[row], labels[row], None if valids is None else valids[row]), copies)
+        return [
+            one
+            for row, (number, place) in enumerate(zip(numbers, places, strict=True))
+            for one in self._copies(number, place, (images[row], labels[row], None if valids is None else valids[row]))
+        ]
 
     @abstractmethod
-    def _copy(self, number: int, place: Any, into: Piece, copies: Copies) -> None:
-        """Put down the copies of what lies at `place` of a case into a batch."""
+    def _copies(self, number: int, place: Any, into: Rows) -> list[Copy]:
+        """Return the copies of the sample at `place` of a case into a row of a batch."""
 
     def _arrays(self, number: int) -> Maps:
         found = self._maps.get(number)
@@ -273,7 +298,7 @@ class _StoredBatches(Batches):
         return found
 
 
-class BatchIterator(_StoredBatches):
+class BatchIterator(StoredBatches):
     """An endless-by-epochs iterator over batches of slices; see :class:`Batches`.
 
     A batch is a dict: ``image`` float32 or int16 (B, C, H, W) in HU, ``label`` uint8 (B, H, W), ``case`` int64 (B,),
@@ -313,42 +338,20 @@ class BatchIterator(_StoredBatches):
         cases: Sequence[StoredCase],
         ranges: Sequence[tuple[int, int]],
         *,
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int = 0,
-        threads: int = 2,
-        prefetch: int = 4,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        pin_memory: bool = False,
-        dtype: torch.dtype = torch.float32,
         size: tuple[int, int] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> None:
         sizes = {case.shape[2:] for case in cases}
         if len(sizes) > 1 and size is None:
             raise StoreError(
-                f"cases of different sizes {sorted(sizes)} do not make batches; give size=(rows, columns)."
+                f"cases of different sizes {sorted(sizes)} do not make batches; load with "
+                "unit=Slices(size=(rows, columns))."
             )
         self._case = np.repeat(np.arange(len(cases)), [last - first for first, last in ranges]).astype(np.int64)
         self._slice = np.concatenate([np.arange(*pair) for pair in ranges] or [np.zeros(0, dtype=np.int64)]).astype(
             np.int64
         )
-        super().__init__(
-            cases,
-            len(self._case),
-            size or next(iter(sizes), (0, 0)),
-            pin_memory,
-            dtype,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            threads=threads,
-            prefetch=prefetch,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-        )
+        super().__init__(cases, len(self._case), size or next(iter(sizes), (0, 0)), **options)
 
     def _where(
         self, samples: npt.NDArray[np.int64], epoch: int
@@ -356,36 +359,33 @@ class BatchIterator(_StoredBatches):
         where = self._slice[samples]
         return self._case[samples], where.tolist(), {"slice": torch.from_numpy(where)}
 
-    def _copy_rows(self, numbers: Sequence[int], places: Sequence[Any], into: Piece, copies: Copies) -> None:
+    def _copies_of(self, numbers: Sequence[int], places: Sequence[Any], into: Rows) -> list[Copy]:
         images, labels, valids = into
         found = [self._arrays(number) for number in numbers]
         size = images.shape[2:]
         if any(image.shape[2:] != size for image, _, _ in found):
-            super()._copy_rows(numbers, places, into, copies)
-            return
-        copies.fill(labels, 0)
+            return super()._copies_of(numbers, places, into)
+        copies = [fill(labels, 0)]
         for row, ((image, label, mask), place) in enumerate(zip(found, places, strict=True)):
-            copies.add(images[row], image[:, place])
-            label.paint(place, labels[row], copies)
-            if valids is None:
-                continue
-            if mask is None:
-                copies.fill(valids[row], 1)
-            else:
-                copies.add(valids[row], mask[:, place])
+            copies.append((images[row], image[:, place]))
+            copies += label.slice_copies(place, labels[row])
+            if valids is not None:
+                copies.append(fill(valids[row], 1) if mask is None else (valids[row], mask[:, place]))
+        return copies
 
-    def _copy(self, number: int, place: int, into: Piece, copies: Copies) -> None:
+    def _copies(self, number: int, place: int, into: Rows) -> list[Copy]:
         images, labels, valids = self._arrays(number)
         image, label, valid = into
         corner = middle_corner(labels.shape[1:], label.shape)
-        place_box(images[:, place], corner, image, OUTSIDE_HU, copies=copies)
-        labels.place((place, *corner), label[None], copies)
+        copies = box_copies(images[:, place], corner, image, OUTSIDE_HU)
+        copies += labels.box_copies((place, *corner), label[None])
         if valid is not None:
             mask = None if valids is None else valids[:, place]
-            place_box(mask, corner, valid, 0, extent=images.shape[2:], copies=copies)
+            copies += box_copies(mask, corner, valid, 0, extent=images.shape[2:])
+        return copies
 
 
-class PatchBatchIterator(_StoredBatches):
+class PatchBatchIterator(StoredBatches):
     """An endless-by-epochs iterator over batches of patches; see :class:`Batches`.
 
     A batch is as of :class:`BatchIterator` with ``image`` (B, C, d, h, w), ``label`` (B, d, h, w) and ``corner`` int64
@@ -395,67 +395,38 @@ class PatchBatchIterator(_StoredBatches):
     ----------
     cases : sequence of StoredCase
         Of any size.
-    plan : PatchPlan
-        Size, number and share of foreground.
-    batch_size, shuffle, threads, prefetch, drop_last, rank, world_size, pin_memory, dtype
-        As of :class:`BatchIterator`.
-    seed : int, optional
-        Of the order; default the plan's, which decides where patches lie.
+    patches : Patches
+        Size, number and share of foreground; its seed is also that of the order, unless another is given.
+    **options
+        As for :class:`BatchIterator`.
     """
 
     unit = "patch"
 
-    def __init__(
-        self,
-        cases: Sequence[StoredCase],
-        plan: PatchPlan,
-        *,
-        batch_size: int,
-        shuffle: bool = True,
-        seed: int | None = None,
-        threads: int = 2,
-        prefetch: int = 4,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-        pin_memory: bool = False,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.plan = plan
-        super().__init__(
-            cases,
-            len(cases) * plan.per_volume,
-            plan.size,
-            pin_memory,
-            dtype,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=plan.seed if seed is None else seed,
-            threads=threads,
-            prefetch=prefetch,
-            drop_last=drop_last,
-            rank=rank,
-            world_size=world_size,
-        )
+    def __init__(self, cases: Sequence[StoredCase], patches: Patches, **options: Unpack[BatchOptions]) -> None:
+        self.patches = patches
+        options.setdefault("seed", patches.seed)
+        super().__init__(cases, len(cases) * patches.per_volume, patches.size, **options)
         self._masked = self._masked or any(
-            full < part for case in cases for full, part in zip(case.shape[1:], plan.size, strict=True)
+            full < part for case in cases for full, part in zip(case.shape[1:], patches.size, strict=True)
         )
 
     def _where(
         self, samples: npt.NDArray[np.int64], epoch: int
     ) -> tuple[npt.NDArray[np.int64], Sequence[tuple[int, int, int]], dict[str, Tensor]]:
-        numbers = samples // self.plan.per_volume
+        numbers = samples // self.patches.per_volume
         corners = [
-            patch_corner(self.cases[number], self.plan, sample=sample, epoch=epoch)
+            patch_corner(self.cases[number], self.patches, sample=sample, epoch=epoch)
             for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
         ]
         column = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))
         return numbers, corners, {"corner": column}
 
-    def _copy(self, number: int, place: tuple[int, int, int], into: Piece, copies: Copies) -> None:
+    def _copies(self, number: int, place: tuple[int, int, int], into: Rows) -> list[Copy]:
         images, labels, valids = self._arrays(number)
         image, label, valid = into
-        place_box(images, place, image, OUTSIDE_HU, copies=copies)
-        labels.place(place, label, copies)
+        copies = box_copies(images, place, image, OUTSIDE_HU)
+        copies += labels.box_copies(place, label)
         if valid is not None:
-            place_box(valids, place, valid, 0, extent=images.shape[1:], copies=copies)
+            copies += box_copies(valids, place, valid, 0, extent=images.shape[1:])
+        return copies

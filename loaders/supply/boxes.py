@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.loaders.supply.copies import Copies
+from hcc_tace_data.loaders.supply.copies import Copy, copy_all, fill
 
-__all__ = ["OUTSIDE_HU", "Box", "Cropped", "bounds", "cut", "middle_corner", "place_box"]
+__all__ = ["OUTSIDE_HU", "Box", "Cropped", "bounds", "box_copies", "cut", "middle_corner", "place_box"]
 
 #: What lies outside the volume, HU: air.
 OUTSIDE_HU = -1024
@@ -33,19 +33,12 @@ def middle_corner(extent: Sequence[int], size: Sequence[int]) -> tuple[int, ...]
     return tuple((full - part) // 2 for full, part in zip(extent, size, strict=True))
 
 
-def place_box(
-    array: Array | None,
-    corner: Sequence[int],
-    out: Array,
-    outside: int,
-    *,
-    extent: Sequence[int] | None = None,
-    copies: Copies | None = None,
-) -> None:
-    """Copy the box that begins at `corner`, as large as `out`, out of the last axes of `array` into `out`.
+def box_copies(
+    array: Array | None, corner: Sequence[int], out: Array, outside: int, *, extent: Sequence[int] | None = None
+) -> list[Copy]:
+    """Return the copies that fill `out` with the box of its size that begins at `corner` of the last axes of `array`.
 
-    Leading axes, which `corner` does not name, are taken whole. Voxels outside `array` get the value `outside`. It
-    converts as it copies.
+    Leading axes, which `corner` does not name, are taken whole. Voxels outside `array` get the value `outside`.
 
     Parameters
     ----------
@@ -56,11 +49,9 @@ def place_box(
     out : ndarray
         Is filled.
     outside : int
-        Value of what lies outside.
+        Value of voxels outside `array`.
     extent : sequence of int, optional
         Size of the last axes if `array` is None.
-    copies : Copies, optional
-        Where it is put down, to be done with others; default it is done at once.
     """
     axes = len(corner)
     inside: list[Any] = []
@@ -72,16 +63,22 @@ def place_box(
         inside.append(slice(first, max(first, last)))
         into.append(slice(first - start, max(first, last) - start))
         whole = whole and last - first == length
-    now = Copies() if copies is None else copies
+    copies: list[Copy] = []
     if not whole:
-        now.fill(out, outside)
+        copies.append(fill(out, outside))
         out = out[(Ellipsis, *into)]
     if array is None:
-        now.fill(out, 1)
+        copies.append(fill(out, 1))
     elif out.size:
-        now.add(out, array[(Ellipsis, *inside)])
-    if copies is None:
-        now.run()
+        copies.append((out, array[(Ellipsis, *inside)]))
+    return copies
+
+
+def place_box(
+    array: Array | None, corner: Sequence[int], out: Array, outside: int, *, extent: Sequence[int] | None = None
+) -> None:
+    """Fill `out` at once; see :func:`box_copies`."""
+    copy_all(box_copies(array, corner, out, outside, extent=extent))
 
 
 def cut(
@@ -138,23 +135,26 @@ class Cropped:
         """Return one that does not hold on to the whole label map."""
         return replace(self, array=self.array.copy())
 
-    def place(self, corner: Sequence[int], out: npt.NDArray[np.uint8], copies: Copies | None = None) -> None:
-        """Copy the box that begins at voxel `corner` of the whole, as large as `out`, into `out`."""
+    def box_copies(self, corner: Sequence[int], out: npt.NDArray[np.uint8]) -> list[Copy]:
+        """Return the copies that fill `out` with the box of its size that begins at voxel `corner` of the whole."""
         inside = [c - first for c, first in zip(corner, self.corner, strict=True)]
-        place_box(self.array, inside, out, 0, copies=copies)
+        return box_copies(self.array, inside, out, 0)
 
-    def paint(self, d: int, out: npt.NDArray[np.uint8], copies: Copies) -> None:
-        """Put down the copy of what is labelled on slice `d` into `out`, a whole slice of zeros by then."""
+    def slice_copies(self, d: int, out: npt.NDArray[np.uint8]) -> list[Copy]:
+        """Return the copies of what is labelled on slice `d` into `out`, a whole slice that is 0 by then."""
         row = d - self.corner[0]
-        if 0 <= row < len(self.array):
-            _, h, w = self.corner
-            _, height, width = self.array.shape
-            copies.add(out[h : h + height, w : w + width], self.array[row])
+        if not 0 <= row < len(self.array):
+            return []
+        _, h, w = self.corner
+        _, height, width = self.array.shape
+        return [(out[h : h + height, w : w + width], self.array[row])]
+
+    def place(self, corner: Sequence[int], out: npt.NDArray[np.uint8]) -> None:
+        """Copy the box that begins at voxel `corner` of the whole, as large as `out`, into `out`."""
+        copy_all(self.box_copies(corner, out))
 
     def plane(self, d: int) -> npt.NDArray[np.uint8]:
         """Return slice `d`, whole."""
         result = np.zeros(self.shape[1:], dtype=np.uint8)
-        copies = Copies()
-        self.paint(d, result, copies)
-        copies.run()
+        copy_all(self.slice_copies(d, result))
         return result

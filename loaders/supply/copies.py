@@ -1,80 +1,68 @@
-"""Copies that are put down first and then done in one go, without the interpreter's lock."""
+"""Many copies between arrays, done in one go without the interpreter's lock.
+
+Compiled code does them where the package was installed with a compiler, NumPy elsewhere; the result is the same.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 try:
-    from hcc_tace_data.loaders.supply._copies import copy_all as _copy_all
-except ImportError:  # no compiler was there when the package was installed
-    _copy_all = None  # type: ignore[assignment]
+    from hcc_tace_data.loaders.supply._copies import copy_all as _compiled
+except ImportError:  # there was no compiler when the package was installed
+    _compiled = None  # type: ignore[assignment]
 
-__all__ = ["Copies", "compiled"]
+__all__ = ["Copy", "compiled", "copy_all", "fill"]
 
 Array = npt.NDArray[Any]
+#: Target and source, of the same shape (or a source of a single value). Values are converted as they are copied; any
+#: types and layouts that NumPy copies will do, int16 to float32 and within a type are fastest.
+Copy = tuple[Array, Array]
 
-# Bytes of a box that are moved before they are converted: less than a cache of today holds, and a whole patch of 96^3,
-# since threads that come back to the interpreter often wait for each other there.
+# Bytes of a box that are moved before they are converted: less than the cache of a current processor holds, and a whole
+# patch of 96^3, since threads that come back to the interpreter often wait for each other there.
 _CACHED = 1_800_000
 
 
 def compiled() -> bool:
-    """Return whether compiled code does the copies; else NumPy does, and batches come at two thirds of the rate."""
-    return _copy_all is not None
+    """Return whether compiled code does the copies; with NumPy, batches come at two thirds of the rate."""
+    return _compiled is not None
 
 
-class Copies:
-    """Copies between arrays, done in order when all are known.
+def fill(target: Array, value: int) -> Copy:
+    """Return the copy that sets all of `target` to `value`."""
+    return target, np.array(value, dtype=target.dtype)
+
+
+def copy_all(copies: Iterable[Copy]) -> None:
+    """Make `copies`, in order.
+
+    Raises
+    ------
+    ValueError
+        A source and its target have different shapes; the copies before it may have been made.
 
     Examples
     --------
     >>> image, label = np.empty(2, dtype=np.float32), np.empty(2, dtype=np.uint8)
-    >>> copies = Copies()
-    >>> copies.add(image, np.array([-1024, 40], dtype=np.int16))
-    >>> copies.fill(label, 0)
-    >>> copies.run()
+    >>> copy_all([(image, np.array([-1024, 40], dtype=np.int16)), fill(label, 0)])
     >>> image.tolist(), label.tolist()
     ([-1024.0, 40.0], [0, 0])
     """
-
-    def __init__(self) -> None:
-        self._targets: list[Array] = []
-        self._sources: list[Array] = []
-
-    def add(self, target: Array, source: Array) -> None:
-        """Put down that `source` is copied to `target`, of the same shape; it converts as it copies.
-
-        Types and layouts are whatever NumPy copies; from int16 to float32, and within a type, is fastest.
-        """
-        self._targets.append(target)
-        self._sources.append(source)
-
-    def fill(self, target: Array, value: int) -> None:
-        """Put down that all of `target` becomes `value`."""
-        self._targets.append(target)
-        self._sources.append(np.array(value, dtype=target.dtype))
-
-    def run(self) -> None:
-        """Do what was put down, and forget it.
-
-        Raises
-        ------
-        ValueError
-            A source and its target have different shapes; nothing was copied, or what stood before it.
-        """
-        targets, sources = tuple(self._targets), tuple(self._sources)
-        self._targets.clear()
-        self._sources.clear()
-        if _copy_all is not None and _copy_all(targets, sources):
-            return
-        for target, source in zip(targets, sources, strict=True):
-            if source.ndim and source.shape != target.shape:
-                raise ValueError("a copy has another shape than its source")
-            _copy(source, target)
+    listed = list(copies)
+    if not listed:
+        return
+    if _compiled is not None and _compiled(*zip(*listed, strict=True)):
+        return
+    for target, source in listed:
+        if source.ndim and source.shape != target.shape:
+            raise ValueError("a copy has another shape than its source")
+        _copy(source, target)
 
 
 def _copy(box: Array, out: Array) -> None:

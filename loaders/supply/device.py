@@ -70,7 +70,9 @@ class DeviceSlices:
         """Copy a stored data set to `device`, case by case, so that no second copy is ever held."""
         sizes = {source.shape[2:] for source in dataset.sources}
         if dataset.size is None and len(sizes) > 1:
-            raise StoreError(f"slices of different sizes {sorted(sizes)} do not stack; load with size=(rows, columns).")
+            raise StoreError(
+                f"slices of different sizes {sorted(sizes)} do not stack; load with unit=Slices(size=(rows, columns))."
+            )
         if any(source.stored is not None and source.stored.missing for source in dataset.sources):
             raise UsageError("int16 cannot say that a phase is missing; leave those patients out (missing='skip').")
         size = dataset.size or next(iter(sizes), (0, 0))

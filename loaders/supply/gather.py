@@ -79,7 +79,7 @@ def _at_once(begin: Callable[[], Filling]) -> Batch:
     return filling.batch
 
 
-Piece = tuple[Filling, int, int]
+Share = tuple[Filling, int, int]
 
 # s after which a thread looks whether the caller, who took its place, has gone
 _AWAY = 0.005
@@ -173,7 +173,7 @@ class _Crew:
     def _rows_left(self) -> bool:
         return bool(self._begun) and self._begun[-1].given < self._begun[-1].rows
 
-    def _piece(self) -> Piece | None:
+    def _piece(self) -> Share | None:
         """Give out some rows; None if there are none now."""
         while not self._rows_left():
             if self._next == len(self._begin) or len(self._begun) > self._ahead:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcc_tace_data import load_clinical, load_hcc_tace, make_phantom
+from hcc_tace_data import Slices, load_clinical, load_hcc_tace, make_phantom
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.hf import dataset_card, volume_tensors
@@ -54,7 +54,7 @@ def test_fingerprints_are_the_same_in_every_run(root: Path, slices: Any) -> None
     assert {name: part._fingerprint for name, part in again.items()} == {
         name: part._fingerprint for name, part in slices.items()
     }
-    other = load_hcc_tace(root, unit="slice", phases="annotated", format="hf", split="train", slices="all")
+    other = load_hcc_tace(root, unit=Slices("all"), phases="annotated", format="hf", split="train")
     assert other._fingerprint != slices["train"]._fingerprint
     assert len(other) > len(slices["train"])
     # nothing was written outside the store

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
+from typing import get_overloads
 
 import numpy as np
 import pytest
@@ -14,10 +17,11 @@ import SimpleITK as sitk
 import torch
 from torch.utils.data import DataLoader
 
-from hcc_tace_data import load_hcc_tace, open_collection
+from hcc_tace_data import Slices, load_hcc_tace, open_collection
 from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.datasets import SliceDataset, VolumeDataset
+from hcc_tace_data.loaders.load import make_parameters
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +219,40 @@ def test_index_out_of_range(volumes: VolumeDataset) -> None:
     assert volumes[-1]["patient_id"] == volumes.patient_ids[-1]
     with pytest.raises(IndexError):
         _ = volumes[len(volumes)]
+
+
+@pytest.mark.parametrize("side", [40, (40, 40)])
+def test_one_number_of_a_size_or_spacing_counts_for_all_axes(twin: Path, tmp_path: Path, side: object) -> None:
+    spacing = 8.0 if isinstance(side, int) else (8.0, 8.0, 8.0)
+    one = load_hcc_tace(twin, unit=Slices("tumour", side), phases="annotated", spacing=spacing, cache=tmp_path)
+    assert one.serving.store.parameters.spacing == (8.0, 8.0, 8.0)
+    assert one[0]["image"].shape == (1, 40, 40)
+    np.testing.assert_allclose(one[0]["spacing"], 8.0)
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1, "fine", True, (1, 1), (1, 1, "x"), (1, 1, float("nan")), {1, 2, 3}])
+def test_other_spacings_are_refused(spacing: object) -> None:
+    with pytest.raises(UsageError, match="spacing"):
+        make_parameters(spacing=spacing)
+
+
+def test_the_type_that_is_promised_comes_back(twin: Path, tmp_path: Path) -> None:
+    """The overloads of `load_hcc_tace`, as an editor reads them, against what it returns."""
+    overloads = get_overloads(load_hcc_tace)
+    assert len(overloads) == 7
+    for promise in overloads:
+        annotations = {name: one.annotation for name, one in inspect.signature(promise).parameters.items()}
+        arguments = {
+            "unit": re.findall(r"'(\w+)'", annotations["unit"])[0],
+            "format": re.findall(r"'(\w+)'", annotations["format"])[0],
+            "split": "train" if annotations["split"] == "Split" else None,
+            "streaming": "True" in annotations["streaming"],
+        }
+        given_name = promise.__annotations__["return"].rpartition(".")[2]
+        result = load_hcc_tace(twin, phases="annotated", cache=tmp_path, **arguments)
+        assert type(result).__name__ == given_name, arguments
+        if "Slices" in annotations["unit"]:
+            arguments["unit"] = Slices("tumour", 32)
+            assert type(load_hcc_tace(twin, phases="annotated", cache=tmp_path, **arguments)) is (
+                SliceDataset if arguments["format"] == "torch" else type(result)
+            )

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcc_tace_data.loaders.supply import copies as module
-from hcc_tace_data.loaders.supply.copies import Copies, compiled
+from hcc_tace_data.loaders.supply.copies import Copy, compiled, copy_all, fill
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,7 @@ def engine(request: pytest.FixtureRequest) -> Any:
         pytest.skip("no C compiler was there at installation; with one, 'pip install -e .' compiles these copies")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "NumPy":
-            patch.setattr(module, "_copy_all", None)
+            patch.setattr(module, "_compiled", None)
         yield request.param
 
 
@@ -60,7 +60,8 @@ PAIRS = [
 @given(data=st.data())
 @settings(deadline=None, max_examples=400)
 def test_several_copies_are_what_numpy_makes_one_by_one(data: st.DataObject) -> None:
-    copies, targets, wanted = Copies(), [], []
+    copies: list[Copy] = []
+    targets, wanted = [], []
     for _ in range(data.draw(st.integers(1, 4))):
         source_type, target_type = data.draw(st.sampled_from(PAIRS))
         shape = data.draw(st.lists(st.sampled_from([0, 1, 1, 2, 3, 5, 33, 70]), min_size=1, max_size=3))
@@ -70,15 +71,15 @@ def test_several_copies_are_what_numpy_makes_one_by_one(data: st.DataObject) -> 
         target, source = (_laid_out(data.draw, shape, kind) for kind in (target_type, source_type))
         want = target.copy()
         if data.draw(st.booleans()):
-            copies.add(target, source)
+            copies.append((target, source))
             np.copyto(want, source)
         else:
             value = data.draw(st.integers(0, 1))
-            copies.fill(target, value)
+            copies.append(fill(target, value))
             want[...] = value
         targets.append(target)
         wanted.append(want)
-    copies.run()
+    copy_all(copies)
     for target, want in zip(targets, wanted, strict=True):
         np.testing.assert_array_equal(target, want)
 
@@ -86,9 +87,7 @@ def test_several_copies_are_what_numpy_makes_one_by_one(data: st.DataObject) -> 
 def test_every_int16_becomes_its_float() -> None:
     every = np.arange(-(2**15), 2**15).astype(np.int16)
     out = np.empty(every.shape, np.float32)
-    copies = Copies()
-    copies.add(out, every)
-    copies.run()
+    copy_all([(out, every)])
     np.testing.assert_array_equal(out, every.astype(np.float64))
 
 
@@ -96,38 +95,32 @@ def test_every_int16_becomes_its_float() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "int16", "float64"])
 def test_filling_leaves_what_lies_beside(value: int, dtype: str) -> None:
     base = np.full((7, 9, 11), 5, dtype=dtype)
-    copies = Copies()
-    copies.fill(base[1:6, 2:8, 3:10], value)
-    copies.run()
+    copy_all([fill(base[1:6, 2:8, 3:10], value)])
     want = np.full((7, 9, 11), 5, dtype=dtype)
     want[1:6, 2:8, 3:10] = value
     np.testing.assert_array_equal(base, want)
 
 
-def test_later_copies_are_over_earlier_ones_and_nothing_is_done_twice() -> None:
-    out, copies = np.full(4, 9, np.uint8), Copies()
-    copies.fill(out, 0)
-    copies.add(out[1:3], np.array([3, 4], np.uint8))
+def test_later_copies_are_over_earlier_ones_and_none_is_made_before_all_are_known() -> None:
+    out = np.full(4, 9, np.uint8)
+    copies = [fill(out, 0), (out[1:3], np.array([3, 4], np.uint8))]
     assert out.tolist() == [9, 9, 9, 9]
-    copies.run()
+    copy_all(copies)
     assert out.tolist() == [0, 3, 4, 0]
     out[:] = 7
-    copies.run()
+    copy_all([])
     assert out.tolist() == [7, 7, 7, 7]
 
 
 def test_other_shapes_and_read_only_targets_are_refused() -> None:
-    out, copies = np.zeros((2, 3), np.float32), Copies()
-    copies.add(out, np.ones((3, 2), np.int16))
+    out = np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match="another shape"):
-        copies.run()
-    copies.add(out, np.ones((1, 2, 3), np.int16))
+        copy_all([(out, np.ones((3, 2), np.int16))])
     with pytest.raises(ValueError, match="another shape"):
-        copies.run()
+        copy_all([(out, np.ones((1, 2, 3), np.int16))])
     out.flags.writeable = False
-    copies.add(out, np.ones((2, 3), np.int16))
     with pytest.raises(ValueError, match="read-only"):
-        copies.run()
+        copy_all([(out, np.ones((2, 3), np.int16))])
     assert not out.any()
 
 
@@ -136,19 +129,16 @@ def test_python_objects_are_counted() -> None:
 
     thing = object()
     before = sys.getrefcount(thing)
-    out, copies = np.empty(3, dtype=object), Copies()
-    copies.add(out, np.array([thing] * 3, dtype=object))
-    copies.run()
+    out = np.empty(3, dtype=object)
+    copy_all([(out, np.array([thing] * 3, dtype=object))])
     assert sys.getrefcount(thing) == before + 3
-    del copies, out
+    del out
     assert sys.getrefcount(thing) == before
 
 
 def test_others_run_while_it_copies(engine: str) -> None:
     out, source = np.zeros(8_000_000, np.float32), np.ones(8_000_000, np.int16)
-    copies, spent, counted = Copies(), threading.Event(), []
-    for _ in range(60):
-        copies.add(out, source)
+    copies, spent, counted = [(out, source)] * 60, threading.Event(), []
 
     def count() -> None:
         while not spent.is_set():
@@ -157,7 +147,7 @@ def test_others_run_while_it_copies(engine: str) -> None:
     other = threading.Thread(target=count)
     other.start()
     start = time.perf_counter()
-    copies.run()
+    copy_all(copies)
     end = time.perf_counter()
     spent.set()
     other.join()

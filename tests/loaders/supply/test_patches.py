@@ -11,7 +11,8 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.batches import PatchBatchIterator
 from hcc_tace_data.loaders.supply.boxes import cut
-from hcc_tace_data.loaders.supply.patches import PatchPlan, patch_corner
+from hcc_tace_data.loaders.supply.patches import patch_corner
+from hcc_tace_data.loaders.units import Patches
 
 SMALL = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -33,7 +34,7 @@ def test_each_voxel_comes_from_its_place(
 @given(foreground=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), seed=st.integers(0, 9))
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_planned_share_touches_the_tumour(stored: list[StoredCase], foreground: float, seed: int) -> None:
-    plan = PatchPlan(size=(2, 4, 4), per_volume=4, foreground=foreground, seed=seed)
+    plan = Patches(size=(2, 4, 4), per_volume=4, foreground=foreground, seed=seed)
     case = stored[3]
     hits = 0
     for sample in range(4):
@@ -44,7 +45,7 @@ def test_planned_share_touches_the_tumour(stored: list[StoredCase], foreground: 
 
 
 def test_same_seed_same_patch_other_epoch_another(stored: list[StoredCase]) -> None:
-    plan = PatchPlan(size=(2, 3, 3), foreground=0.0)
+    plan = Patches(size=(2, 3, 3), foreground=0.0)
     corners = [[patch_corner(stored[4], plan, sample=s, epoch=e) for s in range(20)] for e in (0, 0, 1)]
     assert corners[0] == corners[1]
     assert corners[0] != corners[2]
@@ -52,7 +53,7 @@ def test_same_seed_same_patch_other_epoch_another(stored: list[StoredCase]) -> N
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_epoch_of_many_batches(stored: list[StoredCase], threads: int) -> None:
-    plan = PatchPlan(size=(2, 3, 4), per_volume=90, seed=5)
+    plan = Patches(size=(2, 3, 4), per_volume=90, seed=5)
     iterator = PatchBatchIterator(stored[:3], plan, batch_size=2, shuffle=False, threads=threads)
     for epoch in range(2):
         sample = 0
@@ -69,6 +70,6 @@ def test_an_epoch_of_many_batches(stored: list[StoredCase], threads: int) -> Non
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(UsageError, match="patch size"):
-        PatchPlan(size=(0, 1, 1))
+        Patches(size=(0, 1, 1))
     with pytest.raises(UsageError, match="foreground"):
-        PatchPlan(foreground=1.5)
+        Patches(foreground=1.5)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from torch.utils.data import DataLoader
 
-from hcc_tace_data import load_hcc_tace, make_phantom
+from hcc_tace_data import Patches, Slices, load_hcc_tace, make_phantom
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.facts.splits import patients_of, split_table
@@ -96,10 +96,10 @@ def at(volume: Any, points: Any, order: int = 1) -> Any:
 def test_every_voxel_is_what_the_readers_give_at_its_place(
     load: Load, unit: str, spacing: Any, margin: Any, phases: tuple[str, ...], data: st.DataObject
 ) -> None:
-    more: dict[str, Any] = {"patch_size": (5, 24, 20), "per_volume": 3} if unit == "patch" else {}
+    served: Any = Patches(size=(5, 24, 20), per_volume=3) if unit == "patch" else unit
     if unit == "slice" and data.draw(st.booleans(), label="cut or padded"):
-        more["size"] = (50, 70)
-    dataset = load(unit=unit, spacing=spacing, margin=margin, phases=phases, **more)
+        served = Slices(size=(50, 70))
+    dataset = load(unit=served, spacing=spacing, margin=margin, phases=phases)
     sample = dataset[data.draw(st.integers(0, len(dataset) - 1), label="sample")]
     number = dataset.patient_ids.index(sample["patient_id"])
     case = dataset.cases[number]
@@ -180,8 +180,8 @@ def test_store_and_files_serve_the_same(load: Load) -> None:
 
 @pytest.mark.parametrize("unit", ["slice", "patch"])
 def test_batches_are_the_samples(load: Load, unit: str) -> None:
-    more: dict[str, Any] = {"patch_size": (4, 30, 90), "per_volume": 5} if unit == "patch" else {}
-    dataset = load(unit=unit, phases=("portal_venous", "arterial"), **more)
+    served = Patches(size=(4, 30, 90), per_volume=5) if unit == "patch" else unit
+    dataset = load(unit=served, phases=("portal_venous", "arterial"))
     samples = list(dataset)
     at_place = "slice" if unit == "slice" else "corner"
     # all are held: memory of a batch that is held must not be used again
@@ -199,7 +199,7 @@ def test_batches_are_the_samples(load: Load, unit: str) -> None:
 
 
 def test_default_collation_and_shuffling_with_a_generator(load: Load) -> None:
-    dataset = load(unit="patch", phases=("annotated",), patch_size=(4, 16, 16), per_volume=4)
+    dataset = load(unit=Patches((4, 16, 16)), phases=("annotated",))
 
     def run(seed: int) -> list[torch.Tensor]:
         loader = DataLoader(dataset, 3, shuffle=True, generator=torch.Generator().manual_seed(seed))
@@ -219,7 +219,7 @@ def test_monai_and_torchio_transforms(root: Path) -> None:
     import torchio as tio
     from monai.transforms import Compose, EnsureChannelFirstd, RandFlipd, ScaleIntensityRanged
 
-    plain = load_hcc_tace(root, phases="annotated", unit="patch", patch_size=(4, 32, 32))
+    plain = load_hcc_tace(root, phases="annotated", unit=Patches((4, 32, 32)))
     flip = Compose(
         [
             EnsureChannelFirstd("label", channel_dim="no_channel"),
@@ -227,14 +227,14 @@ def test_monai_and_torchio_transforms(root: Path) -> None:
             RandFlipd(["image", "label"], prob=1, spatial_axis=2),
         ]
     )
-    monai = load_hcc_tace(root, phases="annotated", unit="patch", patch_size=(4, 32, 32), transform=flip)[0]
+    monai = load_hcc_tace(root, phases="annotated", unit=Patches((4, 32, 32)), transform=flip)[0]
     assert torch.equal(torch.as_tensor(monai["label"])[0], plain[0]["label"].flip(2))
     want = ((plain[0]["image"] + 100) / 200).clamp(0, 1).flip(3)
     torch.testing.assert_close(torch.as_tensor(monai["image"]), want)
     assert monai["patient_id"] == plain[0]["patient_id"]
 
     turn = tio.Flip(axes=2, include=["image"])
-    torchio = load_hcc_tace(root, phases="annotated", unit="patch", patch_size=(4, 32, 32), transform=turn)[0]
+    torchio = load_hcc_tace(root, phases="annotated", unit=Patches((4, 32, 32)), transform=turn)[0]
     assert torch.equal(torchio["image"], plain[0]["image"].flip(3))
     assert torch.equal(torchio["label"], plain[0]["label"])
 
@@ -287,7 +287,7 @@ def test_what_does_not_make_batches_is_refused(load: Load) -> None:
     if len({source.shape[2:] for source in cropped.sources}) > 1:
         with pytest.raises(StoreError, match="size="):
             cropped.batches(2)
-    changed = SliceDataset(cropped.sources, cropped.what, cropped.ranges, (40, 40))
+    changed = SliceDataset(cropped.sources, cropped.serving, cropped.ranges, (40, 40))
     assert next(iter(changed.batches(2)))["image"].shape == (2, 1, 40, 40)
 
 
@@ -319,7 +319,7 @@ def test_helpers(load: Load, tmp_path: Path) -> None:
     assert dataset.subset(["HCC_012"]).patient_ids == ("HCC_012",)
     dataset.plot(3, path=tmp_path / "slice.png")
     assert (tmp_path / "slice.png").stat().st_size > 5000
-    assert isinstance(load(unit="patch", phases=("annotated",), patch_size=(4, 16, 16), per_volume=4), PatchDataset)
+    assert isinstance(load(unit=Patches((4, 16, 16)), phases=("annotated",)), PatchDataset)
 
 
 def test_no_patient_leaks_between_splits() -> None:
