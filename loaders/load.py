@@ -269,25 +269,13 @@ def make_parameters(
     UsageError
         An argument that makes no sense.
     """
-    steps: tuple[float, float, float] | None = None
-    if spacing is not None:
-        values = [spacing] * 3 if isinstance(spacing, Real) else spacing
-        if (
-            not hasattr(values, "__getitem__")
-            or len(values) != 3
-            or not all(_is_number(value) and 0.05 <= value <= 100 for value in values)
-        ):
-            raise UsageError(
-                f"spacing is {spacing!r}; give one number of mm, or three along (D, H, W), from 0.05 to 100."
-            )
-        steps = (float(values[0]), float(values[1]), float(values[2]))
     if margin is not None and not (_is_number(margin) and margin >= 0):
         raise UsageError(f"margin is {margin!r}; give mm, 0 or more.")
     return StoreParameters(
         phases=resolve_phases(phases),
         classes=resolve_label_set(labels, tuple(segment.key for segment in load_catalog().segments)),
         annotations=(annotations,) if isinstance(annotations, str) else tuple(annotations),
-        spacing=steps,
+        spacing=None if spacing is None else _steps(spacing),
         margin_mm=None if margin is None else float(margin),
     )
 
@@ -361,6 +349,18 @@ def _range(source: Source, slices: SliceRange) -> tuple[int, int]:
         logger.warning("%s: the segmentation shows no %s; it gives no slices", source.case.patient_id, slices)
         return 0, 0
     return box[0]
+
+
+def _steps(spacing: Any) -> tuple[float, float, float]:
+    """Return mm along (D, H, W); one number counts for all three."""
+    values: Any = [spacing] * 3 if isinstance(spacing, Real) else spacing
+    if (
+        not hasattr(values, "__getitem__")
+        or len(values) != 3
+        or not all(_is_number(value) and 0.05 <= value <= 100 for value in values)
+    ):
+        raise UsageError(f"spacing is {spacing!r}; give one number of mm, or three along (D, H, W), from 0.05 to 100.")
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def _is_number(value: object) -> bool:
