@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 
 from hcc_tace_data import make_phantom, open_collection
 from hcc_tace_data.baseline.config import load_config
+from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.reproduce import Tell, reproduce
 from hcc_tace_data.facts.splits import patients_of
 
@@ -24,9 +25,8 @@ def main(root: Path | None = None, steps: int = 60) -> None:
         patients = [*patients_of("test")[:2], *(patients_of("validation", fold)[0] for fold in range(5))]
         root = make_phantom(work / "twin", patients=patients, size="tiny", workers=1)
     config = load_config("modern", ["model.widths=[8,16]", "batch_size=8", "optimizer.lr=0.01", "ema=null"])
-    report = reproduce(
-        open_collection(root), work / "run", config, folds=(0, 1), steps=steps, control=False, tell=Tell(print)
-    )
+    request = ReproduceRequest(config=config, folds=(0, 1), steps=steps, control=False)
+    report = reproduce(open_collection(root), work / "run", request, tell=Tell(print))
     for label, scores in report["evaluation"]["summary"]["labels"].items():
         dice = scores["dice"]
         print(f"{label}: Dice {dice['mean']:.3f}, 95 % interval {dice['low']:.3f} to {dice['high']:.3f}")

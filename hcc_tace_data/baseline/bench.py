@@ -14,7 +14,7 @@ from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost, make_step
 from hcc_tace_data.baseline.stages import Stage
-from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.baseline.supply import Placement, StageBatches
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.store import StoredCase
 
@@ -79,7 +79,7 @@ def bench(
     average = WeightAverage(step.inner, config.ema) if config.ema else None
     side = max(usable[0].shape[2:])
     gpu = step.engine.device.type == "cuda"
-    batches = StageBatches(config, stage, usable, threads=threads, pin_memory=gpu, device=step.engine.device)
+    batches = StageBatches(config, stage, usable, threads=threads, placement=Placement(device=step.engine.device))
     gathered = list(_take(batches, steps))
     images = sum(len(batch["image"]) for batch in gathered)
     ready = [step.inputs(batch) for batch in gathered]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.stages import Stage
-from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
+from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
 from hcc_tace_data.baseline.unet import UNet2d, count_parameters, layer_table
 
 __all__ = ["Cost", "dummy_batch", "estimate_cost", "make_step", "seconds_per_step", "step_flops"]

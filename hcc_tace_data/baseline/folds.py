@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part
+from hcc_tace_data.baseline.networks import build_model
+from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
 from hcc_tace_data.baseline.stages import STAGES, Stage
-from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer
+from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.baseline.train import TrainResult, train_stage
 from hcc_tace_data.errors import BaselineError
@@ -36,15 +39,10 @@ def train_fold(
     cohort: Cohort,
     part: Part,
     out: str | os.PathLike[str],
+    options: TrainOptions | None = None,
     *,
     stages: Sequence[Stage] = STAGES,
     liver_train: Sequence[StoredCase] | None = None,
-    resume: bool = False,
-    shuffled: bool = False,
-    repeatable: bool = False,
-    events: bool = False,
-    threads: int = 2,
-    stop_after: int | None = None,
     steps: Mapping[Stage, int] | None = None,
     progress: Callable[[str, int, int, float], None] | None = None,
 ) -> dict[Stage, TrainResult]:
@@ -60,15 +58,13 @@ def train_fold(
         The fold.
     out : path-like
         Folder of the run; networks go to ``fold<k>/<stage>``.
+    options : TrainOptions, optional
+        How. With `resume` a stage that is in the folder is continued, and one that is not is begun.
     stages : sequence of {"liver", "tumour"}
         Which.
     liver_train : sequence of StoredCase, optional
         Train the liver network on these (LiTS) instead of the fold's training patients; it is still chosen by the
         fold's validation patients.
-    resume : bool
-        Continue what is in the folder; what is not there begins.
-    shuffled, repeatable, events, threads, stop_after
-        As of :func:`hcc_tace_data.baseline.train.train_stage`.
     steps : mapping of str to int, optional
         Stage -> `max_steps` instead of that of `config`.
     progress : callable, optional
@@ -79,11 +75,12 @@ def train_fold(
     BaselineError
         As of `train_stage`; or a folder that holds a run when `resume` is not set.
     """
+    options = options or TrainOptions()
     folder = fold_folder(out, part.fold)
     results: dict[Stage, TrainResult] = {}
     for stage in stages:
         there = (folder / stage / "state.pt").is_file()
-        if there and not resume:
+        if there and not options.resume:
             raise BaselineError(f"{folder / stage} holds a run already; use --resume, or another folder.")
         lits = stage == "liver" and liver_train is not None
         train = list(liver_train) if lits and liver_train is not None else list(part.train)
@@ -98,15 +95,9 @@ def train_fold(
             train,
             part.validation,
             folder / stage,
-            resume=there,
-            stop_after=stop_after,
-            threads=threads,
+            replace(options, resume=there),
             livers=livers,
-            shuffled=shuffled,
-            repeatable=repeatable,
-            events=events,
-            store_digest=cohort.digest,
-            data="LiTS" if lits else "HCC-TACE-Seg",
+            about={"store_digest": cohort.digest, "data": "LiTS" if lits else "HCC-TACE-Seg"},
             progress=advance,
         )
     return results

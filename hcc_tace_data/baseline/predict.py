@@ -16,6 +16,7 @@ from torch import Tensor
 from hcc_tace_data.baseline.checkpoint import load_weights
 from hcc_tace_data.baseline.config import InputConfig, TrainConfig
 from hcc_tace_data.baseline.losses import widen
+from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.stages import (
     Stage,
     liver_windows,
@@ -58,13 +59,7 @@ def _load(path: str | os.PathLike[str], stage: Stage) -> tuple[UNet2d, TrainConf
         channels = int(about["channels"])
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise BaselineError(f"{path} has no configuration that this version reads ({error}).") from error
-    model = UNet2d(
-        in_channels=channels,
-        classes=2,
-        widths=config.model.widths,
-        dropout=config.model.dropout,
-        deep_supervision=config.model.deep_supervision,
-    )
+    model = build_model(config, channels)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

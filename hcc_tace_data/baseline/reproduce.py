@@ -11,22 +11,21 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part, held_out, load_cohort, part_of
 from hcc_tace_data.baseline.folds import seen_in_training, train_fold
+from hcc_tace_data.baseline.options import PredictOptions, ReproduceRequest, TrainOptions
 from hcc_tace_data.baseline.pace import torch_threads
 from hcc_tace_data.baseline.page import write_page
-from hcc_tace_data.baseline.plan import Plan
-from hcc_tace_data.baseline.plan_file import plan_of, refuse_other
 from hcc_tace_data.baseline.plots import draw_all
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.published import LEAK_ABOVE, PUBLISHED
-from hcc_tace_data.baseline.record import environment
+from hcc_tace_data.baseline.run_files import environment
 from hcc_tace_data.baseline.scoring import (
     TRUE_LIVER,
     annotated_phases,
@@ -35,9 +34,10 @@ from hcc_tace_data.baseline.scoring import (
     read_prediction,
     write_evaluation,
 )
+from hcc_tace_data.baseline.training_plan import Plan
+from hcc_tace_data.baseline.training_plan_file import plan_of, refuse_other
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.facts.splits import FOLDS
 from hcc_tace_data.integrity.verify import verify
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.system.files import atomic_write_text, mark_output
@@ -77,12 +77,8 @@ class Tell:
 def reproduce(
     collection: Collection,
     out: str | os.PathLike[str],
-    config: TrainConfig,
+    request: ReproduceRequest,
     *,
-    folds: Sequence[int] = tuple(range(FOLDS)),
-    budget: float | None = None,
-    steps: int | None = None,
-    control: bool = True,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     estimate_only: bool = False,
@@ -97,16 +93,8 @@ def reproduce(
         From :func:`hcc_tace_data.open_collection`.
     out : path-like
         Folder of the run; ``report.html`` and ``report.json`` are in it at the end.
-    config : TrainConfig
-        The preset.
-    folds : sequence of int
-        Folds of the fixed split.
-    budget : float, optional
-        Minutes; the networks and their steps are scaled to fit. None trains the preset in full.
-    steps : int, optional
-        Steps of each training.
-    control : bool
-        Also train on shuffled labels, once.
+    request : ReproduceRequest
+        Preset, folds, budget, control.
     cache : path-like, optional
         Folder of the training store.
     workers : int, optional
@@ -131,26 +119,19 @@ def reproduce(
     tell = tell or Tell()
     began = time.monotonic() if started is None else started
     place = Path(out)
-    request = {
-        "config": config.model_dump(mode="json"),
-        "folds": list(folds),
-        "budget": budget,
-        "steps": steps,
-        "control": control,
-    }
     refuse_other(place, request)
     tell.note("checking the data")
     checked = _check(collection)
     tell.note("preparing the training store")
     cohort = load_cohort(
-        collection, phases=config.input.phases, cache=cache, workers=workers, progress=tell.moving("preparing")
+        collection, phases=request.config.input.phases, cache=cache, workers=workers, progress=tell.moving("preparing")
     )
-    parts = [part_of(cohort, fold) for fold in folds]
+    parts = [part_of(cohort, fold) for fold in request.folds]
     test = held_out(cohort)
-    left = None if budget is None else max(1.0, 60 * budget - (time.monotonic() - began))
+    left = None if request.budget is None else max(1.0, 60 * request.budget - (time.monotonic() - began))
     if not estimate_only:
         mark_output(place)
-    plan = plan_of(place, request, config, cohort, parts, left, steps, control, keep=not estimate_only)
+    plan = plan_of(place, request, cohort, parts, left, keep=not estimate_only)
     tell.note(_estimate_text(plan))
     data = {
         **checked,
@@ -161,22 +142,26 @@ def reproduce(
     if estimate_only:
         return {"plan": plan.plain(), "data": data}
     with torch_threads(plan.threads):
-        return _carry_out(plan, collection, cohort, parts, test, place, data, began, tell)
+        return _carry_out(_Run(plan, collection, cohort, parts, test, place, tell), data, began)
 
 
-def _carry_out(
-    plan: Plan,
-    collection: Collection,
-    cohort: Cohort,
-    parts: Sequence[Part],
-    test: Sequence[StoredCase],
-    place: Path,
-    data: Mapping[str, Any],
-    began: float,
-    tell: Tell,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the parts of a reproduction work with."""
+
+    plan: Plan
+    collection: Collection
+    cohort: Cohort
+    parts: Sequence[Part]
+    test: Sequence[StoredCase]
+    place: Path
+    tell: Tell
+
+
+def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, Any]:
     """Train, predict, score and write, and leave out what is there already."""
-    folds = plan.folds
+    plan, cohort, parts, test = run.plan, run.cohort, run.parts, run.test
+    collection, place, tell, folds = run.collection, run.place, run.tell, run.plan.folds
     _train(plan, cohort, parts, place, tell)
     seen = sorted({case.patient_id for case in test} & seen_in_training(place, folds))
     if seen:
@@ -184,7 +169,9 @@ def _carry_out(
     tell.note(f"predicting {len(test)} test patients with {len(parts)} networks a stage")
     cascade = Cascade.load_folds(place, folds)
     for inside, folder in ((False, place / "predictions"), (True, place / "predictions" / TRUE_LIVER)):
-        predict_cases(cascade, test, folder, true_liver=inside, keep=True, progress=tell.moving("predicting"))
+        predict_cases(
+            cascade, test, folder, PredictOptions(true_liver=inside), keep=True, progress=tell.moving("predicting")
+        )
     tell.note("scoring")
     development = [case for part in parts for case in part.train]
     trivial = TrivialPredictors.fit(list({case.patient_id: case for case in development}.values()))
@@ -255,7 +242,8 @@ def _train(plan: Plan, cohort: Cohort, parts: Sequence[Part], place: Path, tell:
         def bar(stage: str, done: int, total: int, loss: float, name: str = name) -> None:
             tell.bar(f"{name}, {stage}", done, total)
 
-        train_fold(plan.config, cohort, part, folder, resume=True, shuffled=shuffled, steps=plan.steps, progress=bar)
+        options = TrainOptions(resume=True, shuffled=shuffled)
+        train_fold(plan.config, cohort, part, folder, options, steps=plan.steps, progress=bar)
 
 
 def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[str, Any]:
@@ -266,7 +254,7 @@ def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[
     scores: dict[str, list[float]] = {"liver": [], "tumour": []}
     for label, inside in (("liver", False), ("tumour", True)):
         folder = place / "control" / "predictions" / (TRUE_LIVER if inside else "")
-        files = predict_cases(cascade, cases, folder, true_liver=inside, keep=True)
+        files = predict_cases(cascade, cases, folder, PredictOptions(true_liver=inside), keep=True)
         for case in cases:
             predicted, true = read_prediction(files[case.patient_id], case), np.asarray(case.label)
             pair = (predicted > 0, np.isin(true, (1, 2, 3))) if label == "liver" else (predicted == 2, true == 2)

@@ -16,6 +16,7 @@ import torch
 from hcc_tace_data.baseline.data import Cohort
 from hcc_tace_data.baseline.evaluate import DEFINITIONS, evaluate_case, summarise
 from hcc_tace_data.baseline.images import read_nifti
+from hcc_tace_data.baseline.options import PredictOptions
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.stages import whole_liver
 from hcc_tace_data.baseline.trivial import TrivialPredictors
@@ -40,10 +41,8 @@ def predict_cases(
     cascade: Cascade,
     cases: Sequence[StoredCase],
     out: str | os.PathLike[str],
+    options: PredictOptions | None = None,
     *,
-    true_liver: bool = False,
-    flips: bool = False,
-    batch_size: int = 8,
     keep: bool = False,
     refuse: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -57,12 +56,8 @@ def predict_cases(
     cases : sequence of StoredCase
     out : path-like
         Folder; 1 is liver, 2 tumour.
-    true_liver : bool
-        Look for the tumour in the annotated liver instead of the predicted one.
-    flips : bool
-        Average with the mirrored prediction.
-    batch_size : int
-        Slices at once.
+    options : PredictOptions, optional
+        How.
     keep : bool
         Leave predictions of the same networks that are there.
     refuse : bool
@@ -81,8 +76,9 @@ def predict_cases(
     NoLiverError
         With `refuse`: no liver was found.
     """
+    options = options or PredictOptions()
     files: dict[str, Path] = {}
-    about = {"networks": _fingerprint(cascade), "true_liver": true_liver, "flips": flips}
+    about = {"networks": _fingerprint(cascade), "true_liver": options.true_liver, "flips": options.flips}
     without: list[str] = []
     for case in cases:
         path = Path(out) / f"{case.patient_id}.nii.gz"
@@ -94,9 +90,9 @@ def predict_cases(
             try:
                 result = cascade.run(
                     image,
-                    true_liver=whole_liver(label) if true_liver else None,
-                    flips=flips,
-                    batch_size=batch_size,
+                    true_liver=whole_liver(label) if options.true_liver else None,
+                    flips=options.flips,
+                    batch_size=options.batch_size,
                 ).label
             except NoLiverError:
                 if refuse:

@@ -22,18 +22,7 @@ from hcc_tace_data.loaders.supply.augment import Augment
 #: Room around a liver that augmentation turns and widens, as a part of its size.
 _ROOM = 0.12
 
-__all__ = ["TrainingStep", "build_model", "build_optimizer", "deterministic", "learning_rate"]
-
-
-def build_model(config: TrainConfig, channels: int) -> UNet2d:
-    """Return the untrained network of a configuration (two classes: background and the stage's own)."""
-    return UNet2d(
-        in_channels=channels,
-        classes=2,
-        widths=config.model.widths,
-        dropout=config.model.dropout,
-        deep_supervision=config.model.deep_supervision,
-    )
+__all__ = ["TrainingStep", "build_optimizer", "deterministic", "learning_rate"]
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

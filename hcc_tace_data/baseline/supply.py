@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.batches import BatchIterator
 from hcc_tace_data.loaders.supply.device import DeviceBatches, DeviceSlices
 
-__all__ = ["StageBatches", "is_resident", "slice_ranges"]
+__all__ = ["Placement", "StageBatches", "is_resident", "slice_ranges"]
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
@@ -41,6 +42,28 @@ def is_resident(
     return 2 * need < free
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which process of a training this is, and where its network is.
+
+    Attributes
+    ----------
+    rank, world_size : int
+        Number of this process, and of all.
+    device : torch.device, optional
+        Of the network; see `resident` of the configuration.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | None = None
+
+    @property
+    def pin_memory(self) -> bool:
+        """Whether batches are gathered in pinned memory: a GPU copies from it while it computes."""
+        return self.device is not None and self.device.type == "cuda"
+
+
 class StageBatches:
     """Epochs of batches for one process of a training.
 
@@ -60,10 +83,10 @@ class StageBatches:
     shuffled : bool
         A control: the target of a slice is the label of another slice, of another patient where there are several. A
         network that still scores on held-out patients scores by something else than the image.
-    threads, rank, world_size, pin_memory
-        As of :class:`hcc_tace_data.loaders.supply.batches.BatchIterator`.
-    device : torch.device, optional
-        Where the network is; see `resident` of the configuration.
+    threads : int
+        Threads that gather batches.
+    placement : Placement, optional
+        Which process this is and where its network is; default one process, slices from the store.
     """
 
     def __init__(
@@ -75,11 +98,10 @@ class StageBatches:
         livers: Masks | None = None,
         shuffled: bool = False,
         threads: int = 2,
-        rank: int = 0,
-        world_size: int = 1,
-        pin_memory: bool = False,
-        device: torch.device | None = None,
+        placement: Placement | None = None,
     ) -> None:
+        placement = placement or Placement()
+        rank, world_size, device = placement.rank, placement.world_size, placement.device
         self.cases = tuple(cases)
         self.ranges = slice_ranges(config, stage, cases)
         missing = [case.folder.name for case in cases if livers is not None and case.folder.name not in livers]
@@ -97,7 +119,7 @@ class StageBatches:
             self.iterator = slices.batches(**share)
         else:
             self.iterator = BatchIterator(
-                cases, self.ranges, threads=threads, pin_memory=pin_memory, dtype=torch.int16, **share
+                cases, self.ranges, threads=threads, pin_memory=placement.pin_memory, dtype=torch.int16, **share
             )
         #: Epochs begun; set it to continue another training.
         self.epochs = 0

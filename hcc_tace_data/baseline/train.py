@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.record import Curves
+from hcc_tace_data.baseline.options import TrainOptions
+from hcc_tace_data.baseline.run_files import Curves
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.step import deterministic
 from hcc_tace_data.baseline.trainer import Trainer
@@ -50,16 +51,10 @@ def train_stage(
     train: Sequence[StoredCase],
     validation: Sequence[StoredCase],
     folder: Path,
+    options: TrainOptions | None = None,
     *,
-    resume: bool = False,
-    stop_after: int | None = None,
-    threads: int = 2,
     livers: Mapping[str, npt.NDArray[np.bool_]] | None = None,
-    shuffled: bool = False,
-    repeatable: bool = False,
-    events: bool = False,
-    store_digest: str = "",
-    data: str = "HCC-TACE-Seg",
+    about: Mapping[str, str] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainResult:
     """Train one stage.
@@ -74,23 +69,12 @@ def train_stage(
         Patients to learn from, and to choose the best epoch and stop by. They must not share a patient.
     folder : pathlib.Path
         Folder of the run.
-    resume : bool
-        Continue the run in `folder`; its configuration, stage, patients and number of processes must be the same. A
-        finished run is returned as it is.
-    stop_after : int, optional
-        Stop after this many epochs of the run, as if interrupted.
-    threads : int
-        Threads that gather batches.
+    options : TrainOptions, optional
+        Resuming, threads, determinism and so on.
     livers : mapping of str to ndarray of bool (D, H, W), optional
         Folder name of a training case -> predicted liver, for ``tumour_liver: predicted``.
-    shuffled : bool
-        Train the control whose labels belong to other slices.
-    repeatable : bool
-        Ask PyTorch for deterministic algorithms, also on a GPU, where they may be slower.
-    events : bool
-        Write TensorBoard events.
-    store_digest, data : str
-        Written into the record: what was trained on.
+    about : mapping of str to str, optional
+        Written into the record: ``store_digest`` and ``data`` (the name of the data set), what was trained on.
     progress : callable, optional
         Called after each step with the steps done, all steps, and the loss.
 
@@ -108,14 +92,20 @@ def train_stage(
     if stage == "tumour" and config.tumour_liver == "predicted" and livers is None:
         raise BaselineError("tumour_liver is 'predicted': predict the liver of the training cases first.")
     usable.sort(key=lambda case: case.folder.name)  # the order decides the batches: it must not depend on the caller
-    with deterministic(repeatable):
-        run = Trainer(config, stage, usable, validation, folder, threads=threads, livers=livers, shuffled=shuffled)
-        run.about = {"store_digest": store_digest, "data": data, "deterministic": repeatable}
-        if resume:
+    options = options or TrainOptions()
+    with deterministic(options.deterministic):
+        run = Trainer(config, stage, usable, validation, folder, options, livers=livers)
+        run.about = {
+            "store_digest": "",
+            "data": "HCC-TACE-Seg",
+            **(about or {}),
+            "deterministic": options.deterministic,
+        }
+        if options.resume:
             run.load()
-        run.curves = Curves(folder / "events" if events and run.main else None)
+        run.curves = Curves(folder / "events" if options.events and run.main else None)
         try:
-            run.go(stop_after, progress)
+            run.go(progress)
         finally:
             run.curves.close()
     return TrainResult(

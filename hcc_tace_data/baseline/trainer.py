@@ -22,11 +22,13 @@ from torch import Tensor
 from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.checkpoint import load_state, save_state, save_weights
 from hcc_tace_data.baseline.config import TrainConfig
+from hcc_tace_data.baseline.networks import build_model
+from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import predict_stage
-from hcc_tace_data.baseline.record import Curves, environment, write_card, write_log
+from hcc_tace_data.baseline.run_files import Curves, environment, write_card, write_log
 from hcc_tace_data.baseline.stages import Stage, whole_liver
-from hcc_tace_data.baseline.step import TrainingStep, build_model, build_optimizer, learning_rate
-from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.baseline.step import TrainingStep, build_optimizer, learning_rate
+from hcc_tace_data.baseline.supply import Placement, StageBatches
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
@@ -50,16 +52,14 @@ class Trainer:
         train: Sequence[StoredCase],
         validation: Sequence[StoredCase],
         folder: Path,
+        options: TrainOptions,
         *,
-        threads: int,
-        livers: Mapping[str, npt.NDArray[np.bool_]] | None,
-        shuffled: bool,
+        livers: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     ) -> None:
         self.config, self.stage, self.folder = config, stage, folder
-        self.train, self.validation = train, validation
+        self.train, self.validation, self.options = train, validation, options
         self.engine = TrainingStep.accelerator(config)
         self.main: bool = self.engine.is_main_process
-        self.control = shuffled
         self.about: dict[str, Any] = {}
         self.curves = Curves(None)
         self.environment = environment() if self.main else {}
@@ -69,12 +69,11 @@ class Trainer:
             stage,
             train,
             livers=livers if stage == "tumour" else None,
-            shuffled=shuffled,
-            threads=threads,
-            rank=self.engine.process_index,
-            world_size=self.engine.num_processes,
-            pin_memory=self.engine.device.type == "cuda",
-            device=self.engine.device,
+            shuffled=options.shuffled,
+            threads=options.threads,
+            placement=Placement(
+                rank=self.engine.process_index, world_size=self.engine.num_processes, device=self.engine.device
+            ),
         )
         self.channels = train[0].shape[0]
         self.total = config.max_steps or config.epochs * self.batches.batches
@@ -94,7 +93,7 @@ class Trainer:
             "train": [case.folder.name for case in train],
             "validation": sorted(case.patient_id for case in validation),
             "processes": self.engine.num_processes,
-            "shuffled": shuffled,
+            "shuffled": options.shuffled,
         }
 
     @property
@@ -126,10 +125,10 @@ class Trainer:
         if self.average:
             self.average.load(state["average"])
 
-    def go(self, stop_after: int | None, progress: Callable[[int, int, float], None] | None) -> None:
+    def go(self, progress: Callable[[int, int, float], None] | None) -> None:
         """Train until the steps are done, the score is stale, or as many epochs as asked for."""
         while self.steps < self.total and not _stale(self.history, self.config.patience):
-            if stop_after is not None and self.batches.epochs >= stop_after:
+            if self.options.stop_after is not None and self.batches.epochs >= self.options.stop_after:
                 break
             losses, start = [], time.monotonic()
             for _ in range(self.config.validate_every):
@@ -216,7 +215,7 @@ class Trainer:
             "seed": self.config.seed,
             "processes": self.engine.num_processes,
             "device": str(self.engine.device),
-            "control": self.control,
+            "control": self.options.shuffled,
             "epoch": self.batches.epochs,
             "steps": self.steps,
             "dice": self.history[-1]["dice"],

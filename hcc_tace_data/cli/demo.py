@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.baseline.config import load_config
+from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.cli.baseline.work import run_reproduce, say_report
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
 from hcc_tace_data.errors import UsageError
@@ -50,12 +51,14 @@ def demo(
     report = run_reproduce(
         collection,
         folder,
-        load_config(preset, [f"seed={seed}"]),
+        ReproduceRequest(
+            config=load_config(preset, [f"seed={seed}"]),
+            budget=budget,
+            steps=steps,
+            folds=tuple(range(folds)),
+            control=control,
+        ),
         quiet=quiet,
-        budget=budget,
-        steps=steps,
-        folds=tuple(range(folds)),
-        control=control,
         started=started,
     )
     report["report"] = str(folder / "report.html")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.config import TrainConfig, load_config
+from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.reproduce import Tell, reproduce
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
@@ -33,19 +34,19 @@ def test_broken_off_and_continued(small_twin: Path, tmp_path: Path) -> None:
         if name == "fold 1, tumour" and done == 5:
             raise _Stop
 
-    options: dict[str, Any] = {"folds": (0, 1), "steps": 25}
+    request = ReproduceRequest(config=_config(), folds=(0, 1), steps=25)
     with pytest.raises(_Stop):
-        reproduce(collection, tmp_path, _config(), tell=Tell(bar=stop), **options)
+        reproduce(collection, tmp_path, request, tell=Tell(bar=stop))
     assert not (tmp_path / "report.html").exists()
     first = (tmp_path / "fold0" / "tumour" / "last.safetensors").stat().st_mtime_ns
     plan = json.loads((tmp_path / "plan.json").read_text())
     with pytest.raises(BaselineError, match="another steps"):
-        reproduce(collection, tmp_path, _config(), folds=(0, 1), steps=26)
-    report = reproduce(collection, tmp_path, _config(), **options)
+        reproduce(collection, tmp_path, replace(request, steps=26))
+    report = reproduce(collection, tmp_path, request)
     assert (tmp_path / "fold0" / "tumour" / "last.safetensors").stat().st_mtime_ns == first
     assert json.loads((tmp_path / "plan.json").read_text()) == plan
     # a finished run is told again without training
-    assert reproduce(collection, tmp_path, _config(), **options)["evaluation"] == report["evaluation"]
+    assert reproduce(collection, tmp_path, request)["evaluation"] == report["evaluation"]
 
     test = set(patients_of("test"))
     assert set(report["data"]["test"]) == test & set(collection)
@@ -84,4 +85,4 @@ def test_a_folder_without_test_patients_is_refused(small_twin: Path, tmp_path: P
         shutil.copytree(small_twin / patient, empty / patient)
     assert set(open_collection(empty)) < set(collection)
     with pytest.raises(BaselineError, match="belongs to the test set"):
-        reproduce(open_collection(empty), tmp_path / "run", _config(), folds=(0,), steps=1)
+        reproduce(open_collection(empty), tmp_path / "run", ReproduceRequest(config=_config(), folds=(0,), steps=1))

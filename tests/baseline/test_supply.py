@@ -10,7 +10,7 @@ import torch
 
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.folds import overfit_one_batch
-from hcc_tace_data.baseline.supply import StageBatches, slice_ranges
+from hcc_tace_data.baseline.supply import Placement, StageBatches, slice_ranges
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.store import StoredCase
 
@@ -20,7 +20,8 @@ Quick = Callable[..., TrainConfig]
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_process_gets_as_many_batches(cases: list[StoredCase], quick: Quick, world: int) -> None:
     parts = [
-        StageBatches(quick(batch_size=3), "liver", cases[:3], threads=0, rank=r, world_size=world) for r in range(world)
+        StageBatches(quick(batch_size=3), "liver", cases[:3], threads=0, placement=Placement(rank=r, world_size=world))
+        for r in range(world)
     ]
     epochs = [list(part.epoch()) for part in parts]
     assert len({len(epoch) for epoch in epochs}) == 1
@@ -70,10 +71,16 @@ def test_one_batch_is_learnt_by_heart(cases: list[StoredCase], quick: Quick, pre
 @pytest.mark.parametrize("preset", ["paper", "modern"])
 def test_slices_on_the_device_are_the_same_batches(cases: list[StoredCase], quick: Quick, preset: str) -> None:
     config = quick(preset, batch_size=3)
-    share = {"threads": 0, "rank": 1, "world_size": 2, "shuffled": True}
-    from_store = StageBatches(config.model_copy(update={"resident": "no"}), "liver", cases, **share)
-    on_device = StageBatches(
-        config.model_copy(update={"resident": "yes"}), "liver", cases, device=torch.device("cpu"), **share
+    from_store, on_device = (
+        StageBatches(
+            config.model_copy(update={"resident": resident}),
+            "liver",
+            cases,
+            threads=0,
+            shuffled=True,
+            placement=Placement(rank=1, world_size=2, device=torch.device("cpu")),
+        )
+        for resident in ("no", "yes")
     )
     assert on_device.resident
     assert not from_store.resident
@@ -84,4 +91,6 @@ def test_slices_on_the_device_are_the_same_batches(cases: list[StoredCase], quic
 
 
 def test_a_cpu_keeps_nothing_resident_unless_told(cases: list[StoredCase], quick: Quick) -> None:
-    assert not StageBatches(quick(), "liver", cases, threads=0, device=torch.device("cpu")).resident
+    assert not StageBatches(
+        quick(), "liver", cases, threads=0, placement=Placement(device=torch.device("cpu"))
+    ).resident

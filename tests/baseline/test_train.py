@@ -12,6 +12,7 @@ import torch
 
 from hcc_tace_data.baseline.checkpoint import load_state, load_weights, save_weights
 from hcc_tace_data.baseline.config import TrainConfig, load_config
+from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import Cascade, largest_component, load_model, predict_stage
 from hcc_tace_data.baseline.train import train_stage
 from hcc_tace_data.errors import BaselineError
@@ -32,7 +33,9 @@ def _equal(one: Path, other: Path) -> bool:
 
 def test_same_seed_same_weights_whatever_the_threads(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     for name, seed, threads in (("a", 0, 0), ("b", 0, 2), ("c", 1, 0)):
-        train_stage(quick(epochs=2, seed=seed), "liver", cases[:4], cases[4:], tmp_path / name, threads=threads)
+        train_stage(
+            quick(epochs=2, seed=seed), "liver", cases[:4], cases[4:], tmp_path / name, TrainOptions(threads=threads)
+        )
     assert _equal(tmp_path / "a", tmp_path / "b")
     assert not _equal(tmp_path / "a", tmp_path / "c")
 
@@ -43,9 +46,9 @@ def test_resumed_training_reaches_the_same_weights(
 ) -> None:
     config = quick(preset)
     train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "whole")
-    train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", stop_after=2)
+    train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", TrainOptions(stop_after=2))
     assert not _equal(tmp_path / "whole", tmp_path / "parts")
-    result = train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", resume=True)
+    result = train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", TrainOptions(resume=True))
     assert result.epochs == 4
     assert _equal(tmp_path / "whole", tmp_path / "parts")
 
@@ -70,7 +73,7 @@ def test_killed_while_it_saved(
     with pytest.raises(KeyboardInterrupt):
         train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed")
     assert len(load_state(tmp_path / "killed" / "state.pt")["history"]) == 1
-    train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed", resume=True)
+    train_stage(config, "liver", cases[:4], cases[4:], tmp_path / "killed", TrainOptions(resume=True))
     assert _equal(whole, tmp_path / "killed")
     best = [load_weights(folder / "best.safetensors") for folder in (whole, tmp_path / "killed")]
     assert all(torch.equal(best[0][0][name], best[1][0][name]) for name in best[0][0])
@@ -164,11 +167,11 @@ def test_a_machine_that_cannot_compile_is_told_so(cases: list[StoredCase], quick
 
 def test_what_cannot_be_resumed_is_refused(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match="no training to resume"):
-        train_stage(quick(), "liver", cases[:4], cases[4:], tmp_path, resume=True)
-    train_stage(quick(epochs=2), "liver", cases[:4], cases[4:], tmp_path, stop_after=1)
+        train_stage(quick(), "liver", cases[:4], cases[4:], tmp_path, TrainOptions(resume=True))
+    train_stage(quick(epochs=2), "liver", cases[:4], cases[4:], tmp_path, TrainOptions(stop_after=1))
     for config, part in ((quick(epochs=3), cases[:4]), (quick(epochs=2), cases[:3])):
         with pytest.raises(BaselineError, match="another configuration"):
-            train_stage(config, "liver", part, cases[4:], tmp_path, resume=True)
+            train_stage(config, "liver", part, cases[4:], tmp_path, TrainOptions(resume=True))
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:

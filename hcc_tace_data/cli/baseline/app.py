@@ -9,6 +9,7 @@ import typer
 
 from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.lits import load_lits
+from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.processes import one_after_the_other, rank
 from hcc_tace_data.baseline.stages import stages_of
 from hcc_tace_data.cli.baseline.score import evaluate, predict
@@ -79,6 +80,7 @@ def train(
     folder = out or collection.root / "baseline" / config.name
     if rank() == 0:
         mark_output(folder)
+    options = TrainOptions(resume=resume, deterministic=deterministic, events=tensorboard, threads=threads)
     rows: list[dict[str, Any]] = []
     for part in parts:
         with progress(f"training fold {part.fold}", None, quiet=not talk) as advance:
@@ -87,12 +89,9 @@ def train(
                 cohort,
                 part,
                 folder,
+                options,
                 stages=stages,
                 liver_train=lits,
-                resume=resume,
-                repeatable=deterministic,
-                events=tensorboard,
-                threads=threads,
                 progress=lambda name, done, total, loss, move=moving(advance): move(done, total),  # type: ignore[misc]
             )
         for name, result in results.items():

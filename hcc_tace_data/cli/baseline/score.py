@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hcc_tace_data.baseline.options import PredictOptions
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
@@ -14,6 +16,7 @@ from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
     from hcc_tace_data.baseline.predict import Cascade
+    from hcc_tace_data.open import Collection
 
 _MODEL_HELP = "Folder of the run, with fold0 ... in it; default ROOT/baseline/PRESET."
 
@@ -48,13 +51,16 @@ def predict(
         raise UsageError("name the folder of the trained networks with --model.")
     _refuse_clashes(files, out or Path.cwd(), seg)
     cascade = load_cascade(model, fold, preset, device)
+    networks = _Networks(cascade, model, fold)
+    options = PredictOptions(true_liver=true_liver, flips=flips, batch_size=batch_size)
     rows: list[dict[str, Any]] = []
     if patients:
-        rows += _predict_patients(
-            patients, cascade, model, fold, root, out, true_liver, liver, flips, seg, batch_size, cache, quiet
-        )
+        if liver is not None:
+            raise UsageError("--liver is for files; patients have --true-liver.")
+        collection = open_with_progress(root, quiet=quiet)
+        rows += _predict_patients(patients, networks, collection, out, options, cache=cache, seg=seg, quiet=quiet)
     for item in files:
-        rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, flips, seg, batch_size))
+        rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, options, seg=seg))
     if as_json:
         emit_json({"model": str(model), "preset": cascade.liver_config.name, "predictions": rows})
         return
@@ -81,52 +87,58 @@ def load_cascade(model: Path, folds: list[int] | None, preset: str | None, devic
         raise UsageError(f"device {device}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """Networks and the run that they come from."""
+
+    cascade: Cascade
+    model: Path
+    folds: list[int] | None
+
+    def have_seen(self, patients: list[str]) -> list[str]:
+        """Return those of the patients on whom the networks were trained or chosen."""
+        from hcc_tace_data.baseline.folds import seen_in_training  # noqa: PLC0415 - its libraries are slow to import
+
+        return sorted(set(patients) & seen_in_training(self.model, self.folds))
+
+
 def _predict_patients(
     patients: list[str],
-    cascade: Cascade,
-    model: Path,
-    folds: list[int] | None,
-    root: Path | None,
+    networks: _Networks,
+    collection: Collection,
     out: Path | None,
-    true_liver: bool,
-    liver: Path | None,
-    flips: bool,
-    seg: bool,
-    batch_size: int,
+    options: PredictOptions,
+    *,
     cache: Path | None,
+    seg: bool,
     quiet: bool,
 ) -> list[dict[str, Any]]:
     from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
-    from hcc_tace_data.baseline.folds import seen_in_training  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.outputs import label_volumes, save_seg  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases, read_prediction  # noqa: PLC0415 - its libraries are slow to import
 
-    collection = open_with_progress(root, quiet=quiet)
+    cascade = networks.cascade
     unknown = [name for name in patients if name not in collection]
     if unknown:
         raise PatientNotFoundError(
             f"{', '.join(unknown)}: no such file, and no such patient among the {len(collection)} of {collection.root}."
         )
-    if liver is not None:
-        raise UsageError("--liver is for files; patients have --true-liver.")
     cohort = load_cohort(collection, patients=patients, phases=cascade.liver_config.input.phases, cache=cache)
     for patient in patients:
         if patient not in cohort.stored:
             raise BaselineError(f"{patient} cannot be predicted: {cohort.left_out.get(patient, 'not in the store')}.")
-    seen = sorted(set(patients) & seen_in_training(model, folds))
+    seen = networks.have_seen(patients)
     if seen:
         note(f"{', '.join(seen)}: seen in training; scores of them prove nothing", quiet=quiet)
     folder = out or collection.root / "predictions"
-    if true_liver:  # apart, where 'evaluate' looks for it: it is no prediction of the cascade
+    if options.true_liver:  # apart, where 'evaluate' looks for it: it is no prediction of the cascade
         folder = folder / TRUE_LIVER
     with progress("predicting", len(patients), quiet=quiet) as advance:
         files = predict_cases(
             cascade,
             cohort.pick(patients),
             folder,
-            true_liver=true_liver,
-            flips=flips,
-            batch_size=batch_size,
+            options,
             refuse=True,
             progress=lambda done, total: advance(1),
         )
@@ -160,11 +172,11 @@ def _refuse_clashes(files: list[str], out: Path, seg: bool) -> None:
 
 
 def _predict_file(
-    source: Path, cascade: Cascade, out: Path, liver: Path | None, flips: bool, seg: bool, batch_size: int
+    source: Path, cascade: Cascade, out: Path, liver: Path | None, options: PredictOptions, *, seg: bool
 ) -> dict[str, Any]:
     from hcc_tace_data.baseline.outputs import label_volumes, predict_input, save_nifti, save_seg  # noqa: PLC0415 - its libraries are slow to import
 
-    found = predict_input(source, cascade, liver=liver, flips=flips, batch_size=batch_size)
+    found = predict_input(source, cascade, liver=liver, flips=options.flips, batch_size=options.batch_size)
     path = save_nifti(_result_of(source, out), found.label, found.volume)
     row = {
         "name": found.volume.name,
@@ -203,7 +215,7 @@ def evaluate(
     names = _who(cohort, split, fold, patient)
     folder = predictions or collection.root / "predictions"
     if cascade is not None and model is not None:
-        _predict_unseen(cascade, cohort, names, model, fold, split, folder, flips, quiet)
+        _predict_unseen(_Networks(cascade, model, fold), cohort, names, split, folder, flips=flips, quiet=quiet)
     with progress("scoring", len(names), quiet=quiet) as advance:
         document = evaluate_predictions(
             cohort,
@@ -248,23 +260,14 @@ def _who(cohort: Any, split: str, fold: list[int] | None, patients: list[str] | 
 
 
 def _predict_unseen(
-    cascade: Cascade,
-    cohort: Any,
-    names: list[str],
-    model: Path,
-    folds: list[int] | None,
-    split: str,
-    folder: Path,
-    flips: bool,
-    quiet: bool,
+    networks: _Networks, cohort: Any, names: list[str], split: str, folder: Path, *, flips: bool, quiet: bool
 ) -> None:
-    from hcc_tace_data.baseline.folds import seen_in_training  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases  # noqa: PLC0415 - its libraries are slow to import
 
-    seen = sorted(set(names) & seen_in_training(model, folds))
+    seen = networks.have_seen(names)
     if seen and split == "test":
         raise BaselineError(
-            f"the networks in {model} have seen {', '.join(seen)}: scores of them would be void. "
+            f"the networks in {networks.model} have seen {', '.join(seen)}: scores of them would be void. "
             "Score other patients, or train anew."
         )
     if seen:
@@ -273,11 +276,10 @@ def _predict_unseen(
     for inside, place in ((False, folder), (True, Path(folder) / TRUE_LIVER)):
         with progress("predicting", len(cases), quiet=quiet) as advance:
             predict_cases(
-                cascade,
+                networks.cascade,
                 cases,
                 place,
-                true_liver=inside,
-                flips=flips,
+                PredictOptions(true_liver=inside, flips=flips),
                 keep=True,
                 progress=lambda done, total, move=advance: move(1),  # type: ignore[misc]
             )

@@ -12,9 +12,11 @@ import typer
 
 from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.dummies import dummy_cases
+from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.cli.baseline.score import say_summary
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.splits import FOLDS
 
 
 def reproduce(
@@ -39,15 +41,18 @@ def reproduce(
     config = load_config(preset, override or ())
     collection = open_with_progress(root, workers=workers, quiet=quiet)
     folder = out or collection.root / "baseline" / f"reproduce-{config.name}"
-    report = run_reproduce(
-        collection,
-        folder,
-        config,
-        quiet=quiet,
-        folds=tuple(fold) if fold else tuple(range(5)),
+    request = ReproduceRequest(
+        config=config,
+        folds=tuple(fold) if fold else tuple(range(FOLDS)),
         budget=budget,
         steps=steps,
         control=control,
+    )
+    report = run_reproduce(
+        collection,
+        folder,
+        request,
+        quiet=quiet,
         estimate_only=estimate,
         cache=cache,
         workers=workers,
@@ -61,7 +66,9 @@ def reproduce(
         say_report(report, folder)
 
 
-def run_reproduce(collection: Any, folder: Path, config: Any, *, quiet: bool, **options: Any) -> dict[str, Any]:
+def run_reproduce(
+    collection: Any, folder: Path, request: ReproduceRequest, *, quiet: bool, **options: Any
+) -> dict[str, Any]:
     """Reproduce with notes and bars on standard error."""
     from hcc_tace_data.baseline.reproduce import Tell  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.reproduce import reproduce as run  # noqa: PLC0415 - its libraries are slow to import
@@ -80,7 +87,7 @@ def run_reproduce(collection: Any, folder: Path, config: Any, *, quiet: bool, **
             current.clear()
             note(text, quiet=quiet)
 
-        return run(collection, folder, config, tell=Tell(remark, bar), **options)
+        return run(collection, folder, request, tell=Tell(remark, bar), **options)
 
 
 def _say_plan(plan: dict[str, Any]) -> None:

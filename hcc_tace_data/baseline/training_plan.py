@@ -14,6 +14,7 @@ import torch
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost, step_flops
 from hcc_tace_data.baseline.data import Part
+from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.pace import best_threads, measure, seconds_besides, torch_threads
 from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.supply import slice_ranges
@@ -99,32 +100,27 @@ class Plan:
 
 
 def make_plan(
-    config: TrainConfig,
+    request: ReproduceRequest,
     parts: Sequence[Part],
     test: Sequence[StoredCase],
     *,
     seconds: float | None = None,
-    steps: int | None = None,
-    control: bool = True,
 ) -> Plan:
     """Plan the trainings of a cross-validation.
 
     Parameters
     ----------
-    config : TrainConfig
-        The preset.
+    request : ReproduceRequest
+        What is asked for. With `steps` the plan does not depend on the machine, unless `seconds` makes the networks
+        smaller.
     parts : sequence of Part
         The folds.
     test : sequence of StoredCase
         Who is predicted at the end.
     seconds : float, optional
         For everything from now on; None trains the preset in full.
-    steps : int, optional
-        Steps of each training, instead of as many as fit. With it the plan does not depend on the machine, unless
-        `seconds` makes the networks smaller.
-    control : bool
-        Also train a control on shuffled labels.
     """
+    config, steps, control = request.config, request.steps, request.control
     full = max(_full_steps(config, part) for part in parts)
     threads = torch.get_num_threads()
     changes: list[str] = []

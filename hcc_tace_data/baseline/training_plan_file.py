@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part, held_out
-from hcc_tace_data.baseline.plan import Plan, make_plan
+from hcc_tace_data.baseline.options import ReproduceRequest
+from hcc_tace_data.baseline.training_plan import Plan, make_plan
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["plan_of", "refuse_other"]
 
 
-def refuse_other(place: Path, request: Mapping[str, Any]) -> None:
+def refuse_other(place: Path, request: ReproduceRequest) -> None:
     """Refuse a folder that holds a run of another request."""
     path = place / "plan.json"
     if path.is_file():
         said = _read_plan(path)["request"]
-        changed = [key for key, value in request.items() if said.get(key) != value]
+        changed = [key for key, value in request.plain().items() if said.get(key) != value]
         if changed:
             raise BaselineError(
                 f"{place} holds a run with another {', '.join(changed)}; continue it with the same, "
@@ -40,13 +40,10 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 def plan_of(
     place: Path,
-    request: Mapping[str, Any],
-    config: TrainConfig,
+    request: ReproduceRequest,
     cohort: Cohort,
     parts: Sequence[Part],
     seconds: float | None,
-    steps: int | None,
-    control: bool,
     *,
     keep: bool,
 ) -> Plan:
@@ -60,8 +57,8 @@ def plan_of(
             return Plan.from_plain(said["plan"])
         except (KeyError, TypeError, ValueError) as error:
             raise BaselineError(f"{path} is the plan of another version ({error!r}); use another folder.") from error
-    plan = make_plan(config, parts, held_out(cohort), seconds=seconds, steps=steps, control=control)
+    plan = make_plan(request, parts, held_out(cohort), seconds=seconds)
     if keep:
-        said = {"request": request, "plan": plan.plain(), "store_digest": cohort.digest}
+        said = {"request": request.plain(), "plan": plan.plain(), "store_digest": cohort.digest}
         atomic_write_text(path, json.dumps(said, indent=1) + "\n")
     return plan
