@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -31,6 +33,14 @@ def test_normalisation_precedes_every_convolution_and_dropout_only_the_up_limb()
             assert kinds == expected
     assert [pair[1][1].out_channels for pair in model.down] == [64, 128, 256, 512, 1024]
     assert model.up[0][0][1].p == 0.5
+
+
+def test_networks_are_built_in_one_place() -> None:
+    from hcc_tace_data.baseline import networks
+
+    folder = Path(networks.__file__).parent
+    builders = {path.name for path in folder.glob("*.py") if "UNet2d(\n" in path.read_text(encoding="utf-8")}
+    assert builders == {"networks.py"}
 
 
 def test_output_has_the_input_size() -> None:
