@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.cost import estimate_cost, make_step
+from hcc_tace_data.baseline.cost import estimate_cost
+from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.stages import Stage
-from hcc_tace_data.baseline.supply import Placement, StageBatches
+from hcc_tace_data.baseline.supply import StageBatches
+from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["GPU_PEAKS", "bench"]
+__all__ = ["GPU_PEAKS", "bench", "gpu_peak"]
 
-#: Dense peak of some GPUs in TFLOP/s by precision, from NVIDIA's data sheets (fp32: TF32 tensor cores).
-GPU_PEAKS = {
-    "V100": {"no": 15.7, "fp16": 125.0},
-    "T4": {"no": 8.1, "fp16": 65.0},
-    "A100": {"no": 156.0, "fp16": 312.0, "bf16": 312.0},
-    "H100": {"no": 495.0, "fp16": 989.0, "bf16": 989.0},
+#: Words of a GPU's name -> its dense peak in TFLOP/s by precision, from NVIDIA's data sheets (fp32: TF32 tensor cores
+#: from A100 on). The first row whose words are all in the name counts.
+GPU_PEAKS: dict[tuple[str, ...], dict[str, float]] = {
+    ("V100", "PCIE"): {"no": 14.0, "fp16": 112.0},
+    ("V100",): {"no": 15.7, "fp16": 125.0},
+    ("T4",): {"no": 8.1, "fp16": 65.0},
+    ("A100",): {"no": 156.0, "fp16": 312.0, "bf16": 312.0},
+    ("H100", "PCIE"): {"no": 378.0, "fp16": 756.0, "bf16": 756.0},
+    ("H100", "NVL"): {"no": 418.0, "fp16": 835.0, "bf16": 835.0},
+    ("H100",): {"no": 495.0, "fp16": 989.0, "bf16": 989.0},
+    ("H200", "NVL"): {"no": 418.0, "fp16": 835.0, "bf16": 835.0},
+    ("H200",): {"no": 495.0, "fp16": 989.0, "bf16": 989.0},
 }
 
 
@@ -41,10 +50,10 @@ def bench(
     """Measure a training on stored cases.
 
     The step alone is forward, loss, backward and optimiser on network inputs that are ready on the device. The supply
-    is gathering from the store. Both together is all that a training does with a batch: gather, copy, scale, shrink,
-    augment, record the patients, step, average the weights. The three run in turn over the same batches, forwards in
-    one round and backwards in the next, so that a machine that gets slower favours none; medians over rounds count,
-    and of the ratio the median of each round's own.
+    is gathering from the store. Both together is the loop of a training (:meth:`Trainer.epoch`): gather, copy, scale,
+    shrink, augment, record the patients, step, average the weights. The three run in turn over the same batches,
+    forwards in one round and backwards in the next, so that a machine that gets slower favours none; medians over
+    rounds count, and of the ratio the median of each round's own.
 
     Parameters
     ----------
@@ -75,15 +84,15 @@ def bench(
     usable = [case for case in cases if case.liver is not None]
     if not usable:
         raise BaselineError("no case shows a liver; there is nothing to train on.")
-    step = make_step(config, stage, usable[0].shape[0])
-    average = WeightAverage(step.inner, config.ema) if config.ema else None
+    # the trainer that trains, in a folder that it does not write to before an epoch is finished
+    trainer = Trainer(config, stage, usable, (), Path(), TrainOptions(threads=threads))
+    step, batches = trainer.step, trainer.batches
     side = max(usable[0].shape[2:])
     gpu = step.engine.device.type == "cuda"
-    batches = StageBatches(config, stage, usable, threads=threads, placement=Placement(device=step.engine.device))
+    step.network.train()
     gathered = list(_take(batches, steps))
     images = sum(len(batch["image"]) for batch in gathered)
     ready = [step.inputs(batch) for batch in gathered]
-    seen: set[str] = set()
 
     def alone() -> None:
         for image, target in ready:
@@ -94,11 +103,11 @@ def bench(
             pass
 
     def both() -> None:
-        for batch in _take(batches, steps):
-            seen.update(batches.patients(batch))
-            step(batch)
-            if average is not None:
-                average.update(step.inner)
+        trainer.steps = batches.epochs = 0
+        while trainer.steps < steps:
+            for _loss in trainer.epoch():
+                if trainer.steps == steps:
+                    break
 
     tasks: dict[str, Callable[[], None]] = {"step": alone, "supply": supply, "both": both}
     step(gathered[0])  # the first steps choose algorithms and allocate
@@ -137,7 +146,7 @@ def bench(
 
 
 def _take(batches: StageBatches, count: int) -> Iterator[dict[str, Tensor]]:
-    """Yield the first `count` batches of a training, beginning anew with each epoch that ends."""
+    """Yield the first `count` batches of a training, going on with the next epoch where one ends."""
     batches.epochs = 0
     done = 0
     while True:
@@ -148,7 +157,19 @@ def _take(batches: StageBatches, count: int) -> Iterator[dict[str, Tensor]]:
                 return
 
 
+def gpu_peak(name: str, precision: str) -> float | None:
+    """Return the dense peak of a GPU in TFLOP/s, or None where it is not known.
+
+    Examples
+    --------
+    >>> gpu_peak("NVIDIA H200", "bf16"), gpu_peak("Tesla T4", "fp16"), gpu_peak("NVIDIA T400 4GB", "fp16")
+    (989.0, 65.0, None)
+    """
+    words = set(re.split(r"[^A-Z0-9]+", name.upper()))
+    peaks = next((peaks for gpu, peaks in GPU_PEAKS.items() if words.issuperset(gpu)), {})
+    return peaks.get(precision)
+
+
 def _share(name: str | None, precision: str, flops: float) -> float | None:
-    peaks = next((peaks for gpu, peaks in GPU_PEAKS.items() if name is not None and gpu in name), None)
-    peak = peaks.get(precision) if peaks else None
+    peak = None if name is None else gpu_peak(name, precision)
     return round(flops / (peak * 1e12), 4) if peak else None

@@ -18,6 +18,7 @@ from hcc_tace_data.baseline.data import Cohort, Part
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
+from hcc_tace_data.baseline.processes import default_device, gather, share_of
 from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
 from hcc_tace_data.baseline.supply import StageBatches
@@ -113,16 +114,20 @@ def predicted_livers(
     """Return the liver that a network finds in each case: folder name -> bool (D, H, W), its largest component.
 
     On the patients that the network was trained on it is better than on others, which no training on it can know.
+    Several processes share the cases.
     """
     model, config = load_model(checkpoint, "liver")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    found = {}
-    for case in cases:
-        image = torch.from_numpy(np.array(case.image))
-        mask = predict_stage(model, "liver", image, config.input)
-        found[case.folder.name] = largest_component(mask.numpy())
-    return found
+    model.to(default_device())
+    own = {}
+    for number in share_of([case.shape[1] for case in cases]):
+        image = torch.from_numpy(np.array(cases[number].image))
+        mask = largest_component(predict_stage(model, "liver", image, config.input).numpy())
+        own[cases[number].folder.name] = (np.packbits(mask), mask.shape)
+    return {
+        name: np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+        for part in gather(own)
+        for name, (bits, shape) in part.items()
+    }
 
 
 def seen_in_training(out: str | os.PathLike[str], folds: Sequence[int] | None = None) -> set[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hcc_tace_data.baseline.config import LossConfig
 from hcc_tace_data.errors import UsageError
 
-__all__ = ["segmentation_loss", "soft_dice_loss", "widen"]
+__all__ = ["cross_entropy", "segmentation_loss", "soft_dice_loss", "widen"]
 
 
 def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smooth: float = 1e-5) -> Tensor:
@@ -40,6 +40,21 @@ def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smoot
     overlap = (probability * target).sum(over)
     sizes = (probability**2 if squared else probability).sum(over) + target.sum(over)
     return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy of all pixels, as :func:`torch.nn.functional.cross_entropy` gives it.
+
+    That one has no deterministic form on a GPU; this one has.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, classes, ...)
+        Network output before softmax.
+    label : Tensor of integer, shape (N, ...)
+        Class numbers.
+    """
+    return -torch.log_softmax(logits.float(), dim=1).gather(1, label.long()[:, None]).mean()
 
 
 def widen(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -74,6 +89,6 @@ def segmentation_loss(output: Tensor | list[Tensor], target: Tensor, config: Los
             part = sized[:, 0].long()
         loss = config.dice * soft_dice_loss(logits, part, squared=config.squared)
         if config.cross_entropy:
-            loss = loss + config.cross_entropy * nn.functional.cross_entropy(logits.float(), part)
+            loss = loss + config.cross_entropy * cross_entropy(logits, part)
         total = total + weight / sum(weights) * loss
     return total

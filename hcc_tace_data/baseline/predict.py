@@ -17,6 +17,7 @@ from hcc_tace_data.baseline.checkpoint import load_weights
 from hcc_tace_data.baseline.config import InputConfig, TrainConfig
 from hcc_tace_data.baseline.losses import widen
 from hcc_tace_data.baseline.networks import build_model
+from hcc_tace_data.baseline.processes import default_device
 from hcc_tace_data.baseline.stages import (
     Stage,
     liver_windows,
@@ -210,13 +211,24 @@ class Cascade:
     about: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def load(cls, liver: str | os.PathLike[str], tumour: str | os.PathLike[str]) -> Cascade:
-        """Read one checkpoint of each stage; they must be of one preset."""
-        return cls._join([liver], [tumour])
+    def load(
+        cls,
+        liver: str | os.PathLike[str],
+        tumour: str | os.PathLike[str],
+        *,
+        device: str | torch.device | None = None,
+    ) -> Cascade:
+        """Read one checkpoint of each stage, of one preset, onto a device; default a GPU if there is one."""
+        return cls._join([liver], [tumour], device)
 
     @classmethod
     def load_folds(
-        cls, folder: str | os.PathLike[str], folds: Sequence[int] | None = None, *, preset: str | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        folds: Sequence[int] | None = None,
+        *,
+        preset: str | None = None,
+        device: str | torch.device | None = None,
     ) -> Cascade:
         """Read the networks that ``hcc-tace baseline train`` left in a folder.
 
@@ -228,6 +240,8 @@ class Cascade:
             Which; default all that are there.
         preset : str, optional
             Refuse networks of another preset.
+        device : str or torch.device, optional
+            Where the networks go; default a GPU if there is one.
 
         Raises
         ------
@@ -238,7 +252,9 @@ class Cascade:
         found = [place / f"fold{fold}" for fold in folds] if folds is not None else sorted(place.glob("fold[0-9]*"))
         if not found:
             raise BaselineError(f"no trained networks in {place}; 'hcc-tace baseline train' makes them.")
-        joined = cls._join([path / "liver" / BEST for path in found], [path / "tumour" / BEST for path in found])
+        joined = cls._join(
+            [path / "liver" / BEST for path in found], [path / "tumour" / BEST for path in found], device
+        )
         if preset is not None and joined.liver_config.name != preset:
             raise BaselineError(
                 f"the networks in {place} are of preset '{joined.liver_config.name}', not '{preset}'; "
@@ -247,7 +263,12 @@ class Cascade:
         return joined
 
     @classmethod
-    def _join(cls, liver: Sequence[str | os.PathLike[str]], tumour: Sequence[str | os.PathLike[str]]) -> Cascade:
+    def _join(
+        cls,
+        liver: Sequence[str | os.PathLike[str]],
+        tumour: Sequence[str | os.PathLike[str]],
+        device: str | torch.device | None,
+    ) -> Cascade:
         read = [[_load(path, "liver") for path in liver], [_load(path, "tumour") for path in tumour]]
         first = read[0][0][1]
         for paths, loaded in zip((liver, tumour), read, strict=True):
@@ -263,7 +284,7 @@ class Cascade:
                     raise BaselineError(f"{path} was trained on other images than {paths[0]} ({', '.join(same)}).")
         about = tuple(item[2] for loaded in read for item in loaded)
         networks = [tuple(item[0] for item in loaded) for loaded in read]
-        return cls(networks[0], networks[1], first, read[1][0][1], about)
+        return cls(networks[0], networks[1], first, read[1][0][1], about).to(device or default_device())
 
     @property
     def channels(self) -> int:

@@ -24,6 +24,7 @@ from hcc_tace_data.baseline.pace import torch_threads
 from hcc_tace_data.baseline.page import write_page
 from hcc_tace_data.baseline.plots import draw_all
 from hcc_tace_data.baseline.predict import Cascade
+from hcc_tace_data.baseline.processes import world_size
 from hcc_tace_data.baseline.published import LEAK_ABOVE, PUBLISHED
 from hcc_tace_data.baseline.run_files import environment
 from hcc_tace_data.baseline.scoring import (
@@ -114,8 +115,11 @@ def reproduce(
     Raises
     ------
     BaselineError
-        A fold or the test set has no patient; the folder holds another run; the networks have seen a test patient.
+        Several processes; a fold or the test set has no patient; the folder holds another run; the networks have seen
+        a test patient.
     """
+    if world_size() > 1:
+        raise BaselineError("reproduce runs in one process; several train with 'torchrun ... baseline train'.")
     tell = tell or Tell()
     began = time.monotonic() if started is None else started
     place = Path(out)

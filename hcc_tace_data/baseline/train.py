@@ -95,12 +95,7 @@ def train_stage(
     options = options or TrainOptions()
     with deterministic(options.deterministic):
         run = Trainer(config, stage, usable, validation, folder, options, livers=livers)
-        run.about = {
-            "store_digest": "",
-            "data": "HCC-TACE-Seg",
-            **(about or {}),
-            "deterministic": options.deterministic,
-        }
+        run.about |= {**(about or {}), "deterministic": options.deterministic}
         if options.resume:
             run.load()
         run.curves = Curves(folder / "events" if options.events and run.main else None)

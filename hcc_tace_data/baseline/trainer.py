@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import predict_stage
+from hcc_tace_data.baseline.processes import gather, share_of
 from hcc_tace_data.baseline.run_files import Curves, environment, write_card, write_log
 from hcc_tace_data.baseline.stages import Stage, whole_liver
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer, learning_rate
 from hcc_tace_data.baseline.supply import Placement, StageBatches
+from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
@@ -60,7 +62,7 @@ class Trainer:
         self.train, self.validation, self.options = train, validation, options
         self.engine = TrainingStep.accelerator(config)
         self.main: bool = self.engine.is_main_process
-        self.about: dict[str, Any] = {}
+        self.about: dict[str, Any] = {"store_digest": "", "data": "HCC-TACE-Seg"}
         self.curves = Curves(None)
         self.environment = environment() if self.main else {}
         torch.manual_seed(config.seed)
@@ -79,8 +81,9 @@ class Trainer:
         self.total = config.max_steps or config.epochs * self.batches.batches
         self.model = build_model(config, self.channels)
         self.optimizer = build_optimizer(config, self.model)
-        self.average = WeightAverage(self.model, config.ema) if config.ema else None
         self.step = TrainingStep(config, stage, self.model, self.optimizer, self.engine)
+        # after the network was moved: the average must be where the weights are
+        self.average = WeightAverage(self.model, config.ema) if config.ema else None
         self.history: list[dict[str, float]] = []
         self.steps = 0
         self.seen: set[str] = set()
@@ -132,13 +135,24 @@ class Trainer:
                 break
             losses, start = [], time.monotonic()
             for _ in range(self.config.validate_every):
-                losses += self._epoch(progress)
+                for loss in self.epoch():
+                    losses.append(loss)
+                    if progress is not None and self.main:
+                        progress(self.steps, self.total, loss)
+                    if self.steps >= self.total:
+                        break
                 if self.steps >= self.total:
                     break
             self._finish_epoch(losses, time.monotonic() - start)
 
-    def _epoch(self, progress: Callable[[int, int, float], None] | None) -> list[float]:
-        losses = []
+    def epoch(self) -> Iterator[float]:
+        """Train on the batches of the next epoch, and yield the loss of each step when the step is done.
+
+        Raises
+        ------
+        BaselineError
+            A loss that is not a number.
+        """
         self.step.network.train()
         for batch in self.batches.epoch():
             self.seen |= self.batches.patients(batch)
@@ -148,28 +162,21 @@ class Trainer:
                 raise BaselineError(self._broken(f"the loss became {loss} at step {self.steps + 1}"))
             if self.average:
                 self.average.update(self.step.inner)
-            losses.append(loss)
             self.steps += 1
-            if progress is not None and self.main:
-                progress(self.steps, self.total, loss)
-            if self.steps >= self.total:
-                break
-        return losses
+            yield loss
 
     def _finish_epoch(self, losses: list[float], seconds: float) -> None:
         inner = self.step.inner
         if not all(bool(torch.isfinite(weight).all()) for weight in inner.parameters()):
             raise BaselineError(self._broken(f"weights are no numbers after step {self.steps}"))
+        self._average_buffers()
         weights = self.average.state(inner) if self.average else inner.state_dict()
-        own = torch.zeros(1, device=self.engine.device, dtype=torch.float64)
-        if self.main:  # one process scores; all must stop at the same epoch
-            own += _validate(self.config, self.stage, weights, self.channels, self.validation or self.train)
-        score = float(self.engine.reduce(own, reduction="sum"))
+        score = self._validate(weights)
         self.history.append(
             {
                 "epoch": self.batches.epochs,
                 "steps": self.steps,
-                "loss": float(self.engine.reduce(torch.tensor(np.mean(losses)).to(self.engine.device), "mean")),
+                "loss": float(np.mean(gather(float(np.mean(losses))))),
                 "dice": score,
                 "lr": float(self.optimizer.param_groups[0]["lr"]),
                 "seconds": round(seconds, 3),
@@ -177,14 +184,14 @@ class Trainer:
         )
         row = self.history[-1]
         logger.info("%s epoch %d: loss %.4f, Dice %.4f", self.stage, row["epoch"], row["loss"], score)
-        random = self._gather(
+        random = gather(
             {
                 "torch": torch.get_rng_state(),
                 "augment": self.step.generator.get_state(),
                 "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             }
         )
-        self.seen = set().union(*self._gather(sorted(self.seen)))
+        self.seen = set().union(*gather(sorted(self.seen)))
         if self.main:
             self._save(weights, random)
         self.engine.wait_for_everyone()
@@ -195,13 +202,31 @@ class Trainer:
         )
         return f"{what} of the {self.stage} stage; {kept}. Lower optimizer.lr, or set clip."
 
-    def _gather(self, value: Any) -> list[Any]:
-        """Return what every process has, in order."""
+    def _average_buffers(self) -> None:
+        """Give all processes the same normalisation statistics: the mean of theirs.
+
+        Each step begins with those of the first process, to which each adds its own batch. It also normalises with its
+        own batch, unlike :class:`torch.nn.SyncBatchNorm`: a batch of slices has pixels enough, and an exchange in each
+        layer would cost more than it brings.
+        """
         if self.engine.num_processes == 1:
-            return [value]
-        parts: list[Any] = [None] * self.engine.num_processes
-        torch.distributed.all_gather_object(parts, value)
-        return parts
+            return
+        for name, own in self.step.inner.named_buffers():
+            for value in (own, self.average.values[name] if self.average else None):
+                if value is not None and value.dtype.is_floating_point:
+                    value.copy_(self.engine.reduce(value.clone(), "mean"))
+
+    def _validate(self, weights: dict[str, Tensor]) -> float:
+        """Return the mean Dice by patient, each process taking its share; the tumour is sought in the true liver."""
+        cases = self.validation or self.train
+        model = build_model(self.config, self.channels)
+        model.load_state_dict(weights)
+        model.to(self.engine.device).eval()
+        own = {n: _case_dice(model, self.config, self.stage, cases[n]) for n in share_of([c.shape[1] for c in cases])}
+        scores: dict[int, float] = {}
+        for part in gather(own):
+            scores |= part
+        return float(np.mean([scores[n] for n in range(len(cases))])) if cases else 0.0
 
     def _save(self, weights: dict[str, Tensor], random: list[Any]) -> None:
         record = {
@@ -264,19 +289,9 @@ def _stale(history: list[dict[str, float]], patience: int) -> bool:
     return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
 
-def _validate(
-    config: TrainConfig, stage: Stage, weights: dict[str, Tensor], channels: int, cases: Sequence[StoredCase]
-) -> float:
-    """Return the mean Dice by patient; the tumour is sought in the true liver."""
-    model = build_model(config, channels)
-    model.load_state_dict(weights)
-    device = next(iter(weights.values())).device
-    model.to(device).eval()
-    scores = []
-    for case in cases:
-        label = torch.from_numpy(np.array(case.label))
-        image = torch.from_numpy(np.array(case.image))
-        predicted = predict_stage(model, stage, image, config.input, label=label)
-        truth = whole_liver(label) if stage == "liver" else label == 2
-        scores.append(dice(predicted.numpy(), truth.numpy()))
-    return float(np.mean(scores)) if scores else 0.0
+def _case_dice(model: UNet2d, config: TrainConfig, stage: Stage, case: StoredCase) -> float:
+    label = torch.from_numpy(np.array(case.label))
+    image = torch.from_numpy(np.array(case.image))
+    predicted = predict_stage(model, stage, image, config.input, label=label)
+    truth = whole_liver(label) if stage == "liver" else label == 2
+    return dice(predicted.numpy(), truth.numpy())

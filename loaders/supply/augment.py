@@ -63,20 +63,30 @@ class Augment:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         count, height, width = len(image), image.shape[-2], image.shape[-1]
 
-        def uniform(low: float, high: float) -> Tensor:
-            # drawn on the generator's device and moved: a seed gives the same augmentation on any device
-            values = torch.rand(count, generator=generator, device=generator.device)
-            return (low + (high - low) * values).to(image.device)
-
-        angle = uniform(-self.rotate, self.rotate) * (math.pi / 180)
-        size = 1 + uniform(-self.scale, self.scale)
-        mirror = torch.where(uniform(0, 1) < self.flip, -1.0, 1.0)
+        limits = (
+            (-self.rotate, self.rotate),
+            (-self.scale, self.scale),
+            (0, 1),
+            (-self.shift, self.shift),
+            (-self.shift, self.shift),
+            (-self.contrast, self.contrast),
+            (-self.brightness, self.brightness),
+            (0, self.noise),
+        )
+        # drawn on the generator's device and moved in one piece: a seed gives the same transforms on any device
+        drawn = [
+            low + (high - low) * torch.rand(count, generator=generator, device=generator.device) for low, high in limits
+        ]
+        turn, change, flip, right, down, contrast, brightness, spread = torch.stack(drawn).to(image.device)
+        angle = turn * (math.pi / 180)
+        size = 1 + change
+        mirror = torch.where(flip < self.flip, -1.0, 1.0)
         cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
         # normalised coordinates run -1 ... 1 along both sides, so a rotation must undo the sides' ratio
         theta = torch.stack(
             [
-                torch.stack([mirror * cosine, -sine * (height / width), uniform(-self.shift, self.shift) * 2], dim=1),
-                torch.stack([mirror * sine * (width / height), cosine, uniform(-self.shift, self.shift) * 2], dim=1),
+                torch.stack([mirror * cosine, -sine * (height / width), right * 2], dim=1),
+                torch.stack([mirror * sine * (width / height), cosine, down * 2], dim=1),
             ],
             dim=1,
         )
@@ -91,11 +101,20 @@ class Augment:
             finer = torch.nn.functional.affine_grid(theta, [count, 1, *label.shape[1:]], align_corners=False)
             moved_label = _nearest(label[:, None], finer, image.dtype)[:, 0].to(label.dtype)
             moved_valid = None if valid is None else _nearest(valid, grid, image.dtype).to(valid.dtype)
-        gain = (1 + uniform(-self.contrast, self.contrast))[:, None, None, None]
-        offset = uniform(-self.brightness, self.brightness)[:, None, None, None]
-        spread = uniform(0, self.noise)[:, None, None, None]
-        noise = torch.randn(moved.shape, generator=generator, device=generator.device).to(image.device)
-        return moved * gain + offset + spread * noise, moved_label, moved_valid
+        gain, offset, spread = (value[:, None, None, None] for value in (1 + contrast, brightness, spread))
+        return moved * gain + offset + spread * _noise_like(moved, generator), moved_label, moved_valid
+
+
+def _noise_like(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return standard normal noise, drawn where the image is: as large as a batch, it would take long to copy.
+
+    On another device than the generator's it comes from a generator there, seeded by the given one: the same seed gives
+    the same noise on the same kind of device.
+    """
+    if generator.device.type != image.device.type:
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        generator = torch.Generator(device=image.device).manual_seed(seed)
+    return torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def _nearest(values: Tensor, grid: Tensor, dtype: torch.dtype) -> Tensor:

@@ -76,13 +76,10 @@ def _is_patient(item: str, root: Path | None) -> bool:
 
 def load_cascade(model: Path, folds: list[int] | None, preset: str | None, device: str | None) -> Cascade:
     """Read the networks of a run and put them on a device."""
-    import torch
-
     from hcc_tace_data.baseline.predict import Cascade  # noqa: PLC0415 - its libraries are slow to import
 
-    cascade = Cascade.load_folds(model, folds, preset=preset)
     try:
-        return cascade.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return Cascade.load_folds(model, folds, preset=preset, device=device)
     except (RuntimeError, AssertionError) as error:  # torch says so when the device is not there
         raise UsageError(f"device {device}: {error}") from error
 
