@@ -18,51 +18,88 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from hcc_tace_data.phantom.seeding import UID_ROOT
 
-__all__ = ["PADDING", "SeriesHeader", "SliceWriter", "deidentified", "slice_dataset"]
+__all__ = [
+    "OUTSIDE_HU", "PADDING", "SeriesHeader", "SliceHeader", "SliceWriter", "deidentified", "file_meta", "slice_dataset",
+]  # fmt: skip
 
-#: What the scanner stores outside its round field of view.
+#: PixelPaddingValue as the scanner writes it. No pixel of the collection's files has it ...
 PADDING = -2000
-IMPLEMENTATION_UID = f"{UID_ROOT}{0:035d}"
+#: ... as what is outside the circle of reconstruction is stored as -1024: -2048 HU.
+OUTSIDE_HU = -2048
+_BLANK_UID = f"{UID_ROOT}{0:035d}"
 _PIXELS = Tag(0x7FE00010)
+
+
+def file_meta(sop_class: str, sop_uid: str) -> FileMetaDataset:
+    """Return the file meta information that the archive's software, Posda, writes."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(sop_uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID("1.3.6.1.4.1.22213.1.143")
+    meta.ImplementationVersionName = "0.5"
+    meta.SourceApplicationEntityTitle = "POSDA"
+    return meta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesHeader:
-    """What all slices of one phase volume share. Lengths in mm, times as DICOM strings."""
+    """What all slices of one acquisition share. Lengths in mm, times as DICOM strings."""
 
     patient_id: str
     study_uid: str
     series_uid: str
     frame_of_reference_uid: str
     study_date: str
-    study_time: str
-    series_time: str
-    acquisition_time: str
-    content_time: str
+    step_time: str  # PerformedProcedureStepStartTime
+    days: int  # from the diagnosis to this study
     study_description: str
     series_description: str
     series_number: int
-    acquisition_number: int | None
-    contrast_agent: str
+    contrast_route: str
     pixels: int
     pixel_spacing: float
     origin: float
     thickness: float
     kvp: int
+    table_height: float
     signed: bool
     named: bool  # the one patient whose age, sex and scanner were not removed
 
 
-def deidentified(dataset: Dataset, patient_id: str) -> None:
-    """Add what TCIA's de-identification leaves behind: patient module, profile, private block of the archive."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceHeader:
+    """What differs from slice to slice: `z` in mm, `made` the InstanceCreationTime, `current` of the tube in mA."""
+
+    sop_uid: str
+    instance: int
+    acquisition: int | None
+    z: float
+    made: str
+    current: int
+
+    @property
+    def exposure(self) -> int:
+        """Exposure as GE writes it, in proportion to the tube current."""
+        return round(0.10394 * self.current)
+
+
+def deidentified(dataset: Dataset, patient_id: str, days: int) -> None:
+    """Add what TCIA's de-identification leaves: patient, time since diagnosis, profile, the archive's private block."""
     dataset.PatientName = patient_id
     dataset.PatientID = patient_id
     dataset.PatientBirthDate = ""
+    dataset.ClinicalTrialTimePointID = str(days)
+    dataset.ClinicalTrialTimePointDescription = "Days offset from diagnosis"
+    dataset.LongitudinalTemporalOffsetFromEvent = float(days)
+    dataset.LongitudinalTemporalEventType = "DIAGNOSIS"
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = "Per DICOM PS 3.15 AnnexE. Details in 0012,0064"
     codes = {
         "113100": "Basic Application Confidentiality Profile",
         "113101": "Clean Pixel Data Option",
+        "113104": "Clean Structured Content Option",
         "113105": "Clean Descriptors Option",
         "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
         "113108": "Retain Patient Characteristics Option",
@@ -81,16 +118,20 @@ def deidentified(dataset: Dataset, patient_id: str) -> None:
     dataset.LongitudinalTemporalInformationModified = "MODIFIED"
 
 
-def slice_dataset(header: SeriesHeader, *, sop_uid: str, instance: int, z: float) -> Dataset:
-    """Return the header of one slice as a pydicom dataset, without pixels."""
+def slice_dataset(header: SeriesHeader, one: SliceHeader) -> Dataset:
+    """Return the header of one slice as a pydicom dataset, without pixels.
+
+    Elements, their order, empty values and the style of numbers follow the collection's own files: clocks of series,
+    acquisition and content were removed, what is left is InstanceCreationTime and PerformedProcedureStepStartTime.
+    """
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.InstanceCreationTime = one.made
     ds.SOPClassUID = CTImageStorage
-    ds.SOPInstanceUID = sop_uid
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = header.study_date
-    ds.StudyTime, ds.SeriesTime = header.study_time, header.series_time
-    ds.AcquisitionTime, ds.ContentTime = header.acquisition_time, header.content_time
+    ds.SOPInstanceUID = one.sop_uid
+    ds.StudyDate = ds.ContentDate = header.study_date
+    ds.StudyTime = ds.ContentTime = ""
     ds.AccessionNumber = ""
     ds.Modality = "CT"
     ds.Manufacturer = "GE MEDICAL SYSTEMS" if header.named else ""
@@ -98,32 +139,49 @@ def slice_dataset(header: SeriesHeader, *, sop_uid: str, instance: int, z: float
     ds.StudyDescription = header.study_description
     if header.series_description:
         ds.SeriesDescription = header.series_description
-    deidentified(ds, header.patient_id)
+    deidentified(ds, header.patient_id, header.days)
     ds.PatientSex = "F" if header.named else ""
     if header.named:
         ds.PatientAge = "079Y"
-    if header.contrast_agent:
-        ds.ContrastBolusAgent = header.contrast_agent
+    ds.ContrastBolusAgent = ""
     ds.BodyPartExamined = "LIVER"
     ds.ScanOptions = "HELICAL MODE"
-    ds.SliceThickness = f"{header.thickness:g}"
+    ds.SliceThickness = f"{header.thickness:.6f}"
     ds.KVP = str(header.kvp)
-    ds.DataCollectionDiameter = "500"
-    ds.ReconstructionDiameter = f"{header.pixel_spacing * header.pixels:.6g}"
+    ds.DataCollectionDiameter = "500.000000"
+    if header.contrast_route:
+        ds.ContrastBolusRoute = header.contrast_route
+    ds.ReconstructionDiameter = f"{header.pixel_spacing * header.pixels:.6f}"
+    ds.DistanceSourceToDetector = "949.075012"
+    ds.DistanceSourceToPatient = "541.000000"
     ds.GantryDetectorTilt = "0.000000"
+    ds.TableHeight = f"{header.table_height:.6f}"
+    ds.RotationDirection = "CW"
+    ds.ExposureTime = "1160"
+    ds.XRayTubeCurrent = str(one.current)
+    ds.Exposure = str(one.exposure)
+    ds.FilterType = "BODY FILTER"
+    ds.GeneratorPower = "49000"
+    ds.FocalSpots = "1.200000"
     ds.ConvolutionKernel = "STANDARD"
     ds.PatientPosition = "FFS"
+    ds.RevolutionTime = 0.8
+    ds.SingleCollimationWidth = 1.25
+    ds.TotalCollimationWidth = 20.0
+    ds.TableSpeed = 23.4375
+    ds.TableFeedPerRotation = 18.75
+    ds.SpiralPitchFactor = 0.9375
     ds.StudyInstanceUID, ds.SeriesInstanceUID = header.study_uid, header.series_uid
     ds.StudyID = ""
     ds.SeriesNumber = str(header.series_number)
-    if header.acquisition_number is not None:
-        ds.AcquisitionNumber = str(header.acquisition_number)
-    ds.InstanceNumber = str(instance)
-    ds.ImagePositionPatient = [f"{header.origin:.6f}", f"{header.origin:.6f}", f"{z:.6f}"]
+    if one.acquisition is not None:
+        ds.AcquisitionNumber = str(one.acquisition)
+    ds.InstanceNumber = str(one.instance)
+    ds.ImagePositionPatient = [f"{header.origin:.6f}", f"{header.origin:.6f}", f"{one.z:.6f}"]
     ds.ImageOrientationPatient = ["1.000000", "0.000000", "0.000000", "0.000000", "1.000000", "0.000000"]
     ds.FrameOfReferenceUID = header.frame_of_reference_uid
-    ds.PositionReferenceIndicator = ""
-    ds.SliceLocation = f"{z:.6f}"
+    ds.PositionReferenceIndicator = "SN"
+    ds.SliceLocation = f"{one.z:.6f}"
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.Rows = ds.Columns = header.pixels
@@ -134,6 +192,7 @@ def slice_dataset(header: SeriesHeader, *, sop_uid: str, instance: int, z: float
         ds.add(DataElement(0x00280120, "SS", PADDING))
     ds.WindowCenter, ds.WindowWidth = "40", "400"
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "-1024", "1", "HU"
+    ds.PerformedProcedureStepStartTime = header.step_time
     return ds
 
 
@@ -150,6 +209,10 @@ def _short(tag: BaseTag, vr: bytes, text: str, padding: bytes = b" ") -> bytes:
     return pack("<HH2sH", tag.group, tag.element, vr, len(value)) + value
 
 
+def _number(tag: BaseTag, value: int) -> bytes:
+    return _short(tag, b"IS", str(value))
+
+
 class SliceWriter:
     """Makes the bytes of the files of one phase volume.
 
@@ -161,36 +224,33 @@ class SliceWriter:
 
     def __init__(self, header: SeriesHeader) -> None:
         self._header = header
-        template = slice_dataset(header, sop_uid=f"{UID_ROOT}{0:035d}", instance=1, z=0.0)
-        self._elements: dict[BaseTag, bytes] = {element.tag: _encode(element) for element in template}
-        meta = FileMetaDataset()
-        meta.FileMetaInformationVersion = b"\x00\x01"
-        meta.MediaStorageSOPClassUID = CTImageStorage
-        meta.MediaStorageSOPInstanceUID = UID(f"{UID_ROOT}{0:035d}")
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
-        meta.ImplementationVersionName = "HCC_TACE_TWIN"
+        blank = SliceHeader(sop_uid=_BLANK_UID, instance=1, acquisition=1, z=0.0, made="000000", current=100)
+        self._elements: dict[BaseTag, bytes] = {
+            element.tag: _encode(element) for element in slice_dataset(header, blank)
+        }
         buffer = BytesIO()
         buffer.write(bytes(128) + b"DICM")
-        write_file_meta_info(buffer, meta)  # type: ignore[arg-type]
+        write_file_meta_info(buffer, file_meta(CTImageStorage, _BLANK_UID))  # type: ignore[arg-type]
         self._meta = buffer.getvalue()
-        self._blank_uid = f"{UID_ROOT}{0:035d}".encode()
 
-    def slice(self, hu: NDArray[np.int16], *, sop_uid: str, instance: int, z: float) -> bytes:
-        """Return one file; `hu` is int16 (rows, columns), NaN-free, :data:`PADDING` - 1024 outside the field."""
+    def slice(self, hu: NDArray[np.int16], one: SliceHeader) -> bytes:
+        """Return one file; `hu` is int16 (rows, columns), :data:`OUTSIDE_HU` where nothing was reconstructed."""
         stored = hu.astype("<i2") + np.int16(1024)
         if not self._header.signed:
             stored = np.maximum(stored, 0)
+        place = f"{self._header.origin:.6f}\\{self._header.origin:.6f}\\{one.z:.6f}"
         changed: Mapping[BaseTag, bytes] = {
-            Tag(0x00080018): _short(Tag(0x00080018), b"UI", sop_uid, b"\0"),
-            Tag(0x00200013): _short(Tag(0x00200013), b"IS", str(instance)),
-            Tag(0x00200032): _short(
-                Tag(0x00200032), b"DS", f"{self._header.origin:.6f}\\{self._header.origin:.6f}\\{z:.6f}"
-            ),
-            Tag(0x00201041): _short(Tag(0x00201041), b"DS", f"{z:.6f}"),
+            Tag(0x00080013): _short(Tag(0x00080013), b"TM", one.made),
+            Tag(0x00080018): _short(Tag(0x00080018), b"UI", one.sop_uid, b"\0"),
+            Tag(0x00181151): _number(Tag(0x00181151), one.current),
+            Tag(0x00181152): _number(Tag(0x00181152), one.exposure),
+            Tag(0x00200012): b"" if one.acquisition is None else _number(Tag(0x00200012), one.acquisition),
+            Tag(0x00200013): _number(Tag(0x00200013), one.instance),
+            Tag(0x00200032): _short(Tag(0x00200032), b"DS", place),
+            Tag(0x00201041): _short(Tag(0x00201041), b"DS", f"{one.z:.6f}"),
         }
         # The first blank UID in the file meta group is MediaStorageSOPInstanceUID (2 before 18).
-        meta = self._meta.replace(self._blank_uid, sop_uid.encode(), 1)
+        meta = self._meta.replace(_BLANK_UID.encode(), one.sop_uid.encode(), 1)
         pixels = stored.astype("<i2").tobytes()
         return b"".join(
             [

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from hcc_tace_data.phantom.body import LABELS
-from hcc_tace_data.phantom.dicom_ct import IMPLEMENTATION_UID, deidentified
+from hcc_tace_data.phantom.dicom_ct import deidentified, file_meta
 from hcc_tace_data.phantom.plan import PatientPlan
 from hcc_tace_data.phantom.seeding import twin_uid
 
@@ -122,11 +122,10 @@ def _freeze(result: Dataset, plan: PatientPlan, source: Dataset) -> None:
         item.PlanePositionSequence = deepcopy(item.PlanePositionSequence)
     for item in [*result.DimensionOrganizationSequence, *result.DimensionIndexSequence]:
         item.DimensionOrganizationUID = organisation
-    deidentified(result, plan.patient_id)
+    deidentified(result, plan.patient_id, plan.days(plan.segmentation.study_date))
     result.PatientSex = source.PatientSex
     result.BodyPartExamined = "LIVER"
-    result.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
-    result.file_meta.ImplementationVersionName = "HCC_TACE_TWIN"
+    result.file_meta = file_meta(result.SOPClassUID, result.SOPInstanceUID)
 
 
 def flip_frames(result: Dataset, sources: Sequence[Dataset]) -> None:

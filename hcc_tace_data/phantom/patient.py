@@ -15,7 +15,14 @@ from pydicom.dataset import Dataset
 
 from hcc_tace_data.phantom.anatomy import paint
 from hcc_tace_data.phantom.body import Body, make_body
-from hcc_tace_data.phantom.dicom_ct import PADDING, SeriesHeader, SliceWriter, slice_dataset
+from hcc_tace_data.phantom.dicom_ct import (
+    OUTSIDE_HU,
+    SeriesHeader,
+    SliceHeader,
+    SliceWriter,
+    file_meta,
+    slice_dataset,
+)
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
 from hcc_tace_data.phantom.enhancement import Tissue, tissue_hu
 from hcc_tace_data.phantom.nifti import write_labels
@@ -27,7 +34,9 @@ from hcc_tace_data.phantom.sheet import Course, clinical_row, draw_course
 
 __all__ = ["PatientResult", "write_patient"]
 
-_DELAY = {"pre_contrast": 0, "arterial": 150, "portal_venous": 193, "delayed": 420}
+#: Seconds from the start of an examination to the reconstruction of a sweep, and for one slice.
+_RECONSTRUCTED = {"pre_contrast": 95, "arterial": 262, "portal_venous": 331, "delayed": 590}
+_PER_SLICE = 0.225
 #: Noise (HU) and blur (weight of a neighbour) by number of pixels: coarse pixels average noise and hide the blur.
 _QUALITY = {64: (5.0, 0.02), 128: (7.0, 0.06), 512: (9.0, 0.25)}
 _CHUNK = 8  # slices held at a time
@@ -125,33 +134,54 @@ def _outside(pixels: int) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(at[:, None], at[None, :]) > pixels / 2)
 
 
-def _clock(seconds: int) -> str:
-    return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+def _clock(seconds: float) -> str:
+    whole = int(seconds) % 86400
+    return f"{whole // 3600:02d}{whole // 60 % 60:02d}{whole % 60:02d}"
+
+
+def _start(plan: PatientPlan, visit: int) -> int:
+    """Return when an examination began, seconds of the day."""
+    return int(generator("clock", plan.seed, plan.patient_id, visit).integers(7 * 3600, 22 * 3600))
 
 
 def _header(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, grid: _Grid) -> SeriesHeader:
-    day = generator("clock", plan.seed, plan.patient_id, series.visit)
-    start = int(day.integers(8 * 3600, 17 * 3600))
-    kvp, agent = int(day.choice([120, 120, 140])), bool(day.random() < 0.5)
+    day = generator("scanner", plan.seed, plan.patient_id, series.visit)
+    kvp, oral = int(day.choice([120, 120, 140])), bool(day.random() < 0.7)
     export = _EXPORTS[int(day.integers(len(_EXPORTS)))]
-    first = series.volumes[0].phase
-    if series.split == "order":
-        acquired, number = start + _DELAY[first], 1
-    else:
-        acquired = start + _DELAY[volume.phase]
-        number = 1 + (volume.volume if series.split == "number" else 0)
-    real = plan.patient_id == "HCC_065"
+    table = round(float(day.uniform(135.0, 170.0)), 1)
+    enhanced = series.volumes[0].phase != "pre_contrast"
     return SeriesHeader(
         patient_id=plan.patient_id, study_uid=series.study_uid, series_uid=series.series_uid,
-        frame_of_reference_uid=series.frame_of_reference_uid, study_date=series.study_date, study_time=_clock(start),
-        series_time=_clock(start + _DELAY[first]), acquisition_time=_clock(acquired), content_time=_clock(acquired + 9),
+        frame_of_reference_uid=series.frame_of_reference_uid, study_date=series.study_date,
+        step_time=_clock(_start(plan, series.visit)), days=plan.days(series.study_date),
         study_description=export, series_description=series.description, series_number=series.number,
-        acquisition_number=None if real and series.visit == 0 else number,
-        contrast_agent="OMNIPAQUE" if agent and first != "pre_contrast" else "",
-        pixels=grid.pixels, pixel_spacing=grid.spacing, origin=grid.origin, kvp=kvp,
+        contrast_route="Oral & IV" if oral and enhanced else "IV" if enhanced else "Oral" if oral else "",
+        pixels=grid.pixels, pixel_spacing=grid.spacing, origin=grid.origin, kvp=kvp, table_height=table,
         thickness=min(volume.spacing, _THICKEST),
-        signed=not (real and series.visit == 0), named=plan.patient_id == "HCC_017",
+        signed=not (plan.patient_id == "HCC_065" and series.visit == 0), named=plan.patient_id == "HCC_017",
     )  # fmt: skip
+
+
+def _slice_headers(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, before: int) -> list[SliceHeader]:
+    """Return what differs between the slices of a volume, feet to head; `before` files of the series come first."""
+    # All images of a series are reconstructed in one go, when its last sweep is over.
+    begun = _start(plan, series.visit) + _RECONSTRUCTED[series.volumes[-1].phase]
+    g = generator("dose", plan.seed, plan.patient_id, series.visit)
+    base, lungs, swing = g.uniform(180, 420), g.uniform(0.5, 0.7), g.uniform(0.03, 0.08)
+    count = len(volume.positions)
+    headers = []
+    for k, z in enumerate(volume.positions):
+        # The tube current follows the body: little for the lungs, most for the liver.
+        share = lungs + (1.0 - lungs) / (1.0 + math.exp((z - 0.35 * plan.liver_height) / 14.0))
+        number = before + count - k  # the scanner counts from the head down
+        headers.append(
+            SliceHeader(
+                sop_uid=twin_uid("slice", series.series_uid, volume.volume, k), instance=number,
+                acquisition=volume.acquisition, z=z, made=_clock(begun + _PER_SLICE * (number - 1)),
+                current=round(base * (share + swing * math.sin(z / 31.0))),
+            )
+        )  # fmt: skip
+    return headers
 
 
 def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, Any]]) -> PatientResult:
@@ -212,18 +242,17 @@ def _write_series(
     wanted = seg.annotated_volume if series.series_uid == seg.annotated_series else None
     kept: list[NDArray[np.uint8]] = []
     headers: list[Dataset] = []
-    instance = 0
     outside = _outside(grid.pixels)
     sigma, blur = _QUALITY[grid.pixels]
+    before = 0
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
         motion = _motion(plan, series, volume)
         table = tissue_hu(plan.seed, plan.patient_id, series.visit, volume.phase)
         heights = np.array(volume.positions, np.float32)
-        uids = [twin_uid("slice", series.series_uid, volume.volume, k) for k in range(len(heights))]
-        numbers = [instance + len(heights) - k for k in range(len(heights))]  # the scanner counts from the head down
-        instance += len(heights)
+        own = _slice_headers(plan, series, volume, before)
+        before += len(own)
         for start in range(0, len(heights), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(heights)))
             tissue, label = paint(
@@ -233,28 +262,21 @@ def _write_series(
             rng = generator("noise", plan.seed, series.real_series_uid, volume.volume, start)
             hu = render(tissue, table, rng, sigma=sigma, blur=blur)
             if header.signed:
-                hu[:, outside] = PADDING - 1024
+                hu[:, outside] = OUTSIDE_HU
             for k in range(part.start, part.stop):
                 if k not in volume.omitted:
-                    data = writer.slice(hu[k - start], sop_uid=uids[k], instance=numbers[k], z=volume.positions[k])
-                    (target / f"{uids[k]}.dcm").write_bytes(data)
+                    (target / f"{own[k].sop_uid}.dcm").write_bytes(writer.slice(hu[k - start], own[k]))
             if wanted == volume.volume:
                 kept.append(label)
         if wanted == volume.volume or (plan.patient_id == "HCC_089" and wanted is None and volume.volume == 0):
-            headers = [
-                _source(header, uid, number, z) for uid, number, z in zip(uids, numbers, volume.positions, strict=True)
-            ]
-        _note(plan, series, volume, uids, motion, result)
+            headers = [_source(header, one) for one in own]
+        _note(plan, series, volume, [one.sop_uid for one in own], motion, result)
     return (np.concatenate(kept) if kept else None), headers
 
 
-def _source(header: SeriesHeader, uid: str, number: int, z: float) -> Dataset:
-    from pydicom.dataset import FileMetaDataset  # noqa: PLC0415 - slow to import
-    from pydicom.uid import ExplicitVRLittleEndian  # noqa: PLC0415 - slow to import
-
-    dataset = slice_dataset(header, sop_uid=uid, instance=number, z=z)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+def _source(header: SeriesHeader, one: SliceHeader) -> Dataset:
+    dataset = slice_dataset(header, one)
+    dataset.file_meta = file_meta(dataset.SOPClassUID, dataset.SOPInstanceUID)
     return dataset
 
 

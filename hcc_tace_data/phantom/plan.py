@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
 from hcc_tace_data.phantom.phase_rules import load_table, phases_of_day, slice_spacing
 from hcc_tace_data.phantom.seeding import generator, twin_uid
+from hcc_tace_data.phantom.sheet import days_to_baseline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +50,17 @@ ARTERIAL_SEG = frozenset({"HCC_012", "HCC_023", "HCC_033", "HCC_036", "HCC_040"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumePlan:
-    """One phase volume. `positions` are mm along z, ascending; `spacing` is the nominal distance in mm."""
+    """One phase volume.
+
+    `positions` are mm along z, ascending; `spacing` is the nominal distance in mm; `acquisition` is the
+    AcquisitionNumber, None where the files have none.
+    """
 
     volume: int
     phase: str
     positions: tuple[float, ...]
     spacing: float
+    acquisition: int | None = None
     omitted: frozenset[int] = frozenset()  # indices of slices that exist but have no file
 
     @property
@@ -64,7 +71,7 @@ class VolumePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPlan:
-    """One CT series: which volumes it stacks and how they are told apart ("number", "time", "order" or "")."""
+    """One CT series: which volumes it stacks and how they are told apart ("number", "order" or "")."""
 
     series_uid: str
     real_series_uid: str
@@ -106,10 +113,20 @@ class PatientPlan:
     series: tuple[SeriesPlan, ...]
     segmentation: SegmentationPlan
     liver_height: float
+    interval: int  # days from the diagnosis to the first visit
+
+    def days(self, study_date: str) -> int:
+        """Return the days from the diagnosis to a study (YYYYMMDD), as headers and sheet have them."""
+        first = min(one.study_date for one in self.series)
+        return self.interval + (_date(study_date) - _date(first)).days
 
     def find(self, series_uid: str) -> SeriesPlan:
         """Return the series with `series_uid`."""
         return next(one for one in self.series if one.series_uid == series_uid)
+
+
+def _date(text: str) -> date:
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 
 
 def _scaled(count: int, size: Size) -> int:
@@ -149,13 +166,36 @@ def _series_volumes(
 
 
 def _split_mode(patient_id: str, visit: int, count: int) -> str:
-    """How stacked phases are marked: most by AcquisitionNumber, some by time, a few by InstanceNumber alone."""
-    if patient_id in {"HCC_011", "HCC_099"}:
-        return "number"
+    """How stacked phases are marked: most by AcquisitionNumber, a few by InstanceNumber alone."""
     draw = generator("split", patient_id, visit).random()
-    if draw < 0.15 and count % 2 == 0 and patient_id != "HCC_001":
-        return "order"
-    return "time" if draw < 0.4 else "number"
+    order = draw < 0.15 and count % 2 == 0 and patient_id not in {"HCC_001", "HCC_011", "HCC_099"}
+    return "order" if order else "number"
+
+
+def _acquisition(patient_id: str, visit: int, phase: str, split: str, *, late: int) -> int | None:
+    """Return AcquisitionNumber: it counts the sweeps of a visit, the porto-venous one is number `late`.
+
+    Unenhanced series are a scan of their own, which begins at 1. In sweeps told apart by order alone the number is
+    that of the last.
+    """
+    if patient_id == "HCC_065" and visit == 0:
+        return None
+    if split == "order":
+        return late
+    return {"pre_contrast": 1, "arterial": late - 1, "portal_venous": late, "delayed": late + 1}[phase]
+
+
+def _late_sweep(scans: Sequence[Mapping[Any, Any]], phases: Mapping[str, tuple[str, ...]], *, visit_day: str) -> int:
+    """Return the AcquisitionNumber of the porto-venous sweep of a day.
+
+    It is 2 in a series 'Recon 3', 3 in one without prefix; stacked sweeps are 2 and 3 as well.
+    """
+    own = [
+        row
+        for row in scans
+        if str(row["study_date"]) == visit_day and "portal_venous" in phases[str(row["series_uid"])]
+    ]
+    return 2 if any(str(row["series_description"]).startswith("Recon 3") for row in own) else 3
 
 
 def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", seed: int = 0) -> PatientPlan:
@@ -207,6 +247,8 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
     for row in sorted(scans, key=lambda r: (str(r["study_date"]), int(r["series_number"]), str(r["series_uid"]))):
         uid, visit = str(row["series_uid"]), days.index(str(row["study_date"]))
         count = int(row["instances"])
+        split = _split_mode(patient_id, visit, count) if len(phases[uid]) > 1 else ""
+        late = _late_sweep(scans, phases, visit_day=str(row["study_date"]))
         volumes = _series_volumes(patient_id, visit, count, phases[uid], scale, top)
         frame: tuple[object, ...] = ("frame", seed, str(row["study_uid"]))
         if patient_id == "HCC_089" and visit == 0 and phases[uid] == ("pre_contrast",):
@@ -218,6 +260,9 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
                 for v in volumes
             )
             frame = (*frame, "elsewhere")
+        volumes = tuple(
+            replace(v, acquisition=_acquisition(patient_id, visit, v.phase, split, late=late)) for v in volumes
+        )
         series.append(
             SeriesPlan(
                 series_uid=twin_uid("series", seed, uid),
@@ -228,7 +273,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
                 description=str(row["series_description"]),
                 visit=visit,
                 volumes=volumes,
-                split=_split_mode(patient_id, visit, count) if len(volumes) > 1 else "",
+                split=split,
                 frame_of_reference_uid=twin_uid(*frame),
             )
         )
@@ -239,6 +284,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
         size=scale,
         series=tuple(series),
         liver_height=liver_height,
+        interval=days_to_baseline(seed, patient_id),
         segmentation=SegmentationPlan(
             series_uid=twin_uid("series", seed, str(seg["series_uid"])),
             study_uid=twin_uid("study", seed, str(seg["study_uid"])),

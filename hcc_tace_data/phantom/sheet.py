@@ -14,7 +14,7 @@ import numpy as np
 from hcc_tace_data.phantom.seeding import generator
 from hcc_tace_data.system.files import atomic_path
 
-__all__ = ["GLOSSARY", "SHEET_NAME", "Course", "clinical_row", "draw_course", "write_sheet"]
+__all__ = ["GLOSSARY", "SHEET_NAME", "Course", "clinical_row", "days_to_baseline", "draw_course", "write_sheet"]
 
 SHEET_NAME = "HCC-TACE-Seg_clinical_data-V2.xlsx"
 
@@ -151,6 +151,11 @@ def _sex(seed: int, patient_id: str) -> int:
     return 2 if rank < 37 else 1
 
 
+def days_to_baseline(seed: int, patient_id: str) -> int:
+    """Return the days from diagnosis to the first CT, as the sheet and the headers have them."""
+    return int(generator("diagnosis", seed, patient_id).normal(15, 40))
+
+
 def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[str]) -> dict[str, object]:
     """Return one row of the sheet; `visits` are the dates (YYYYMMDD) of baseline and follow-up."""
     g = generator("clinical", seed, patient_id)
@@ -198,7 +203,7 @@ def clinical_row(seed: int, patient_id: str, course: Course, visits: Sequence[st
     row.update(
         {
             "TCIA_ID": patient_id,
-            "Interval_BL": int(g.normal(15, 40)),
+            "Interval_BL": days_to_baseline(seed, patient_id),
             "Interval_FU": round(weeks, 2),
             "TTP": round(ttp, 8),
             "Death_1_StillAliveorLostToFU_0": int(_rank(seed, "death", patient_id) < 93),
