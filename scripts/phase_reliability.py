@@ -27,13 +27,13 @@ from hcc_tace_data.phases.visit import Volume, judge, volumes_of
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "phases.md"
 BEGIN, END = "<!-- reliability: begin -->", "<!-- reliability: end -->"
 WORDS = {"pre_contrast": "PRE LIVER", "arterial": "ARTERIAL", "portal_venous": "VENOUS", "delayed": "DELAYED"}
-TIMES = ("acquisition_time", "content_time", "series_time", "contrast_agent")
+TIMES = ("acquisition_time", "content_time", "series_time", "instance_creation_time")
 SCENARIOS = {
     "as written": (),
     "no descriptions": ("no names",),
     "one description of a visit wrong": ("one wrong",),
     "half of the descriptions wrong": ("wrong",),
-    "no clocks, no contrast agent": ("no clock",),
+    "no clocks, no numbers of sweeps": ("no clock",),
     "clocks shuffled": ("shuffled clock",),
     "no descriptions, clocks; numbers shuffled": ("no names", "no clock", "no numbers"),
     "half of the descriptions wrong, clocks and numbers shuffled": ("wrong", "shuffled clock", "no numbers"),
@@ -91,10 +91,12 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
     if "no clock" in how:
         for one in rows:
             one.loc[:, list(TIMES)] = ""
+            one["acquisition_number"] = pd.array([pd.NA] * len(one), dtype="Int64")
     if "shuffled clock" in how:
-        clocks = [one[list(TIMES[:3])].iloc[0] for one in rows]
+        shuffled = [*TIMES, "acquisition_number"]
+        clocks = [one[shuffled].iloc[0] for one in rows]
         for one, place in zip(rows, rng.permutation(len(rows)), strict=True):
-            for column in TIMES[:3]:
+            for column in shuffled:
                 one[column] = clocks[place][column]
     result = []
     for volume, own in zip(visit.volumes, rows, strict=True):

@@ -63,8 +63,8 @@ def test_pixels_alone_without_names_numbers_and_clocks(twin: Path, true_phases: 
     rows = spoilt.instances
     rows["series_description"] = ""
     rows["series_number"] = pd.array([1] * len(rows), dtype="Int64")
-    for column in ("acquisition_time", "content_time", "series_time", "contrast_agent"):
-        rows[column] = ""
+    rows["instance_creation_time"] = ""
+    rows["acquisition_number"] = pd.array([pd.NA] * len(rows), dtype="Int64")
     volumes = label_phases(spoilt)
     assert _right(volumes, true_phases).all()
     assert (volumes["phase_headers"] == "unknown").all()
@@ -96,9 +96,10 @@ def test_a_wrong_clock_is_overruled(twin: Path, true_phases: pd.Series) -> None:
     rows = spoilt.instances
     for _, visit in rows[rows["modality"] == "CT"].groupby("study_uid"):
         uids = visit["series_uid"].unique().tolist()
-        times = [visit.loc[visit["series_uid"] == uid, "acquisition_time"].iloc[0] for uid in uids]
-        for uid, time in zip(uids, times[1:] + times[:1], strict=True):
-            rows.loc[rows["series_uid"] == uid, "acquisition_time"] = time
+        for column in ("acquisition_number", "instance_creation_time"):
+            marks = [visit.loc[visit["series_uid"] == uid, column].iloc[0] for uid in uids]
+            for uid, mark in zip(uids, marks[1:] + marks[:1], strict=True):
+                rows.loc[rows["series_uid"] == uid, column] = mark
     assert _right(label_phases(spoilt), true_phases).all()
 
 
