@@ -167,7 +167,9 @@ def _slice_headers(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, be
     # All images of a series are reconstructed in one go, when its last sweep is over.
     begun = _start(plan, series.visit) + _RECONSTRUCTED[series.volumes[-1].phase]
     g = generator("dose", plan.seed, plan.patient_id, series.visit)
-    base, lungs, swing = g.uniform(180, 420), g.uniform(0.5, 0.7), g.uniform(0.03, 0.08)
+    base, lungs, swing = g.uniform(310, 590), g.uniform(0.58, 0.75), g.uniform(0.02, 0.05)
+    if plan.patient_id == "HCC_048":  # below the paper's range, as its real files are
+        base, lungs = 180.0, 0.6
     count = len(volume.positions)
     headers = []
     for k, z in enumerate(volume.positions):
