@@ -125,7 +125,7 @@ def _freeze(result: Dataset, plan: PatientPlan, source: Dataset) -> None:
     deidentified(result, plan.patient_id, plan.days(plan.segmentation.study_date))
     result.PatientSex = source.PatientSex
     result.BodyPartExamined = "LIVER"
-    result.file_meta = file_meta(result.SOPClassUID, result.SOPInstanceUID)
+    result.file_meta.update(file_meta(result.SOPClassUID, result.SOPInstanceUID))
 
 
 def flip_frames(result: Dataset, sources: Sequence[Dataset]) -> None:
