@@ -33,7 +33,7 @@ from hcc_tace_data.dicom.headers import INTEGERS, TEXTS
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom.dicom_ct import SliceWriter, _encode
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
-from hcc_tace_data.phantom.patient import _Grid, _header, _source, _table_row
+from hcc_tace_data.phantom.patient import _Grid, _header, _slice_headers, _source, _table_row
 from hcc_tace_data.phantom.plan import SIZES, load_table, plan_patient
 from hcc_tace_data.phantom.seeding import twin_uid
 from hcc_tace_data.phantom.sheet import SHEET_NAME, clinical_row, draw_course, write_sheet
@@ -43,19 +43,11 @@ from hcc_tace_data.validators.facts.extra_headers import COLUMNS, read_extra
 
 PIXELS = 64
 GRID = _Grid(PIXELS, 6.25, -6.25 * (PIXELS - 1) / 2)
-#: What a GE LightSpeed writes besides; values of the right kind and length, the same in every file.
-STANDARD = [
-    (0x00180090, "DS", "500.000000"), (0x00181110, "DS", "949.075012"), (0x00181111, "DS", "541.000000"),
-    (0x00181130, "DS", "156.899994"), (0x00181140, "CS", "CW"), (0x00181150, "IS", "504"), (0x00181151, "IS", "300"),
-    (0x00181152, "IS", "5100"), (0x00181160, "SH", "BODY FILTER"), (0x00181170, "IS", "36000"),
-    (0x00181190, "DS", "1.200000"), (0x00189305, "FD", 0.8), (0x00189306, "FD", 1.25), (0x00189307, "FD", 20.0),
-    (0x00189309, "FD", 27.5), (0x00189310, "FD", 34.375), (0x00189311, "FD", 0.938),
-]  # fmt: skip
 
 
 def _extra_elements() -> dict[Any, bytes]:
-    """Return encoded elements: the standard ones, and private blocks of numbers as scanners write them."""
-    elements = [DataElement(tag, vr, value) for tag, vr, value in STANDARD]
+    """Return encoded elements: private blocks of numbers as scanners write them."""
+    elements: list[DataElement] = []
     for group, creator in ((0x0019, "GEMS_ACQU_01"), (0x0021, "GEMS_RELA_01"), (0x0027, "GEMS_IMAG_01"),
                            (0x0043, "GEMS_PARM_01"), (0x0045, "GEMS_HELIOS_01")):  # fmt: skip
         elements.append(DataElement(group << 16 | 0x10, "LO", creator))
@@ -82,16 +74,12 @@ def write_patient(job: tuple[str, str]) -> tuple[list[dict[str, Any]], dict[str,
             header = _header(plan, series, volume, GRID)
             writer = SliceWriter(header)
             writer._elements = dict(sorted({**writer._elements, **extra}.items()))
-            uids = [twin_uid("slice", series.series_uid, volume.volume, k) for k in range(len(volume.positions))]
-            numbers = [number + len(uids) - k for k in range(len(uids))]
-            number += len(uids)
-            for k, (uid, z) in enumerate(zip(uids, volume.positions, strict=True)):
+            own = _slice_headers(plan, series, volume, number)
+            number += len(own)
+            for k, one in enumerate(own):
                 if k not in volume.omitted:
-                    data = writer.slice(hu, sop_uid=uid, instance=numbers[k], z=z)
-                    (folder / f"{uid}.dcm").write_bytes(data)
-            made = [
-                _source(header, uid, n, z) for uid, n, z in zip(uids, numbers, volume.positions, strict=True)
-            ]  # fmt: skip
+                    (folder / f"{one.sop_uid}.dcm").write_bytes(writer.slice(hu, one))
+            made = [_source(header, one) for one in own]
             seg = plan.segmentation
             if (series.series_uid, volume.volume) == (seg.annotated_series, seg.annotated_volume):
                 sources = made
