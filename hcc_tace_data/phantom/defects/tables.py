@@ -21,8 +21,8 @@ __all__: list[str] = []
 
 @plant("HT601")
 def _wrong_name(twin: Twin) -> str:
-    change(twin.slices, lambda d: setattr(d, "SeriesDescription", "ARTERIAL"))
-    return f"called the pre-contrast series {twin.plain.number} ARTERIAL"
+    change(twin.slices, lambda d: setattr(d, "SeriesDescription", "DELAYED"))
+    return f"called the pre-contrast series {twin.plain.number} DELAYED"
 
 
 @plant("HT602")
