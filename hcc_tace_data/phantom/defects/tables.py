@@ -88,7 +88,6 @@ def _merge(twin: Twin, kept: Series, moved: Series) -> str:
 
     def join(dataset: Dataset) -> None:
         dataset.SeriesInstanceUID, dataset.SeriesNumber = first.SeriesInstanceUID, first.SeriesNumber
-        dataset.SeriesTime = first.SeriesTime
         if "SeriesDescription" in first:
             dataset.SeriesDescription = first.SeriesDescription
         else:
