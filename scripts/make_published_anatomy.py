@@ -24,7 +24,7 @@ DATA = Path(__file__).resolve().parents[1] / "hcc_tace_data" / "data"
 HEAD = """\
 # Grid, liver and tumour of the annotated CT of each patient, as published measurements of the real files have them.
 # Source: PyRadiomics features of the collection's segmentations, from a public study of TACE response; figures only;
-# data: https://doi.org/10.7937/TCIA.5FNA-0924, CC BY 4.0. Made by scripts/make_published_anatomy.py; lengths in mm, LPS.
+# data: https://doi.org/10.7937/TCIA.5FNA-0924, CC BY 4.0. Made by scripts/make_published_anatomy.py; mm, LPS.
 """
 #: Patients whose segmentation was drawn on the arterial phase.
 ARTERIAL = {"HCC_012", "HCC_023", "HCC_033", "HCC_036", "HCC_040"}
@@ -57,7 +57,7 @@ def grid(row: Mapping[str, str]) -> dict[str, str]:
 
 
 def shape(row: Mapping[str, str], name: str) -> dict[str, str]:
-    """Return volume, bounding box (first corner and extent, relative to the centre of the field), and centre of mass."""
+    """Return volume, bounding box (first corner and extent) and centre of mass."""
     spacing = np.array(numbers(row["diagnostics_Image-original_Spacing"]))
     origin = np.array(numbers(row["diagnostics_Mask-original_CenterOfMass"])) - spacing * numbers(
         row["diagnostics_Mask-original_CenterOfMassIndex"]

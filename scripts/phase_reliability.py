@@ -33,7 +33,7 @@ SCENARIOS = {
     "no descriptions": ("no names",),
     "one description of a visit wrong": ("one wrong",),
     "half of the descriptions wrong": ("wrong",),
-    "no clocks, no numbers of sweeps": ("no clock",),
+    "no clocks, contrast route and numbers of sweeps": ("no clock",),
     "clocks shuffled": ("shuffled clock",),
     "no descriptions, clocks; numbers shuffled": ("no names", "no clock", "no numbers"),
     "half of the descriptions wrong, clocks and numbers shuffled": ("wrong", "shuffled clock", "no numbers"),
@@ -90,7 +90,7 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
     rows = [volume.rows.copy() for volume in visit.volumes]
     if "no clock" in how:
         for one in rows:
-            one.loc[:, list(TIMES)] = ""
+            one.loc[:, [*TIMES, "contrast_route"]] = ""
             one["acquisition_number"] = pd.array([pd.NA] * len(one), dtype="Int64")
     if "shuffled clock" in how:
         shuffled = [*TIMES, "acquisition_number"]

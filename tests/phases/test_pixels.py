@@ -63,7 +63,7 @@ def test_pixels_alone_without_names_numbers_and_clocks(twin: Path, true_phases: 
     rows = spoilt.instances
     rows["series_description"] = ""
     rows["series_number"] = pd.array([1] * len(rows), dtype="Int64")
-    rows["instance_creation_time"] = ""
+    rows["instance_creation_time"] = rows["contrast_route"] = ""
     rows["acquisition_number"] = pd.array([pd.NA] * len(rows), dtype="Int64")
     volumes = label_phases(spoilt)
     assert _right(volumes, true_phases).all()
