@@ -26,6 +26,7 @@ VERBS: dict[str, Verb] = {
     "validate": Verb("hcc_tace_data.cli.validate", "Check a folder against all curation rules."),
     "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),
     "phases": Verb("hcc_tace_data.cli.phases", "Which contrast phase each CT volume is."),
+    "measure": Verb("hcc_tace_data.cli.measure", "Measure lesions: sizes, shapes and HU, per lesion or patient."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store what training reads."),
     "fuse": Verb("hcc_tace_data.cli.fuse", "Readers' masks into one: STAPLE, votes, agreement."),

@@ -1,0 +1,110 @@
+"""`hcc-tace measure`: tables of lesions, patients or pairs of visits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.clinical import load_clinical
+from hcc_tace_data.errors import PatientNotFoundError, UsageError
+from hcc_tace_data.system.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(add_completion=False)
+
+#: What `--with-outcomes` joins: outcomes only, so that no column of a follow-up passes for a feature.
+_OUTCOMES = ("tace_response", "ttp_weeks", "progressed", "os_weeks", "died")
+#: What the table on the terminal shows; files hold every column.
+_SHOWN = {
+    "lesion": ["patient_id", "lesion", "volume_ml", "diameter_mm", "perpendicular_mm", "diameter_3d_mm"],
+    "patient": ["patient_id", "lesions", "liver_ml", "tumour_ml", "tumour_burden", "diameter_mm"],
+    "pair": ["patient_id", "days", "common_phase", "baseline_diameter_mm", "follow_up_diameter_mm", "not_measured"],
+}
+
+
+class By(StrEnum):
+    """What a row is."""
+
+    lesion = "lesion"
+    patient = "patient"
+    pair = "pair"
+
+
+@app.command()
+def measure(
+    root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
+    by: Annotated[By, typer.Option(help="One row per lesion, per patient, or per pair of visits.")] = By.lesion,
+    phases: Annotated[str, typer.Option(help="Phases whose HU are reported, comma-separated, or 'all'.")] = "annotated",
+    annotations: Annotated[str, typer.Option(help="Whose masks: collection, bamf, staple or a reader.")] = "collection",
+    patients: Annotated[list[str] | None, typer.Option(help="Only these patients; comma-separated.")] = None,
+    with_outcomes: Annotated[bool, typer.Option(help="Join response, TTP and survival from the sheet.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the table here: .csv or .parquet.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Measure lesions: size, shape, place and HU. Units are in the column names."""
+    from hcc_tace_data.measure.tables import measure_lesions  # noqa: PLC0415 - its libraries are slow to import
+
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--out is {out.name!r}; end it with .csv or .parquet.")
+    collection = open_with_progress(root, quiet=quiet)
+    wanted = [name for text in patients or [] for name in text.split(",") if name]
+    unknown = sorted(set(wanted) - set(collection))
+    if unknown:
+        raise PatientNotFoundError(f"not in {collection.root}: {', '.join(unknown)}.")
+    names = phases if "," not in phases else [name for name in phases.split(",") if name]
+    with progress("measuring", None, quiet=quiet or as_json) as advance:
+        table = measure_lesions(
+            collection,
+            by=by.value,
+            phases=names,
+            annotations=annotations,
+            patients=wanted or None,
+            progress=lambda _, total: advance(1, total),
+        )
+    left_out: dict[str, str] = table.attrs["left_out"]
+    if with_outcomes:
+        table = _joined(table, load_clinical(collection.root))
+    if out is not None:
+        _write(table, out)
+    if as_json:
+        emit_json({"by": by.value, "rows": _plain(table), "left_out": left_out})
+        return
+    if out is None:
+        _print(table, _SHOWN[by.value])
+    for name, reason in left_out.items():
+        note(f"{name} is not in the table: {reason}", quiet=quiet)
+    if out is not None:
+        say(f"{len(table)} {'row' if len(table) == 1 else 'rows'} written to {out}")
+
+
+def _joined(table: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
+    if not len(table):
+        return table
+    return table.merge(sheet[["patient_id", *_OUTCOMES]], on="patient_id", how="left", validate="many_to_one")
+
+
+def _write(table: pd.DataFrame, out: Path) -> None:
+    with atomic_path(out) as temporary:
+        if out.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    whole = table.astype(object).where(table.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in whole.to_dict("records")]
+
+
+def _print(table: pd.DataFrame, columns: list[str]) -> None:
+    if not len(table):
+        say("no rows")
+        return
+    say(table[columns].round(2).to_string(index=False, na_rep="-"))
