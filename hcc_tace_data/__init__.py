@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.loaders.units import Slices as Slices
     from hcc_tace_data.measure.tables import measure_lesions as measure_lesions
     from hcc_tace_data.open import open_collection as open_collection
+    from hcc_tace_data.outcome.tasks import load_task as load_task
     from hcc_tace_data.phantom import make_phantom as make_phantom
     from hcc_tace_data.phases.label import label_phases as label_phases
     from hcc_tace_data.validators import validate as validate
@@ -40,6 +41,7 @@ _PUBLIC = {
     "label_phases": "hcc_tace_data.phases.label",
     "load_clinical": "hcc_tace_data.clinical",
     "load_hcc_tace": "hcc_tace_data.loaders.load",
+    "load_task": "hcc_tace_data.outcome.tasks",
     "make_phantom": "hcc_tace_data.phantom",
     "measure_lesions": "hcc_tace_data.measure.tables",
     "open_collection": "hcc_tace_data.open",

@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
         "hcc_tace_data.cli.baseline.app", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
     ),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
+    "outcome": Verb("hcc_tace_data.cli.outcome", "Score reference models of survival, progression and response."),
     "report": Verb("hcc_tace_data.cli.report", "One HTML page: cohort, findings, phases, contours of every patient."),
     "view": Verb("hcc_tace_data.cli.view", "A patient's CT with its labels, in the browser of this machine."),
 }
