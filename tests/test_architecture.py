@@ -53,7 +53,14 @@ NOT_IMPORTED = {
 }
 
 
-PUBLIC_PACKAGES = ("hcc_tace_data", "hcc_tace_data.loaders", "hcc_tace_data.validators", "hcc_tace_data.report")
+PUBLIC_PACKAGES = (
+    "hcc_tace_data",
+    "hcc_tace_data.loaders",
+    "hcc_tace_data.measure",
+    "hcc_tace_data.outcome",
+    "hcc_tace_data.report",
+    "hcc_tace_data.validators",
+)
 
 
 @dataclass(frozen=True)
