@@ -27,6 +27,7 @@ The tree (each child also inherits the builtin a caller would expect)::
     │   └── FolderLockedError                 another process works on the folder
     ├── OutputError (OSError)                 results cannot be written where they should be
     ├── StoreError (ValueError)               a training store is stale, foreign or broken
+    ├── WorkerLostError (RuntimeError)        a worker process was killed from outside
     └── BaselineError (ValueError)            configuration, checkpoint or run of the baseline
         └── NoLiverError                      the liver network found nothing
 
@@ -64,6 +65,7 @@ __all__ = [
     "StoreError",
     "TiltError",
     "UsageError",
+    "WorkerLostError",
 ]
 
 
@@ -192,6 +194,10 @@ class OutputError(HccTaceError, OSError):
 
 class StoreError(HccTaceError, ValueError):
     """A training store is stale, foreign or broken."""
+
+
+class WorkerLostError(HccTaceError, RuntimeError):
+    """A worker process was killed from outside, most often by the system for lack of memory."""
 
 
 class BaselineError(HccTaceError, ValueError):

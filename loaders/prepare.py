@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.ct import CTVolume, read_ct
 from hcc_tace_data.dicom.headers import HeaderReader
-from hcc_tace_data.errors import DependencyError, HccTaceError, StoreError
+from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.sample import read_labels
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box
-from hcc_tace_data.system.parallel import process_pool
+from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.volumes.registration import register, resample
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["build_arrays", "estimate_bytes", "prepare_cases"]
 
 logger = logging.getLogger(__name__)
-
-_SCHEDULER_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +152,8 @@ def prepare_cases(
     failed: dict[str, str] = {}
     done(sum(item is not None for item in stored))
     todo = [number for number, item in enumerate(stored) if item is None]
-    with _runner(workers or 1, dask, len(todo)) as run:
-        for place, result in run([(store, cases[number]) for number in todo]):
+    with open_runner(min(workers or 1, len(todo)), dask) as runner:
+        for place, result in runner.finished(_prepare_one, [(store, cases[number]) for number in todo]):
             number = todo[place]
             if isinstance(result, StoredCase):
                 stored[number] = result
@@ -167,54 +163,12 @@ def prepare_cases(
     return stored, failed
 
 
-Job = tuple[Store, Case]
-Outcome = tuple[int, StoredCase | str]
-
-
-def _prepare_one(job: Job) -> StoredCase | str:
+def _prepare_one(store: Store, case: Case) -> StoredCase | str:
     """Prepare one case; an expected error comes back as its text, so that one patient does not end the run."""
-    store, case = job
     try:
         return store.write(case, build_arrays(case, store.parameters))
     except HccTaceError as error:
         return str(error)
-
-
-@contextmanager
-def _runner(workers: int, dask: str | None, count: int) -> Iterator[Callable[[Sequence[Job]], Iterator[Outcome]]]:
-    if dask is not None:
-        try:
-            import distributed  # noqa: PLC0415 - slow to import
-        except ImportError:
-            raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from None
-        try:
-            cluster: Any = distributed  # it has no types
-            client = cluster.Client(dask, timeout=_SCHEDULER_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"no Dask scheduler answers at {dask}: {error}. Start one, or use --workers.") from error
-        with client:
-
-            def on_dask(jobs: Sequence[Job]) -> Iterator[Outcome]:
-                futures = {future: place for place, future in enumerate(client.map(_prepare_one, jobs, pure=False))}
-                for future in cluster.as_completed(list(futures), loop=client.loop):
-                    yield futures[future], future.result()
-
-            yield on_dask
-    elif workers > 1 and count > 1:
-        with process_pool(min(workers, count)) as pool:
-
-            def in_processes(jobs: Sequence[Job]) -> Iterator[Outcome]:
-                futures = {pool.submit(_prepare_one, job): place for place, job in enumerate(jobs)}
-                try:
-                    for future in as_completed(futures):
-                        yield futures[future], future.result()
-                finally:
-                    for future in futures:
-                        future.cancel()
-
-            yield in_processes
-    else:
-        yield lambda jobs: ((place, _prepare_one(job)) for place, job in enumerate(jobs))
 
 
 def _grid(fixed: CTVolume, liver: Box, parameters: StoreParameters) -> _Grid:

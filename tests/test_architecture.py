@@ -166,6 +166,17 @@ def test_private_names_stay_in_their_package() -> None:
     assert not found
 
 
+def test_one_module_starts_workers() -> None:
+    """Pools of processes and threads, and the connection to Dask, come from one place."""
+    makers = {"ProcessPoolExecutor", "ThreadPoolExecutor", "get_context", "Pool"}
+    found = {
+        one.module
+        for one in _imports()
+        if one.name in makers or one.target.split(".")[0] in {"distributed", "dask", "joblib"}
+    }
+    assert found == {"hcc_tace_data.system.parallel"}
+
+
 def _declared() -> dict[str, str]:
     """Base dependencies: distribution -> requirement."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

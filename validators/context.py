@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hcc_tace_data.facts.catalog import load_catalog
-from hcc_tace_data.validators.executors import Mapper
+from hcc_tace_data.system.parallel import Runner
 from hcc_tace_data.validators.place import Place
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Context:
     ----------
     collection : Collection
         May be empty: then rules that need files are not run.
-    mapper : Mapper, optional
+    runner : Runner, optional
         Runs the reading of files; default in this process.
     table : pandas.DataFrame, optional
         Series table; default the one beside the files, else the collection's own if the files belong to it.
@@ -51,14 +51,14 @@ class Context:
         self,
         collection: Collection,
         *,
-        mapper: Mapper | None = None,
+        runner: Runner | None = None,
         table: pd.DataFrame | None = None,
         clinical: Path | None = None,
         depth: str = "headers",
     ) -> None:
         self.collection = collection
         self.root = Path(collection.root)
-        self.map = mapper or Mapper()
+        self.map = (runner or Runner()).map
         self.depth = depth
         self.given_table = table
         self.given_sheet = clinical

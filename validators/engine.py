@@ -16,11 +16,11 @@ from hcc_tace_data.collection.index import empty_index
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import Collection, open_collection
+from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.system.roots import default_root
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.phi_table import write_phi_table
 from hcc_tace_data.validators.deid.redaction import Redactor
-from hcc_tace_data.validators.executors import open_mapper
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
 from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
@@ -161,8 +161,9 @@ def validate(
     if from_table and table is None:
         table = _own_table(collection.root if root is not None else None)
     few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)
-    with open_mapper(1 if workers is None and few else workers, dask) as mapper:
-        context = Context(collection, mapper=mapper, table=table, clinical=sheet, depth=depth)
+    count = workers if workers is not None else 1 if few else min(2, os.cpu_count() or 1)
+    with open_runner(count, dask) as runner:
+        context = Context(collection, runner=runner, table=table, clinical=sheet, depth=depth)
         report = _report(context, chosen, depth, severity, reviews, from_table=from_table)
         if phi_table is not None:
             write_phi_table(context, phi_table)

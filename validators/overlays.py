@@ -21,7 +21,7 @@ from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.files import atomic_path
-from hcc_tace_data.validators.executors import open_mapper
+from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.validators.facts.masks import segment_key
 
 if TYPE_CHECKING:
@@ -84,9 +84,10 @@ def draw_overlays(
                 own = f"study_{place}" + (f"_{number}" if number > 1 else "")
                 jobs.append((study, uid, str(Path(folder) / name / own), f"{name}  study {place}"))
     drawn: list[Drawn] = []
-    with open_mapper(workers if len(jobs) > 4 else 1) as mapper:
+    count = workers if workers is not None else min(2, os.cpu_count() or 1)
+    with open_runner(count if len(jobs) > 4 else 1) as runner:
         for start in range(0, len(jobs), 8):
-            part = mapper(_draw, jobs[start : start + 8])
+            part = runner.map(_draw, jobs[start : start + 8])
             drawn += part
             for _ in part if progress is not None else ():
                 progress()  # type: ignore[misc]

@@ -15,7 +15,7 @@ from hcc_tace_data.dicom.folder import Failure, scan_files
 from hcc_tace_data.dicom.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.files import atomic_path
-from hcc_tace_data.system.parallel import process_pool
+from hcc_tace_data.system.parallel import in_parallel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,21 +112,8 @@ def _read_all(
     rows: list[tuple[Any, ...]] = []
     bad: list[Failure] = []
     done = 0
-    if count > 1 and len(chunks) > 1:
-        pool = process_pool(count)
-        try:
-            results = pool.map(_read_chunk, [str(root)] * len(chunks), chunks)
-            for chunk, (good, failed) in zip(chunks, results, strict=True):
-                rows += good
-                bad += failed
-                done += len(chunk)
-                if progress:
-                    progress(done, len(names))
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return rows, bad
-    for chunk in chunks:
-        good, failed = _read_chunk(str(root), chunk)
+    results = in_parallel(_read_chunk, [(str(root), chunk) for chunk in chunks], count)
+    for chunk, (good, failed) in zip(chunks, results, strict=True):
         rows += good
         bad += failed
         done += len(chunk)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.system.parallel import thread_pool
 
 __all__ = ["read_slices"]
 
@@ -38,7 +38,7 @@ def read_slices(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
         return
     # Two threads: reading and rescaling both leave the interpreter free, and two already fill the memory bus.
     half = len(rows) // 2
-    with ThreadPoolExecutor(1) as pool:
+    with thread_pool(1) as pool:
         other = pool.submit(_read_part, rows[half:], out[half:])
         _read_part(rows[:half], out[:half])
         other.result()

@@ -9,7 +9,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, local_fault
 from hcc_tace_data.downloads.s5cmd import Event, S5cmd, list_prefixes
 from hcc_tace_data.integrity.ledger import md5_of
+from hcc_tace_data.system.parallel import thread_pool
 
 __all__ = ["IdcSource"]
 
@@ -190,6 +191,11 @@ class IdcSource:
 
     def _round(self, jobs: list[_Job]) -> None:
         """Try every series once."""
+        # Two pools: threads that sync files wait for the disk, while those that read keep the processors busy.
+        with thread_pool(max(2, os.cpu_count() or 1), "read") as readers, thread_pool(4, "check") as pool:
+            self._try_all(jobs, readers, pool)
+
+    def _try_all(self, jobs: list[_Job], readers: Executor, pool: Executor) -> None:
         events: queue.Queue[tuple[S5cmd | _Job, Event | Future[list[Checked]]]] = queue.Queue()
         waiting = deque(jobs)
         active: dict[str, _Job] = {}
@@ -198,9 +204,6 @@ class IdcSource:
         window = 32 * self._workers  # objects asked for: the next series begin while the last ones are checked
         patience = max(8, self._workers)
         last, size_then = time.monotonic(), -1
-        # apart, as those that sync wait for the disk while those that read keep the processors busy
-        readers = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="read")
-        pool = ThreadPoolExecutor(4, thread_name_prefix="check")
         tool: S5cmd | None = None
         try:
             while True:
@@ -264,8 +267,6 @@ class IdcSource:
             if tool is not None:
                 tool.close()
                 tool.kill()
-            readers.shutdown(wait=True, cancel_futures=True)
-            pool.shutdown(wait=True, cancel_futures=True)
 
     def _dispatch(self, job: _Job, tool: S5cmd) -> None:
         job.folder.mkdir(exist_ok=True)
@@ -277,7 +278,7 @@ class IdcSource:
             for name in sorted(job.missing):
                 tool.copy(f"{job.address}/{name}", target + name)
 
-    def _one_arrived(self, active: Mapping[str, _Job], event: Event, readers: ThreadPoolExecutor) -> None:
+    def _one_arrived(self, active: Mapping[str, _Job], event: Event, readers: Executor) -> None:
         address, _, name = event.key.rpartition("/")
         job = active.get(address)
         if job is not None and name in job.pending:
@@ -305,7 +306,7 @@ class IdcSource:
             job.pending.discard(name)
         return 1
 
-    def _submit(self, job: _Job, pool: ThreadPoolExecutor, events: queue.Queue[Any]) -> int:
+    def _submit(self, job: _Job, pool: Executor, events: queue.Queue[Any]) -> int:
         files = {job.path(name): expected for name, expected in job.objects.items()}
         recorded = self._recorded(job.wanted)
         future = pool.submit(self._check, job, files, recorded, dict(job.digests))

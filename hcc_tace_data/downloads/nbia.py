@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from hcc_tace_data.downloads.place import Stage
 from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, no_room
 from hcc_tace_data.errors import DiskFullError, DownloadError, IntegrityError
+from hcc_tace_data.system.parallel import thread_pool
 
 __all__ = ["NbiaClient", "NbiaSource"]
 
@@ -235,26 +236,25 @@ class NbiaSource:
         advance: Callable[[int], None],
     ) -> None:
         """Fetch series; tell of each whether it arrived or failed."""
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="nbia")
-        try:
-            futures = {}
-            for one in wanted:
-                left = [path for path in candidates(one) if path.suffix == ".zip"]
-                futures[pool.submit(self._one, one, left, dict(recorded(one)), advance)] = one
-            for future in as_completed(futures):
-                one = futures[future]
-                try:
-                    checked = future.result()
-                except DiskFullError:
-                    raise
-                except DownloadError as error:
-                    failed(one, str(error))
-                else:
-                    advance(sum(item.size for item in checked))
-                    arrived(one, checked)
-        finally:
-            self._stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        with thread_pool(self._workers, "nbia") as pool:
+            try:
+                futures = {}
+                for one in wanted:
+                    left = [path for path in candidates(one) if path.suffix == ".zip"]
+                    futures[pool.submit(self._one, one, left, dict(recorded(one)), advance)] = one
+                for future in as_completed(futures):
+                    one = futures[future]
+                    try:
+                        checked = future.result()
+                    except DiskFullError:
+                        raise
+                    except DownloadError as error:
+                        failed(one, str(error))
+                    else:
+                        advance(sum(item.size for item in checked))
+                        arrived(one, checked)
+            finally:
+                self._stop.set()  # before the pool waits for its threads
 
     def _one(
         self, wanted: Wanted, left: list[Path], recorded: Mapping[str, str], advance: Callable[[int], None]

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.integrity.ledger import Ledger, ledger_path, md5_of
 from hcc_tace_data.system.files import atomic_write_bytes
 from hcc_tace_data.system.lock import lock_folder
+from hcc_tace_data.system.parallel import in_threads
 from hcc_tace_data.system.roots import default_root
 
 __all__ = ["DownloadReport", "FailedSeries", "download", "idc_endpoint", "terms"]
@@ -273,9 +273,8 @@ def _forget_altered(folder: Path, ledger: Ledger) -> None:
     """Read all that is on record; take back the claim on series that are not as recorded."""
     whole = {uid for uid, record in ledger.series().items() if record.state == "whole"}
     entries = [entry for entry in ledger.files() if entry.series_uid in whole]
-    with ThreadPoolExecutor(2) as pool:
-        digests = pool.map(md5_of, [folder / entry.path for entry in entries])
-        altered = {e.series_uid for e, digest in zip(entries, digests, strict=True) if digest != e.md5}
+    digests = in_threads(md5_of, [(folder / entry.path,) for entry in entries], 2)
+    altered = {e.series_uid for e, digest in zip(entries, digests, strict=True) if digest != e.md5}
     for uid in altered:
         logger.warning("series %s is not as it was recorded; what was altered is fetched again", uid)
         ledger.forget(uid)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.integrity.known import known_issues, nbia_sizes
 from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of, read_ledger
 from hcc_tace_data.system.lock import lock_folder
+from hcc_tace_data.system.parallel import in_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,14 +219,11 @@ def adopt(
 
 
 def _digests(root: Path, paths: list[str], workers: int, progress: Callable[[int, int], None] | None) -> Iterator[str]:
-    with ThreadPoolExecutor(max(1, workers)) as pool:  # hashing leaves the interpreter free
-        try:
-            for done, digest in enumerate(pool.map(md5_of, [root / path for path in paths]), start=1):
-                yield digest
-                if progress is not None:
-                    progress(done, len(paths))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    digests = in_threads(md5_of, [(root / path,) for path in paths], workers)  # hashing leaves the interpreter free
+    for done, digest in enumerate(digests, start=1):
+        yield digest
+        if progress is not None:
+            progress(done, len(paths))
 
 
 def _wanted(

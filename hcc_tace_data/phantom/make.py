@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
 from hcc_tace_data.phantom.sheet import SHEET_NAME, write_sheet
 from hcc_tace_data.phantom.truth import TABLE_COLUMNS, write_csv, write_truth
-from hcc_tace_data.system.parallel import process_pool
+from hcc_tace_data.system.parallel import open_runner
 
 __all__ = ["make_phantom"]
 
@@ -135,16 +134,9 @@ def _run(
         for plan in plans
     ]
     done: dict[int, PatientResult] = {}
-    if count <= 1:
-        for k, plan in enumerate(plans):
-            done[k] = write_patient(plan, root, mine[k])
+    with open_runner(count) as runner:
+        for place, result in runner.finished(write_patient, [(plan, root, mine[k]) for k, plan in enumerate(plans)]):
+            done[place] = result
             if progress is not None:
                 progress(1)
-    else:
-        with process_pool(count) as pool:
-            waiting = {pool.submit(write_patient, plan, root, mine[k]): k for k, plan in enumerate(plans)}
-            for future in as_completed(waiting):
-                done[waiting[future]] = future.result()
-                if progress is not None:
-                    progress(1)
     return [done[k] for k in range(len(plans))]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from hcc_tace_data.phases.model import KNOWN
 from hcc_tace_data.phases.organ_masks import OrganMasks, measure_masked
 from hcc_tace_data.phases.organs import Enhancement, measure_organs
 from hcc_tace_data.phases.planes import heights, read_planes
+from hcc_tace_data.system.parallel import in_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,10 +118,7 @@ def measure_volumes(
     volumes: Sequence[tuple[pd.DataFrame, Path, OrganMasks | None]], *, workers: int = 2
 ) -> list[Enhancement]:
     """Measure several volumes, in threads: reading and filtering leave the interpreter free."""
-    if workers < 2 or len(volumes) < 2:
-        return [measure_volume(*volume) for volume in volumes]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda volume: measure_volume(*volume), volumes))
+    return list(in_threads(measure_volume, volumes, workers))
 
 
 def _with_masks(rows: pd.DataFrame, root: Path, masks: OrganMasks, place: Array) -> Enhancement:

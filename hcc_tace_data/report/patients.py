@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from hcc_tace_data.errors import HccTaceError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
+from hcc_tace_data.system.parallel import in_threads
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case
@@ -101,14 +101,10 @@ def make_cards(
             return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {error}",))
 
     cards = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        try:
-            for done, card in enumerate(pool.map(draw, patients), start=1):
-                cards.append(card)
-                if progress is not None:
-                    progress(done, len(patients))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for done, card in enumerate(in_threads(draw, [(patient,) for patient in patients], workers), start=1):
+        cards.append(card)
+        if progress is not None:
+            progress(done, len(patients))
     return cards
 
 

@@ -1,23 +1,45 @@
-"""Worker processes that a script or a notebook may start without a guard around its main module."""
+"""The one place that runs jobs elsewhere: in worker processes, in threads, or on a Dask cluster.
+
+Worker processes may be started by a script or a notebook without a guard around its main module.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
-__all__ = ["in_parallel", "process_pool", "workers_for"]
+from hcc_tace_data.errors import DependencyError, UsageError, WorkerLostError
+
+__all__ = ["Runner", "in_parallel", "in_threads", "open_runner", "process_pool", "thread_pool", "workers_for"]
 
 _hiding = Lock()
 _Result = TypeVar("_Result")
+_Job = TypeVar("_Job")
+
+#: Bytes of input below which starting processes costs more than it saves.
 _WORTH_A_POOL = 128_000_000
+#: :meth:`Runner.map` does fewer jobs than this in the calling process.
+_FEW = 4
+_SCHEDULER_S = 10
+#: Calls that wait for a Dask cluster at a time, whose size may change: enough for any cluster.
+_DASK_AHEAD = 4096
 
 
 class _Pool(ProcessPoolExecutor):
@@ -92,12 +114,220 @@ def workers_for(size: int, workers: int | None = None) -> int:
     return (os.cpu_count() or 1) if size > _WORTH_A_POOL else 1
 
 
+class Runner:
+    """Runs functions of this package in the calling process, in worker processes or on a Dask cluster.
+
+    Made by :func:`open_runner`. ``Runner()`` runs everything in the calling process.
+
+    Parameters
+    ----------
+    start : callable, optional
+        Makes the executor, on first use.
+    workers : int
+        How many workers the executor has.
+    remote : bool
+        Whether even a single call is worth sending to the executor.
+    """
+
+    def __init__(self, start: Callable[[], Executor] | None = None, workers: int = 1, *, remote: bool = False) -> None:
+        self._start = start
+        self._workers = workers
+        self._remote = remote
+        self._executor: Executor | None = None
+
+    def map(self, function: Callable[[_Job], _Result], jobs: Sequence[_Job]) -> list[_Result]:
+        """Return ``[function(job) for job in jobs]``.
+
+        Parameters
+        ----------
+        function : callable
+            A top-level function of this package.
+        jobs : sequence
+            Fewer than four are done in the calling process.
+        """
+        if len(jobs) < _FEW:
+            return [function(job) for job in jobs]
+        return list(self.ordered(function, [(job,) for job in jobs]))
+
+    def ordered(self, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:
+        """Yield the results of many calls, in the order of `calls`.
+
+        At most two calls per worker are under way or wait to be taken. If the consumer stops, or on Ctrl-C, calls that
+        have not started are cancelled.
+
+        Parameters
+        ----------
+        function : callable
+            A top-level function of this package.
+        calls : sequence of tuple
+            Arguments of each call.
+
+        Raises
+        ------
+        WorkerLostError
+            A worker was killed, or the Dask cluster is gone.
+        """
+        if self._alone(len(calls)):
+            for arguments in calls:
+                yield function(*arguments)
+            return
+        yield from _in_order(self._pool(), function, calls, 2 * self._workers)
+
+    def finished(
+        self, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, _Result]]:
+        """Yield the place in `calls` and the result of each call, as they finish.
+
+        The parameters and errors are those of :meth:`ordered`.
+        """
+        if self._alone(len(calls)):
+            for place, arguments in enumerate(calls):
+                yield place, function(*arguments)
+            return
+        pool = self._pool()
+        futures: dict[Future[_Result], int] = {}
+        try:
+            with _workers_alive():
+                for place, arguments in enumerate(calls):
+                    futures[pool.submit(function, *arguments)] = place
+            for future in as_completed(futures):
+                with _workers_alive():
+                    result = future.result()
+                yield futures[future], result
+        finally:
+            _cancel(futures)
+
+    def close(self) -> None:
+        """End the workers that were started."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def _alone(self, calls: int) -> bool:
+        return self._start is None or (calls <= 1 and not self._remote)
+
+    def _pool(self) -> Executor:
+        if self._executor is None:
+            assert self._start is not None  # see _alone
+            self._executor = self._start()
+        return self._executor
+
+
+def _in_order(
+    pool: Executor, function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]], ahead: int
+) -> Iterator[_Result]:
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for arguments in calls:
+            with _workers_alive():
+                waiting.append(pool.submit(function, *arguments))
+            if len(waiting) >= ahead:
+                yield _result_of(waiting.popleft())
+        while waiting:
+            yield _result_of(waiting.popleft())
+    finally:
+        _cancel(waiting)
+
+
+def _result_of(future: Future[_Result]) -> _Result:
+    with _workers_alive():
+        return future.result()
+
+
+def _cancel(futures: Any) -> None:
+    for future in futures:
+        future.cancel()
+
+
+@contextmanager
+def _workers_alive() -> Iterator[None]:
+    """Turn the loss of a worker into an error that says what happened and what to do."""
+    try:
+        yield
+    except (BrokenExecutor, CancelledError) as error:
+        raise _lost() from error
+    except Exception as error:
+        kind = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
+        if kind not in {"distributed.KilledWorker", "distributed.CommClosedError"}:
+            raise
+        raise _lost() from error
+
+
+def _lost() -> WorkerLostError:
+    return WorkerLostError(
+        "A worker process was killed from outside, most often by the system because memory ran out. What was finished "
+        "is kept. Free memory or use fewer workers (--workers 1), then run the same command again."
+    )
+
+
+@contextmanager
+def open_runner(workers: int = 1, dask: str | None = None) -> Iterator[Runner]:
+    """Yield a :class:`Runner`, and end its workers afterwards.
+
+    Parameters
+    ----------
+    workers : int
+        Processes. One means the calling process.
+    dask : str, optional
+        Address of a Dask scheduler (``tcp://host:8786``), used instead of processes. Its workers must have this
+        package, and see the collection under the same path.
+
+    Raises
+    ------
+    DependencyError
+        `dask` without ``distributed`` (extra ``[dask]``).
+    UsageError
+        No scheduler answers at `dask`.
+    """
+    if dask is not None:
+        with _dask_client(dask) as client:
+            runner = Runner(lambda: client.get_executor(pure=False), _DASK_AHEAD, remote=True)
+            try:
+                yield runner
+            finally:
+                runner.close()
+        return
+    runner = Runner((lambda: process_pool(workers)) if workers > 1 else None, workers)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+@contextmanager
+def _dask_client(address: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise DependencyError("--dask needs distributed: pip install 'hcc-tace-data[dask]'.") from error
+    # distributed logs a traceback for a scheduler that does not answer; the error below says it in one line
+    noisy = [logging.getLogger(name) for name in ("distributed.client", "distributed.comm")]
+    levels = [one.level for one in noisy]
+    for one in noisy:
+        one.setLevel(logging.CRITICAL)
+    try:
+        connect: Any = Client  # not typed
+        client = connect(address, timeout=_SCHEDULER_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"No Dask scheduler answers at {address!r} ({type(error).__name__}). Give its address, for example "
+            "tcp://host:8786, or use --workers."
+        ) from error
+    finally:
+        for one, level in zip(noisy, levels, strict=True):
+            one.setLevel(level)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
 def in_parallel(
     function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]], workers: int | None = None
 ) -> Iterator[_Result]:
     """Yield the results of a function of this package for many arguments, in their order, from several processes.
 
-    At most two results a worker wait to be taken. A consumer that stops, or Ctrl-C, cancels what has not begun.
+    See :meth:`Runner.ordered`.
 
     Parameters
     ----------
@@ -105,26 +335,49 @@ def in_parallel(
     calls : sequence of tuple
         Arguments of each call.
     workers : int, optional
-        Processes; default one a core. One, or a single call: this process.
+        Processes; default one per core. With one, or for a single call, the calling process does the work.
 
     Examples
     --------
     >>> list(in_parallel(pow, [(2, 3), (3, 2)], workers=1))
     [8, 9]
     """
-    count = min(workers or os.cpu_count() or 1, len(calls))
-    if count <= 1:
+    with open_runner(min(workers or os.cpu_count() or 1, len(calls))) as runner:
+        yield from runner.ordered(function, calls)
+
+
+@contextmanager
+def thread_pool(workers: int, name: str = "") -> Iterator[Executor]:
+    """Yield an executor of threads; on leaving, cancel what has not started and wait for the rest.
+
+    Parameters
+    ----------
+    workers : int
+        Threads, at least one.
+    name : str
+        Prefix of the threads' names.
+    """
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_threads(function: Callable[..., _Result], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[_Result]:
+    """Yield the results of a function for many arguments, in their order, from several threads.
+
+    Worth it where the function leaves the interpreter free: reading, hashing, filtering. With one worker, or for a
+    single call, the calling thread does the work.
+
+    Examples
+    --------
+    >>> list(in_threads(pow, [(2, 3), (3, 2)], workers=2))
+    [8, 9]
+    """
+    if workers < 2 or len(calls) < 2:
         for arguments in calls:
             yield function(*arguments)
         return
-    with process_pool(count) as pool:
-        waiting: deque[Future[_Result]] = deque()
-        try:
-            for arguments in calls:
-                waiting.append(pool.submit(function, *arguments))
-                if len(waiting) >= 2 * count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with thread_pool(min(workers, len(calls))) as pool:
+        yield from _in_order(pool, function, calls, 2 * workers)

@@ -15,7 +15,7 @@ import pytest
 
 from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.errors import SegmentationError, StoreError
+from hcc_tace_data.errors import SegmentationError, UsageError
 from hcc_tace_data.loaders import prepare
 from hcc_tace_data.loaders.cases import Case, find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
@@ -187,8 +187,8 @@ def test_dask_prepares(root: Path, tmp_path: Path) -> None:
 
 
 def test_no_scheduler_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "_SCHEDULER_SECONDS", 1)
+    monkeypatch.setattr("hcc_tace_data.system.parallel._SCHEDULER_S", 1)
     pytest.importorskip("distributed", reason="distributed is not installed: pip install '.[dask]'")
     cases, _ = find_cases(open_collection(root), ["HCC_003"], phases=("annotated",))
-    with pytest.raises(StoreError, match="no Dask scheduler"):
+    with pytest.raises(UsageError, match="No Dask scheduler"):
         prepare_cases(Store(tmp_path, make_parameters()), cases, dask="tcp://127.0.0.1:9")

@@ -48,7 +48,7 @@ def test_known_issues_are_told_and_do_not_fail(spoiled):
 
 
 def test_workers_and_dask_give_the_same_report(spoiled, monkeypatch):
-    monkeypatch.setattr("hcc_tace_data.validators.executors._FEW", 1)  # every job goes to the workers
+    monkeypatch.setattr("hcc_tace_data.system.parallel._FEW", 1)  # every job goes to the workers
     distributed = pytest.importorskip("distributed", reason="needs the extra [dask]")
     alone = validate(spoiled, workers=1, ignore=["HT312", "HT212"], depth="pixels").as_dict()
     assert validate(spoiled, workers=2, ignore=["HT312", "HT212"], depth="pixels").as_dict() == alone
