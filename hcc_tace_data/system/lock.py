@@ -1,4 +1,4 @@
-"""One writer a folder: a lock that the system releases when its holder ends, however it ends."""
+"""One writer per folder: a lock that the system releases when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from hcc_tace_data.errors import FolderLockedError
 
@@ -28,8 +30,8 @@ def lock_folder(
 ) -> Iterator[None]:
     """Hold the lock of `root` while the block runs.
 
-    The lock belongs to the open file, not to a name or a time: the system drops it when the process dies, and a clock
-    that jumps does not age it.
+    The lock belongs to the open file, not to its name or age: the system drops it when the process dies, and a clock
+    that jumps does not age it. Who holds it is written beside it, for display only.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def lock_folder(
     wait : bool
         Wait for another holder to end; else raise.
     notice : callable, optional
-        Told once who is waited for.
+        Called once with the lock holder's name.
     sleep : callable
         How to wait.
 
@@ -47,66 +49,51 @@ def lock_folder(
     FolderLockedError
         Another process holds it and `wait` is false.
     OSError
-        The folder cannot be written.
+        The folder cannot be written, or its file system has no locks.
     """
     folder = root / ".hcc-tace"
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    held = False
+    # A soft lock (a file that marks the folder as taken) would stay when its holder is killed: never fall back to one.
+    lock = FileLock(folder / "lock", thread_local=False, fallback_to_soft=False)
+    named = False
+    while not _acquired(lock):
+        holder = f"Another process works on {root}: {_holder(folder)}."
+        if not wait:
+            raise FolderLockedError(f"{holder} Wait for it to end, or stop it.")
+        if not named and notice is not None:
+            notice(f"{holder} Waiting for it to end.")
+        named = True
+        sleep(_POLL_S)
     try:
-        told = False
-        while not _try_lock(handle):
-            holder = f"Another process works on {root}: {_holder(handle)}."
-            if not wait:
-                raise FolderLockedError(f"{holder} Wait for it to end, or stop it.")
-            if not told and notice is not None:
-                notice(f"{holder} Waiting for it to end.")
-            told = True
-            sleep(_POLL_S)
-        held = True
-        _sign(handle)
+        _sign(folder)
         yield
     finally:
-        if held:
-            with suppress(OSError):
-                os.ftruncate(handle, 0)
-        os.close(handle)  # and with it the lock
+        with suppress(OSError):
+            _note(folder).unlink()
+        lock.release()
 
 
-def _sign(handle: int) -> None:
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def _note(folder: Path) -> Path:
+    return folder / "lock-holder.json"
+
+
+def _sign(folder: Path) -> None:
     who = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
     with suppress(OSError):  # on a full disk the lock holds all the same
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, json.dumps(who).encode())
+        _note(folder).write_text(json.dumps(who), encoding="utf-8")
 
 
-def _holder(handle: int) -> str:
+def _holder(folder: Path) -> str:
     try:
-        os.lseek(handle, 0, os.SEEK_SET)
-        who = json.loads(os.read(handle, 4096))
+        who = json.loads(_note(folder).read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']}, since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it did not say who it is"
-
-
-try:
-    import fcntl
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-except ImportError:  # Windows
-    import msvcrt
-
-    def _try_lock(handle: int) -> bool:
-        os.lseek(handle, 1 << 20, os.SEEK_SET)  # a byte far behind the text, which stays readable
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
+        return "it left no name"

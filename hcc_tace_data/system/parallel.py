@@ -200,7 +200,7 @@ class Runner:
     def close(self) -> None:
         """End the workers that were started."""
         if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor.shutdown(wait=True)  # calls under way were cancelled where they were made
             self._executor = None
 
     def _alone(self, calls: int) -> bool:
