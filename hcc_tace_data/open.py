@@ -142,8 +142,8 @@ def open_collection(
     workers : int, optional
         Processes that read headers; default one, or two where there are thousands of new files.
     cache : bool
-        Keep the table in ``ROOT/.hcc-tace/index.parquet`` (in the user's cache folder if `root` is read-only), and
-        read only files whose size or time of change differ from it.
+        Keep the table in ``ROOT/.hcc-tace/index.parquet`` (if `root` is read-only: in ``$HCC_TACE_CACHE``, else the
+        user's cache folder), and read only files whose size or time of change differ from it.
     progress : callable, optional
         Called with (files read, files to read).
 

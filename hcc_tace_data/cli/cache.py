@@ -1,15 +1,16 @@
-"""`hcc-tace cache`: where caches lie, how large they are, and their clearing."""
+"""`hcc-tace cache`: where caches are stored, how large they are, and how to clear them."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
-from hcc_tace_data.system.roots import cache_folder, default_root
+from hcc_tace_data.system.caches import clear_caches, find_caches
+from hcc_tace_data.system.files import writing_to
+from hcc_tace_data.system.roots import default_root
 
 app = typer.Typer(add_completion=False)
 
@@ -17,20 +18,25 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def cache(
     root: Annotated[Path | None, typer.Argument(help="The collection's folder.")] = None,
-    clear: Annotated[bool, typer.Option(help="Delete the caches. Data are never touched.")] = False,
+    clear: Annotated[bool, typer.Option(help="Delete the caches, and nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Show or clear what the package keeps to be faster: header tables and training stores."""
-    own = (default_root() if root is None else root.expanduser()) / ".hcc-tace"
-    folders = [folder for folder in (own, cache_folder()) if folder.is_dir()]
-    sizes = {str(folder): sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) for folder in folders}
+    """Show or clear caches: header tables, training stores, Hugging Face files."""
+    folder = default_root() if root is None else root.expanduser()
+    found = find_caches(folder)
+    sizes = [(one, one.bytes) for one in found]
     if clear:
-        for folder in folders:
-            shutil.rmtree(folder)
+        with writing_to(folder):
+            clear_caches(found)
     if as_json:
-        emit_json({"folders": [{"path": path, "bytes": size} for path, size in sizes.items()], "cleared": clear})
+        emit_json(
+            {
+                "folders": [{"path": str(one.path), "bytes": size, "holds": one.kind.name} for one, size in sizes],
+                "cleared": clear,
+            }
+        )
         return
-    for path, size in sizes.items():
-        say(f"{'cleared' if clear else 'holds'} {size / 1e6:.1f} MB  {path}")
+    for one, size in sizes:
+        say(f"{'cleared' if clear else 'holds'} {size / 1e6:.1f} MB  {one.path} ({one.kind.name})")
     if not sizes:
         say("No caches.")

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_cache_path
-
 from hcc_tace_data.dicom.folder import Failure, scan_files
 from hcc_tace_data.dicom.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.parallel import in_parallel
+from hcc_tace_data.system.roots import cache_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +141,7 @@ def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 
 def _cache_files(root: Path) -> tuple[Path, Path]:
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    return root / ".hcc-tace" / "index.parquet", user_cache_path("hcc-tace-data") / f"index-{digest}.parquet"
+    return root / ".hcc-tace" / "index.parquet", cache_folder() / f"index-{digest}.parquet"
 
 
 def _load_cache(root: Path) -> pd.DataFrame | None:

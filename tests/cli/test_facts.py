@@ -61,3 +61,53 @@ def test_cache_is_cleared_and_data_are_not(
     assert main(["cache", str(root), "--clear"]) == 0
     assert not (root / ".hcc-tace").exists()
     assert (root / "image.dcm").exists()
+
+
+def test_clearing_caches_deletes_caches_by_name_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HCC_TACE_CACHE", str(tmp_path / "cache"))
+    root, shared = tmp_path / "root", tmp_path / "cache"
+    own = root / ".hcc-tace"
+    digest = "0123456789abcdef"
+    caches = [
+        own / "index.parquet",
+        own / f".{digest[:12]}.part.parquet",
+        own / "store" / digest / "HCC_001-x" / "image.npy",
+        own / "store" / digest / "hf" / "train-0.arrow",
+        own / "hf" / "generator" / "default-1" / "0.arrow",
+        shared / f"index-{digest}.parquet",
+        shared / f"store-{digest[:12]}" / digest / "case.json",
+    ]
+    kept = [
+        own / "ledger.sqlite",
+        own / "broken-0.sqlite",
+        own / "stage" / "run" / "1.2" / "a.dcm",
+        own / "records" / "HCC_001.json",
+        own / "parameters.json",
+        own / "replaced" / "HCC_001" / "0-x.dcm",
+        own / "store" / "notes.txt",
+        own / "index.parquet.bak",
+        shared / "thesis.txt",
+        shared / "index-mine.parquet",
+        shared / "store-of-photographs" / "a.jpg",
+        root / "HCC_001" / "image.dcm",
+    ]
+    for path in (*caches, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    assert main(["cache", str(root), "--clear", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert sum(folder["bytes"] for folder in document["folders"]) == 5 * len(caches)
+    assert [path for path in caches if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
+def test_a_store_that_is_a_link_keeps_its_target_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HCC_TACE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "big" / "0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "big" / "mine.txt").write_text("no cache")
+    (tmp_path / "root" / ".hcc-tace").mkdir(parents=True)
+    (tmp_path / "root" / ".hcc-tace" / "store").symlink_to(tmp_path / "big", target_is_directory=True)
+    assert main(["cache", str(tmp_path / "root"), "--clear"]) == 0
+    assert [path.name for path in (tmp_path / "big").iterdir()] == ["mine.txt"]

@@ -49,3 +49,18 @@ def test_what_the_package_made_is_no_part_of_the_collection(twin, tmp_path, sign
     (root / "predictions" / sign).write_text("{}")
     assert len(open_collection(root, cache=False).instances) == len(before)
     assert len(open_collection(root / "predictions", cache=False).instances) == 1  # asked for by name
+
+
+def test_the_index_of_a_folder_that_cannot_be_written_goes_where_caches_go(shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HCC_TACE_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    root.mkdir()
+    for file in (shared_data / "dicom/ge_missing_slice").iterdir():
+        (root / file.stem).write_bytes(file.read_bytes())
+    (root / ".hcc-tace" / "index.parquet").mkdir(parents=True)  # nothing can be written there, by root neither
+    open_collection(root)
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert kept.name.startswith("index-")
+    read = []
+    assert len(open_collection(root, progress=lambda done, total: read.append(total)).instances) == 4
+    assert read == []
