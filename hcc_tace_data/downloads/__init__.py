@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.downloads.plan import Plan, make_plan
 from hcc_tace_data.downloads.retries import RetryPolicy
 from hcc_tace_data.downloads.run import DownloadReport, FailedSeries, download, terms
+from hcc_tace_data.downloads.selection import Plan, make_plan
 
 __all__ = ["DownloadReport", "FailedSeries", "Plan", "RetryPolicy", "download", "ensure", "make_plan", "terms"]
 

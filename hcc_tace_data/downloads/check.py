@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hcc_tace_data.dicom.headers import HeaderReader
-from hcc_tace_data.downloads.plan import Wanted
+from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.errors import DicomReadError, IntegrityError
 from hcc_tace_data.integrity.ledger import md5_of
 from hcc_tace_data.system.masking import mask

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.downloads.nbia import NbiaClient
-from hcc_tace_data.downloads.plan import Wanted, make_plan
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing
 from hcc_tace_data.downloads.run import idc_endpoint
 from hcc_tace_data.downloads.s5cmd import list_prefixes
+from hcc_tace_data.downloads.selection import Wanted, make_plan
 from hcc_tace_data.errors import DownloadError
 from hcc_tace_data.facts.catalog import load_catalog
 

@@ -26,9 +26,9 @@ from hcc_tace_data.downloads.check import (
     digest_of,
 )
 from hcc_tace_data.downloads.place import Stage
-from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, local_fault
 from hcc_tace_data.downloads.s5cmd import Event, S5cmd, list_prefixes
+from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.integrity.ledger import md5_of
 from hcc_tace_data.system.parallel import thread_pool
 

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from hcc_tace_data.downloads.archive import unpack_series
 from hcc_tace_data.downloads.check import Checked, Expected, WrongContent, check_series
 from hcc_tace_data.downloads.place import Stage
-from hcc_tace_data.downloads.plan import Wanted
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, no_room
+from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.errors import DiskFullError, DownloadError, IntegrityError
 from hcc_tace_data.system.parallel import thread_pool
 

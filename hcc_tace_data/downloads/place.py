@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from hcc_tace_data.downloads.check import Checked
-from hcc_tace_data.downloads.plan import Wanted
+from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of
 from hcc_tace_data.system.files import sync_folder
 

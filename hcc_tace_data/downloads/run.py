@@ -17,8 +17,8 @@ from hcc_tace_data.downloads.check import Checked
 from hcc_tace_data.downloads.idc import IdcSource
 from hcc_tace_data.downloads.nbia import NbiaSource
 from hcc_tace_data.downloads.place import Stage, place_series, recover
-from hcc_tace_data.downloads.plan import Plan, Wanted, make_plan, table_of
 from hcc_tace_data.downloads.retries import RetryPolicy, no_room
+from hcc_tace_data.downloads.selection import Plan, Wanted, make_plan, table_of
 from hcc_tace_data.downloads.sheet import fetch_sheet
 from hcc_tace_data.errors import DiskFullError, DownloadError, HccTaceError, IncompleteDownloadError, StoreError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -110,7 +110,7 @@ def terms(*, with_bamf: bool = False) -> str:
     return "\n".join(lines)
 
 
-def download(
+def download(  # noqa: PLR0913 - one keyword per option of the command, so that both are used alike
     root: str | os.PathLike[str] | None = None,
     *,
     source: str = "idc",

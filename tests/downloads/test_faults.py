@@ -369,7 +369,7 @@ def test_the_ledger_does_not_claim_what_a_crash_left_undone(
 
 
 def test_no_room_from_the_start(tmp_path: Path, fetch: Any, intact: Check, outcome: Outcome, monkeypatch: Any) -> None:
-    monkeypatch.setattr("hcc_tace_data.downloads.plan._free", lambda root: 1 << 20)
+    monkeypatch.setattr("hcc_tace_data.downloads.selection._free", lambda root: 1 << 20)
     with pytest.raises(DiskFullError, match=r"are missing. Nothing was fetched"):
         fetch()
     assert intact(tmp_path / "r", whole=False) == 0
@@ -416,7 +416,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(
     small_disk: Path, phantom: Path, s3: Any, quick: RetryPolicy, intact: Check, outcome: Outcome, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("hcc_tace_data.downloads.plan._free", lambda root: 1 << 40)
+    monkeypatch.setattr("hcc_tace_data.downloads.selection._free", lambda root: 1 << 40)
     with pytest.raises(DiskFullError, match="bytes are still missing"):
         download(small_disk / "r", table=phantom / "series.csv", endpoint=s3.url, retries=quick)
     intact(small_disk / "r", whole=False)

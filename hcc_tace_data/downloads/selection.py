@@ -1,4 +1,4 @@
-"""What is to be fetched: the series table, less what the ledger can vouch for."""
+"""Which series to fetch: those of the series table, less what the ledger records as complete."""
 
 from __future__ import annotations
 
