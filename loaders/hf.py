@@ -32,6 +32,7 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
@@ -343,7 +344,7 @@ def _nifti(array: npt.NDArray[Any], case: StoredCase, name: str) -> dict[str, An
     turned = array.transpose(3, 2, 1, 0)
     image = nib.Nifti1Image(turned[..., 0] if turned.shape[3] == 1 else turned, affine)
     image.header.set_xyzt_units("mm")
-    return {"path": f"{case.patient_id}_{name}.nii", "bytes": image.to_bytes()}
+    return {"path": f"{safe_name(case.patient_id)}_{name}.nii", "bytes": image.to_bytes()}
 
 
 def _placed(array: npt.NDArray[Any], corner: Sequence[int], size: tuple[int, int], outside: int) -> npt.NDArray[Any]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case
     from hcc_tace_data.loaders.datasets import PatchDataset, SliceDataset, VolumeDataset
     from hcc_tace_data.loaders.source import Source
-    from hcc_tace_data.loaders.store import StoredCase
     from hcc_tace_data.open import Collection
 
 __all__ = ["load_hcc_tace", "make_parameters", "open_root", "store_folder"]
@@ -320,8 +319,7 @@ def _sources(
     from hcc_tace_data.loaders.prepare import prepare_cases  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource  # noqa: PLC0415 - its libraries are slow to import
 
-    stored: list[StoredCase | None] = [store.find(case) for case in cases]
-    failed: dict[str, str] = {}
+    stored, failed = store.find_all(cases)
     if eager and any(item is None for item in stored):
         logger.info(
             "preparing %d of %d cases; 'hcc-tace prepare' does this ahead and shows progress",

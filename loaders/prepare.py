@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from hcc_tace_data.dicom.ct import CTVolume, read_ct
 from hcc_tace_data.dicom.headers import HeaderReader
-from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.errors import HccTaceError, OutputError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.sample import read_labels
-from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters, source_identities
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.parallel import open_runner
+from hcc_tace_data.system.partial import drop_abandoned
 from hcc_tace_data.volumes.registration import register, resample
 
 if TYPE_CHECKING:
@@ -148,10 +150,10 @@ def prepare_cases(
     failed : dict of str to str
         PatientID -> why.
     """
-    stored: list[StoredCase | None] = [store.find(case) for case in cases]
-    failed: dict[str, str] = {}
-    done(sum(item is not None for item in stored))
-    todo = [number for number, item in enumerate(stored) if item is None]
+    drop_abandoned(store.folder)
+    stored, failed = store.find_all(cases)
+    todo = [number for number, item in enumerate(stored) if item is None and cases[number].patient_id not in failed]
+    done(len(cases) - len(todo))
     with open_runner(min(workers or 1, len(todo)), dask) as runner:
         for place, result in runner.finished(_prepare_one, [(store, cases[number]) for number in todo]):
             number = todo[place]
@@ -164,11 +166,14 @@ def prepare_cases(
 
 
 def _prepare_one(store: Store, case: Case) -> StoredCase | str:
-    """Prepare one case; an expected error comes back as its text, so that one patient does not end the run."""
+    """Prepare one case; an error comes back as its text, so that one patient does not end the run."""
     try:
-        return store.write(case, build_arrays(case, store.parameters))
-    except HccTaceError as error:
-        return str(error)
+        identities = source_identities(case)
+        return store.write(case, build_arrays(case, store.parameters), identities=identities)
+    except OutputError:  # no room for this case is no room for the next one
+        raise
+    except Exception as error:
+        return reason_of(error)
 
 
 def _grid(fixed: CTVolume, liver: Box, parameters: StoreParameters) -> _Grid:

@@ -21,31 +21,60 @@ renamed when it is whole and synced.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
+import math
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import StoreError
+from hcc_tace_data.errors import HccTaceError, StoreError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.supply.boxes import bounds
-from hcc_tace_data.system.files import sync_folder
+from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.files import atomic_write_text, read_regular, require_regular, sync_folder, writing_to
+from hcc_tace_data.system.identity import identity_of
+from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.partial import partial_folder
 from hcc_tace_data.version import __version__
 
-__all__ = ["FORMAT", "Store", "StoreParameters", "StoredCase", "case_digest", "source_digests", "write_case"]
+__all__ = [
+    "FORMAT",
+    "Store",
+    "StoreParameters",
+    "StoredCase",
+    "case_digest",
+    "source_digests",
+    "source_identities",
+    "write_case",
+]
 
 #: Raised whenever the meaning of the stored arrays changes.
 FORMAT = 3
 _TUMOUR = frozenset({"tumour", "necrosis"})
 _LIVER = frozenset({"liver", *_TUMOUR})
+_RECORD_LIMIT = 16 << 20
+_MOST_VOXELS = 1 << 40
+_MADE_AGAIN = "'hcc-tace prepare', or loading the data set again, makes it again."
+#: Errors of a process or system that has too much open, not of a file.
+_TOO_MUCH_OPEN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+#: What NumPy raises for a file that is no array, or not a whole one.
+_NOT_AN_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, MemoryError, RecursionError)
+
+logger = logging.getLogger(__name__)
+
+
+class DamagedCaseError(StoreError):
+    """A stored case whose files are not what was written; it is made again when it is next prepared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,15 +183,35 @@ class StoredCase:
     def _map(self, name: str) -> npt.NDArray[Any]:
         path = self.folder / name
         try:
+            require_regular(path)
             mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read ({error}). Delete {self.folder}; it is made anew.") from error
+        except OSError as error:
+            if error.errno in _TOO_MUCH_OPEN:
+                raise StoreError(
+                    f"{path} cannot be opened: {error.strerror}. The store is not damaged: raise the limit "
+                    "('ulimit -n 8192'), or close data sets that are no longer used."
+                ) from error
+            raise DamagedCaseError(f"{path} cannot be read ({error}). {_MADE_AGAIN}") from error
+        except _NOT_AN_ARRAY as error:
+            raise DamagedCaseError(f"{path} cannot be read ({error}). {_MADE_AGAIN}") from error
         expected = self.shape if name != "label.npy" else self.shape[1:]
         if mapped.shape != expected:
-            raise StoreError(
-                f"{path} has shape {mapped.shape}, its record says {expected}. Delete {self.folder}; it is made anew."
-            )
+            raise DamagedCaseError(f"{path} has shape {mapped.shape}, its record says {expected}. {_MADE_AGAIN}")
+        kind = np.dtype(np.int16 if name == "image.npy" else np.uint8)
+        if mapped.dtype != kind or not mapped.flags.c_contiguous:
+            raise DamagedCaseError(f"{path} holds {mapped.dtype}, not {kind} in C order. {_MADE_AGAIN}")
         return mapped
+
+    def check(self) -> None:
+        """Look whether all arrays are there, of the right shape and type.
+
+        Raises
+        ------
+        StoreError
+            They are not, or cannot be opened.
+        """
+        for array in (self.image, self.label, self.valid):
+            del array
 
 
 class Store:
@@ -184,13 +233,30 @@ class Store:
         return f"<Store {self.folder}>"
 
     def find(self, case: Case) -> StoredCase | None:
-        """Return the stored form of `case`, or None if it is not (or no longer) there."""
-        place = self._place(case)
-        return read_record(place) if (place / "case.json").is_file() else None
+        """Return the stored form of `case`, or None if it has to be made: it is not there, is damaged or is stale.
 
-    def write(self, case: Case, arrays: CaseArrays) -> StoredCase:
-        """Write a case, whole or not at all, and return it."""
-        return write_case(self._place(case), case, arrays, self.parameters)
+        Raises
+        ------
+        StoreError
+            It is there, but cannot be opened now (too many open files).
+        """
+        return _find(self._place(case), case)
+
+    def find_all(self, cases: Sequence[Case]) -> tuple[list[StoredCase | None], dict[str, str]]:
+        """Return :meth:`find` of each case, and PatientID -> reason of those whose sources cannot be looked at."""
+        stored: list[StoredCase | None] = []
+        failed: dict[str, str] = {}
+        for case in cases:
+            try:
+                stored.append(self.find(case))
+            except OSError as error:
+                stored.append(None)
+                failed[case.patient_id] = reason_of(error)
+        return stored, failed
+
+    def write(self, case: Case, arrays: CaseArrays, *, identities: list[list[int]] | None = None) -> StoredCase:
+        """Write a case, whole or not at all, and return it; see :func:`write_case`."""
+        return write_case(self._place(case), case, arrays, self.parameters, identities=identities)
 
     def fill(
         self,
@@ -207,7 +273,7 @@ class Store:
         return stored
 
     def _place(self, case: Case) -> Path:
-        return self.folder / f"{case.patient_id}-{case_digest(case)}"
+        return self.folder / f"{safe_name(case.patient_id)}-{case_digest(case)}"
 
 
 def _digest(value: Any) -> str:
@@ -215,101 +281,181 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _files(case: Case) -> list[Path]:
+    return [*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)]
+
+
 def case_digest(case: Case) -> str:
     """Return sixteen hexadecimal digits that change when a source file or the clinical row of `case` does.
 
     Files count by name, size and time of change: hashing 28 GB before every training would cost more than it
-    protects; ``hcc-tace verify --deep`` finds files whose bytes changed under the same size and time.
+    protects. A file that was replaced under the same name, size and time is found by :meth:`Store.find`.
     """
     files = []
-    for path in (*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)):
+    for path in _files(case):
         stat = path.stat()
         files.append([path.name, stat.st_size, stat.st_mtime_ns])
     channels = [[phase, len(paths)] for phase, paths in zip(case.phases, case.channels, strict=True)]
     return _digest([case.series_uid, channels, case.readers, files, sorted(case.clinical.items(), key=str)])
 
 
+def source_identities(case: Case) -> list[list[int]]:
+    """Return time of change and inode of every source file: what no program that copies files can set back."""
+    found = []
+    for path in dict.fromkeys(_files(case)):
+        identity = identity_of(path.stat())
+        found.append([identity.ctime_ns, identity.inode])
+    return found
+
+
 def source_digests(case: Case) -> dict[str, str]:
-    """Return file name -> SHA-256 of every file that `case` was made from."""
-    paths = dict.fromkeys((*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)))
+    """Return name -> SHA-256 of every file that `case` was made from; with its folders where a name occurs twice."""
+    paths = list(dict.fromkeys(_files(case)))
+    names = [path.name for path in paths]
     digests = {}
     for path in paths:
         with open(path, "rb") as handle:
-            digests[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        digests[path.name if names.count(path.name) == 1 else path.as_posix()] = digest
     return digests
 
 
-def write_case(place: Path, case: Case, arrays: CaseArrays, parameters: StoreParameters) -> StoredCase:
-    """Write `arrays` of `case` as the folder `place`, whole or not at all."""
+def _find(place: Path, case: Case) -> StoredCase | None:
+    try:
+        record = _load(place)
+        if record is None:
+            return None
+        stored = _stored(place, record)
+        stored.check()
+    except DamagedCaseError as error:
+        logger.warning("%s is damaged and is made again: %s", place, error)
+        return None
+    if stored.series_uid != case.series_uid or not _is_current(place, record, case):
+        return None
+    return stored
+
+
+def _is_current(place: Path, record: dict[str, Any], case: Case) -> bool:
+    """Whether the sources are those that the case was made from; name, size and time are in the name of `place`."""
+    identities = source_identities(case)
+    if record.get("identities") == identities:
+        return True
+    # moved, linked, given other rights, or replaced: only the bytes say
+    if sorted(record.get("sources", {}).values()) != sorted(source_digests(case).values()):
+        logger.warning("%s: a source file was replaced under the same name, size and time; made again", place)
+        return False
+    with suppress(HccTaceError, OSError):  # a store that cannot be written is compared again the next time
+        atomic_write_text(place / "case.json", json.dumps({**record, "identities": identities}, indent=1))
+    return True
+
+
+def write_case(
+    place: Path,
+    case: Case,
+    arrays: CaseArrays,
+    parameters: StoreParameters,
+    *,
+    identities: list[list[int]] | None = None,
+) -> StoredCase:
+    """Write `arrays` of `case` as the folder `place`, whole or not at all.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Where. What is there and damaged or stale is replaced.
+    case, arrays, parameters
+        What to write.
+    identities : list, optional
+        :func:`source_identities` before the sources were read.
+
+    Raises
+    ------
+    StoreError
+        Arrays of other types or shapes than a store holds, or a source that changed while it was read.
+    OutputError
+        No room, or no right to write.
+    """
     image = arrays.image if arrays.image.ndim == 4 else arrays.image[None]
     if image.dtype != np.int16 or arrays.label.dtype != np.uint8 or image.shape[1:] != arrays.label.shape:
         raise StoreError(
             f"{case.patient_id}: image {image.dtype} {image.shape} and label {arrays.label.dtype} "
             f"{arrays.label.shape} do not make a stored case (int16 (C, D, H, W) and uint8 (D, H, W))."
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.parent / f".{uuid4().hex[:12]}.part"
-    temporary.mkdir()
-    try:
+    record = _record(case, arrays, image.shape, parameters)
+    if identities is not None and identities != record["identities"]:
+        raise StoreError(f"{case.patient_id}: a source file changed while it was read; run the same command again.")
+    with writing_to(place.parent), partial_folder(place.parent) as temporary:
         _save(temporary / "image.npy", image)
         _save(temporary / "label.npy", arrays.label)
-        masked = arrays.valid is not None and not arrays.valid.all()
-        if masked:
+        if record["masked"]:
             _save(temporary / "valid.npy", np.asarray(arrays.valid, dtype=np.uint8))
         if arrays.registrations:
             (temporary / "transforms").mkdir()
             for phase, registration in arrays.registrations.items():
-                registration.save(temporary / "transforms" / f"{phase}.tfm")
-        record = {
-            "format": FORMAT,
-            "package": __version__,
-            "parameters": parameters.plain(),
-            "sources": source_digests(case),
-            "patient_id": case.patient_id,
-            "study_uid": case.study_uid,
-            "series_uid": case.series_uid,
-            "phases": list(case.phases),
-            "readers": case.readers,
-            "shape": list(image.shape),
-            "spacing": arrays.spacing.tolist(),
-            "affine": arrays.affine.tolist(),
-            "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
-            "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
-            "labelled": bounds(arrays.label),
-            "masked": masked,
-            "missing": dict(arrays.missing),
-            "registrations": {
-                phase: {
-                    "engine": found.engine,
-                    "similarity_before": found.similarity_before,
-                    "similarity_after": found.similarity_after,
-                    "plausible": found.plausible,
-                    "reason": found.reason,
-                }
-                for phase, found in arrays.registrations.items()
-            },
-            "clinical": dict(case.clinical),
-        }
+                registration.save(temporary / "transforms" / f"{safe_name(phase)}.tfm")
         with open(temporary / "case.json", "w", encoding="utf-8") as handle:
             json.dump(record, handle, indent=1)
             handle.flush()
             os.fsync(handle.fileno())
-        try:
-            temporary.rename(place)
-        except OSError:
-            if not (place / "case.json").is_file():
-                raise
-            # another process stored the same case meanwhile; both wrote the same
+        _put(temporary, place, case)
         sync_folder(place.parent)
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
     return read_record(place)
 
 
+def _put(temporary: Path, place: Path, case: Case) -> None:
+    """Give a case its final name, in place of a damaged or stale one."""
+    try:
+        temporary.rename(place)
+    except OSError:
+        if _find(place, case) is not None:
+            return  # another process stored the same case meanwhile; both wrote the same
+        if not os.path.lexists(place):
+            raise
+        with partial_folder(place.parent) as aside:  # removed with what is moved there
+            place.rename(aside / "replaced")
+            temporary.rename(place)
+
+
+def _record(case: Case, arrays: CaseArrays, shape: tuple[int, ...], parameters: StoreParameters) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "package": __version__,
+        "parameters": parameters.plain(),
+        "identities": source_identities(case),
+        "sources": source_digests(case),
+        "patient_id": case.patient_id,
+        "study_uid": case.study_uid,
+        "series_uid": case.series_uid,
+        "phases": list(case.phases),
+        "readers": case.readers,
+        "shape": list(shape),
+        "spacing": arrays.spacing.tolist(),
+        "affine": arrays.affine.tolist(),
+        "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
+        "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
+        "labelled": bounds(arrays.label),
+        "masked": arrays.valid is not None and not bool(arrays.valid.all()),
+        "missing": dict(arrays.missing),
+        "registrations": {
+            phase: {
+                "engine": found.engine,
+                "similarity_before": found.similarity_before,
+                "similarity_after": found.similarity_after,
+                "plausible": found.plausible,
+                "reason": found.reason,
+            }
+            for phase, found in arrays.registrations.items()
+        },
+        "clinical": dict(case.clinical),
+    }
+
+
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    array = np.ascontiguousarray(array)
     with open(path, "wb") as handle:
-        np.save(handle, np.ascontiguousarray(array), allow_pickle=False)
+        # not np.save: a full disk is an OSError without a number there
+        np.lib.format.write_array_header_1_0(handle, np.lib.format.header_data_from_array_1_0(array))
+        handle.write(array.data)
         handle.flush()
         os.fsync(handle.fileno())
 
@@ -328,31 +474,100 @@ def read_record(place: Path) -> StoredCase:
     StoreError
         It is not one, or of another format.
     """
+    record = _load(place)
+    if record is None:
+        raise DamagedCaseError(f"{place} is not a stored case (no case.json). {_MADE_AGAIN}")
+    return _stored(place, record)
+
+
+def _load(place: Path) -> dict[str, Any] | None:
+    """Return the JSON document of a case; None where there is none."""
     try:
-        record = json.loads((place / "case.json").read_text(encoding="utf-8"))
+        record = json.loads(read_regular(place / "case.json", limit=_RECORD_LIMIT).decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in _TOO_MUCH_OPEN:
+            raise StoreError(
+                f"{place / 'case.json'} cannot be opened: {error.strerror}. The store is not damaged: raise the limit "
+                "('ulimit -n 8192'), or close data sets that are no longer used."
+            ) from error
+        raise DamagedCaseError(f"{place} cannot be read ({error}). {_MADE_AGAIN}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedCaseError(f"{place} is not a stored case ({error}). {_MADE_AGAIN}") from error
+    if not isinstance(record, dict):
+        raise DamagedCaseError(f"{place} is not a stored case (its record is no object). {_MADE_AGAIN}")
+    return record
+
+
+def _stored(place: Path, record: dict[str, Any]) -> StoredCase:
+    try:
         if record["format"] != FORMAT:
-            raise StoreError(f"{place} has format {record['format']}, this version writes {FORMAT}. Delete it.")
+            raise DamagedCaseError(f"{place} has format {record['format']!r}, this version writes {FORMAT}.")
+        shape = tuple(_whole(number) for number in _list(record["shape"], 4))
+        if math.prod(shape) > _MOST_VOXELS:
+            raise ValueError(f"shape {shape}")
 
         def box(name: str) -> tuple[tuple[int, int], ...] | None:
-            return None if record[name] is None else tuple((int(a), int(b)) for a, b in record[name])
+            if record[name] is None:
+                return None
+            pairs = tuple(tuple(_whole(end, least=0) for end in _list(pair, 2)) for pair in _list(record[name], 3))
+            if any(not first < last <= most for (first, last), most in zip(pairs, shape[1:], strict=True)):
+                raise ValueError(f"{name} {pairs} in an image of {shape[1:]}")
+            return pairs  # type: ignore[return-value]  # pairs of two
 
+        phases = tuple(_text(phase) for phase in _list(record["phases"], shape[0]))
+        if not isinstance(record["masked"], bool):
+            raise TypeError("masked is not true or false")
         return StoredCase(
             folder=place,
-            patient_id=record["patient_id"],
-            study_uid=record["study_uid"],
-            series_uid=record["series_uid"],
-            phases=tuple(record["phases"]),
-            readers=int(record["readers"]),
-            shape=tuple(record["shape"]),
-            spacing=tuple(record["spacing"]),
-            affine=tuple(tuple(row) for row in record["affine"]),
+            patient_id=_text(record["patient_id"]),
+            study_uid=_text(record["study_uid"]),
+            series_uid=_text(record["series_uid"]),
+            phases=phases,
+            readers=_whole(record["readers"], least=0),
+            shape=shape,  # type: ignore[arg-type]  # of four
+            spacing=tuple(_number(step, least=0) for step in _list(record["spacing"], 3)),  # type: ignore[arg-type]
+            affine=tuple(tuple(_number(value) for value in _list(row, 4)) for row in _list(record["affine"], 4)),
             liver=box("liver"),
             tumour=box("tumour"),
             labelled=box("labelled"),
-            clinical=record["clinical"],
-            missing=record["missing"],
-            registrations=record["registrations"],
-            masked=bool(record["masked"]),
+            clinical=_mapping(record["clinical"]),
+            missing={_text(phase): _text(reason) for phase, reason in _mapping(record["missing"]).items()},
+            registrations={_text(phase): _mapping(one) for phase, one in _mapping(record["registrations"]).items()},
+            masked=record["masked"],
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise StoreError(f"{place} is not a stored case ({error}). Delete it; it is made anew.") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise DamagedCaseError(f"{place} is not a stored case ({error}). {_MADE_AGAIN}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is not a text")
+    return value
+
+
+def _whole(value: object, *, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise TypeError(f"{value!r:.40} is not a whole number from {least}")
+    return value
+
+
+def _number(value: object, *, least: float = -math.inf) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= least:
+        raise TypeError(f"{value!r:.40} is not a number above {least}")
+    return float(value)
+
+
+def _list(value: object, length: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) != length:
+        raise TypeError(f"{value!r:.40} is not a list of {length}")
+    return value
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value

@@ -13,6 +13,7 @@ import numpy as np
 from hcc_tace_data.baseline.scoring import read_prediction
 from hcc_tace_data.report.contours import contour_sheet
 from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.names import safe_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -135,7 +136,7 @@ def case_contours(
         label = np.asarray(stored.label)
         # the network knows two classes: draw the annotation as it is scored
         truth = np.where(label == 2, 2, np.isin(label, (1, 3))).astype(np.uint8)
-        predicted = read_prediction(Path(folder) / f"{patient}.nii.gz", stored)
+        predicted = read_prediction(Path(folder) / f"{safe_name(patient)}.nii.gz", stored)
         panels += [
             {
                 "image": np.asarray(stored.image[0, d]),

@@ -24,6 +24,7 @@ from hcc_tace_data.errors import BaselineError, NoLiverError
 from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.files import atomic_write_text, mark_output
+from hcc_tace_data.system.names import safe_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,8 +82,8 @@ def predict_cases(
     about = {"networks": _fingerprint(cascade), "true_liver": options.true_liver, "flips": options.flips}
     without: list[str] = []
     for case in cases:
-        path = Path(out) / f"{case.patient_id}.nii.gz"
-        note = path.with_name(f"{case.patient_id}.json")
+        path = Path(out) / f"{safe_name(case.patient_id)}.nii.gz"
+        note = path.with_name(f"{safe_name(case.patient_id)}.json")
         if not (keep and path.is_file() and _same(note, about, case)):
             label = torch.from_numpy(np.array(case.label))
             image = torch.from_numpy(np.array(case.image))
@@ -201,7 +202,7 @@ def evaluate_predictions(
     for number, patient in enumerate(patients, start=1):
         case = cohort.stored[patient]
         label = np.asarray(case.label)
-        predicted = read_prediction(Path(folder) / f"{patient}.nii.gz", case)
+        predicted = read_prediction(Path(folder) / f"{safe_name(patient)}.nii.gz", case)
         row: dict[str, Any] = {
             "patient_id": patient,
             "series_uid": case.series_uid,
@@ -211,7 +212,7 @@ def evaluate_predictions(
         if trivial is not None:
             row["trivial"] = trivial.score(np.asarray(case.image[0]), np.isin(predicted, (1, 2, 3)), label)
         cases.append(row)
-        other = Path(folder) / TRUE_LIVER / f"{patient}.nii.gz"
+        other = Path(folder) / TRUE_LIVER / f"{safe_name(patient)}.nii.gz"
         if other.is_file():
             scores = evaluate_case(read_prediction(other, case), label, case.spacing)
             second.append({"patient_id": patient, "phase": row["phase"], "labels": scores})

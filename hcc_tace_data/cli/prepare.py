@@ -13,10 +13,12 @@ from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, 
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
 from hcc_tace_data.loaders.store import Store
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.store import StoredCase
+    from hcc_tace_data.loaders.cases import Case
+    from hcc_tace_data.loaders.store import StoredCase, StoreParameters
 
 app = typer.Typer(add_completion=False)
 
@@ -46,7 +48,7 @@ def prepare(
     Whole studies are written or none; what is there already is kept, so a run that was broken off goes on. Exit code 1
     if a study could not be prepared or a registration is implausible.
     """
-    from hcc_tace_data.loaders.prepare import estimate_bytes, prepare_cases  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.loaders.prepare import prepare_cases  # noqa: PLC0415 - its libraries are slow to import
 
     if workers is not None and dask is not None:
         raise UsageError("--workers and --dask exclude each other: the scheduler has its own workers.")
@@ -74,8 +76,9 @@ def prepare(
         collection, patient or list(collection), annotators, phases=parameters.phases, keep_incomplete=True
     )
     store = Store(store_folder(folder, cache), parameters)
-    todo = [case for case in cases if store.find(case) is None]
-    need = sum(estimate_bytes(case, parameters) for case in todo)
+    stored_before, unreadable = store.find_all(cases)
+    todo = [case for case, item in zip(cases, stored_before, strict=True) if item is None]
+    need = sum(_estimate(case, parameters) for case in todo if case.patient_id not in unreadable)
     place = next(parent for parent in (store.folder, *store.folder.parents) if parent.is_dir())
     free = shutil.disk_usage(place).free
     note(
@@ -115,6 +118,17 @@ def prepare(
         emit_json(document)
     if bad:
         raise typer.Exit(1)
+
+
+def _estimate(case: Case, parameters: StoreParameters) -> int:
+    """Return the bytes a case will take; 0 for one that cannot be read, which is reported when it is prepared."""
+    from hcc_tace_data.loaders.prepare import estimate_bytes  # noqa: PLC0415 - its libraries are slow to import
+
+    try:
+        return estimate_bytes(case, parameters)
+    except Exception as error:
+        note(f"{case.patient_id}: {reason_of(error)}")
+        return 0
 
 
 def _size(count: int) -> str:

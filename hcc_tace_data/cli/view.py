@@ -12,6 +12,7 @@ import typer
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
 from hcc_tace_data.report.server import ViewerServer
 from hcc_tace_data.report.volumes import PatientVolumes
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.roots import resolve_root
 
 app = typer.Typer(add_completion=False)
@@ -33,7 +34,7 @@ def view(
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet or as_json)
     place = predictions if predictions is not None else folder / "predictions"
-    volumes = PatientVolumes(collection, patient, prediction=place / f"{patient}.nii.gz")
+    volumes = PatientVolumes(collection, patient, prediction=place / f"{safe_name(patient)}.nii.gz")
     with ViewerServer(volumes) as server:
         if as_json:
             emit_json({"url": server.url, "port": server.port, **volumes.describe()})

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.columns import COLUMNS
-from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, DependencyError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.system.roots import default_root
-from hcc_tace_data.system.workbook import refuse_hostile
+from hcc_tace_data.system.workbook import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,9 @@ _DATA, _GLOSSARY = "data table", "glossary"
 # The real workbook unpacks to about 0.4 MB; these bounds only stop what was made to exhaust memory.
 _MAX_FILE_BYTES = 32 * 2**20
 _MAX_ROWS, _MAX_COLUMNS = 20_000, 512
+_LIMITS: dict[str, Any] = {"error": ClinicalError, "max_rows": _MAX_ROWS, "max_columns": _MAX_COLUMNS}
+_MAX_UNPACKED_BYTES = 256 * 2**20
+_MOST_COMMAS = 10_000
 
 
 def find_sheet(root_or_path: str | os.PathLike[str] | None = None) -> Path:
@@ -81,7 +84,7 @@ def read_sheet(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ClinicalError(f"{path} has {path.stat().st_size:,} bytes; a clinical sheet has at most a few hundred kB.")
     suffix = path.suffix.lower()
     if suffix == ".xlsx":
-        rows = _workbook_rows(path, _DATA)
+        rows = read_rows(path, _DATA, **_LIMITS)
         table = _frame(rows, path)
     elif suffix in {".csv", ".parquet"}:
         table = _flat_table(path, suffix)
@@ -92,31 +95,8 @@ def read_sheet(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def read_glossary(path: str | os.PathLike[str]) -> dict[str, str]:
     """Return the workbook's own glossary: header -> definition."""
-    rows = _workbook_rows(Path(path), _GLOSSARY)
+    rows = read_rows(Path(path), _GLOSSARY, **_LIMITS)
     return {str(row[0]).strip(): str(row[1]).strip() for row in rows if len(row) > 1 and row[0] is not None}
-
-
-def _workbook_rows(path: Path, name: str) -> list[list[Any]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise DependencyError(f"Reading {path} needs openpyxl: pip install openpyxl") from error
-    refuse_hostile(path, ClinicalError)
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except Exception as error:  # openpyxl raises whatever its XML and zip layers raise
-        raise ClinicalError(f"{path} is not a readable workbook ({type(error).__name__}: {error}).") from error
-    try:
-        if name not in book.sheetnames:
-            raise ClinicalError(f"{path} has no sheet '{name}'; it has {', '.join(map(repr, book.sheetnames))}.")
-        rows: list[list[Any]] = []
-        for row in book[name].iter_rows(max_col=_MAX_COLUMNS, values_only=True):
-            rows.append([None if isinstance(cell, str) and not cell.strip() else cell for cell in row])
-            if len(rows) > _MAX_ROWS:
-                raise ClinicalError(f"{path}: sheet '{name}' has more than {_MAX_ROWS:,} rows.")
-        return rows
-    finally:
-        book.close()
 
 
 def _frame(rows: list[list[Any]], path: Path) -> pd.DataFrame:
@@ -140,15 +120,44 @@ def _flat_table(path: Path, suffix: str) -> pd.DataFrame:
 
     try:
         if suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = _parquet(path)
         else:
+            with open(path, "rb") as handle:
+                if max((line.count(b",") for line in handle), default=0) > _MOST_COMMAS:
+                    raise ClinicalError(f"{path} has a line with more than {_MOST_COMMAS:,} commas.")
             table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except ClinicalError:
+        raise
     except Exception as error:
         raise ClinicalError(f"{path} is not a readable table ({type(error).__name__}: {error}).") from error
     if len(table) > _MAX_ROWS or len(table.columns) > _MAX_COLUMNS:
         raise ClinicalError(f"{path} has {len(table):,} rows and {len(table.columns)} columns: not a clinical sheet.")
     table = table.astype(object)
     return table.where(table.notna(), None)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file whose own account of its size is that of a clinical sheet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        claims, schema = file.metadata, file.schema_arrow
+        groups = [claims.row_group(number) for number in range(min(claims.num_row_groups, _MAX_ROWS + 1))]
+        values = [group.column(number).num_values for group in groups for number in range(group.num_columns)]
+        if (
+            claims.num_rows > _MAX_ROWS
+            or claims.num_row_groups > _MAX_ROWS
+            or claims.num_columns > _MAX_COLUMNS
+            or max(values, default=0) > _MAX_ROWS
+            or sum(group.total_byte_size for group in groups) > _MAX_UNPACKED_BYTES
+        ):
+            raise ClinicalError(
+                f"{path} claims {claims.num_rows:,} rows and {claims.num_columns:,} columns: not a clinical sheet."
+            )
+    # texts stay as references into their dictionary: a long one that stands in each row is there once
+    texts = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
+    return pq.read_table(path, read_dictionary=texts).to_pandas()
 
 
 def _key(header: str) -> str:

@@ -6,11 +6,13 @@ import csv
 import io
 import stat
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hcc_tace_data.errors import IntegrityError
+from hcc_tace_data.errors import HccTaceError, IntegrityError
+from hcc_tace_data.system.workbook import BAD_ZIP
 
 __all__ = ["Unpacked", "unpack_series"]
 
@@ -51,7 +53,7 @@ def unpack_series(archive: Path, folder: Path, *, files: int, limit: int) -> Unp
         outside `folder` in any case, and never more than `limit` bytes.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open(archive, "rb") as handle, _reading(archive), zipfile.ZipFile(handle) as opened:
             members = _members(opened, files, limit)
             digests = _digests(opened, members)
             images = [item for item in members if not _beside(item.filename)]
@@ -67,14 +69,41 @@ def unpack_series(archive: Path, folder: Path, *, files: int, limit: int) -> Unp
                 budget -= _write(opened, item, path, budget)
                 found[path] = digest
             return Unpacked(digests=found)
+    except _TargetError as error:
+        raise error.fault from None
+
+
+class _TargetError(Exception):
+    """A file could not be written: a fault of this machine, not of the archive."""
+
+    def __init__(self, fault: OSError) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _TargetError(error) from error
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """Turn everything that zipfile raises for a damaged or hostile archive into one error."""
+    try:
+        yield
+    except (HccTaceError, _TargetError):
+        raise
     except zipfile.BadZipFile as error:
         with open(archive, "rb") as handle:
             start = handle.read(512).lstrip().lower()
         what = "an HTML page" if start.startswith((b"<!doctype", b"<html", b"<?xml")) else f"no whole zip ({error})"
         raise IntegrityError(f"what came is {what}") from error
-    # what zipfile raises for damaged data, an unknown method of compression, encryption and impossible headers
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise IntegrityError(f"the archive cannot be unpacked ({type(error).__name__})") from error
+    # damaged data, unknown methods of compression, encryption, impossible headers, offsets and names
+    except (*BAD_ZIP, OSError) as error:
+        raise IntegrityError(f"the archive cannot be unpacked ({type(error).__name__}: {error})") from error
 
 
 def _members(opened: zipfile.ZipFile, files: int, limit: int) -> list[zipfile.ZipInfo]:
@@ -129,12 +158,19 @@ def _digests(opened: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> dict[st
 def _write(opened: zipfile.ZipFile, item: zipfile.ZipInfo, path: Path, budget: int) -> int:
     """Write one member; return its size. Its checksum is compared when its end is reached."""
     size = 0
-    with opened.open(item) as source, open(path, "xb") as target:
-        while block := source.read(_BLOCK):
-            size += len(block)
-            if size > budget or size > item.file_size:
-                raise IntegrityError(f"the archive lies about the size of {item.filename[:80]!r}")
-            target.write(block)
+    with _writing():
+        target = open(path, "xb")  # noqa: SIM115 - closed below
+    try:
+        with opened.open(item) as source:
+            while block := source.read(_BLOCK):
+                size += len(block)
+                if size > budget or size > item.file_size:
+                    raise IntegrityError(f"the archive lies about the size of {item.filename[:80]!r}")
+                with _writing():
+                    target.write(block)
+    finally:
+        with _writing():
+            target.close()  # writes what is left
     if size != item.file_size:
         raise IntegrityError(f"the archive lies about the size of {item.filename[:80]!r}")
     return size

@@ -13,6 +13,7 @@ from typing import Any
 from hcc_tace_data.errors import DownloadError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.series_table import read_series_rows
 from hcc_tace_data.integrity.ledger import Entry, ledger_path, read_ledger, read_series
+from hcc_tace_data.system.names import safe_name
 
 __all__ = ["Plan", "Wanted", "make_plan", "table_of"]
 
@@ -36,7 +37,7 @@ class Wanted:
     @property
     def folder(self) -> str:
         """Its folder below the root."""
-        return f"{self.patient_id}/{self.study_uid}/{self.modality}_{self.series_uid}"
+        return f"{safe_name(self.patient_id)}/{self.study_uid}/{safe_name(f'{self.modality}_{self.series_uid}')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

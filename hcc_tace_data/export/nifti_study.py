@@ -13,10 +13,11 @@ import numpy as np
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.export.records import Record, begin_record, plain_name, write_record
+from hcc_tace_data.export.records import Record, begin_record, write_record
 from hcc_tace_data.labels.annotations import is_known_loss
 from hcc_tace_data.open import Series
 from hcc_tace_data.system.files import write_json
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["export_study", "record_name", "study_digest"]
 
 def record_name(study: Study) -> str:
     """Return what the record of a study is called."""
-    return f"{plain_name(study.patient_id)}-{_digest(study.study_uid, 12)}"
+    return f"{safe_name(study.patient_id)}-{_digest(study.study_uid, 12)}"
 
 
 def study_digest(study: Study) -> str:

@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.export.companions import licence_text
-from hcc_tace_data.export.records import plain_name
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
 
     def volume(kind: str, array: Any) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
-            path = Path(folder) / f"{plain_name(case.patient_id)}_{kind}.nii.gz"
+            path = Path(folder) / f"{safe_name(case.patient_id)}_{kind}.nii.gz"
             write_nifti(path, array, arrays.affine)
             return {"bytes": path.read_bytes(), "path": path.name}
 

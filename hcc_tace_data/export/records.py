@@ -7,9 +7,7 @@ known, and goes when it is not written anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -20,7 +18,7 @@ from hcc_tace_data.errors import FolderLockedError, OutputError, UsageError
 from hcc_tace_data.system.files import drop_leftovers, write_json, writing_to
 from hcc_tace_data.system.lock import lock_folder
 
-__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "plain_name", "write_record"]
+__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "write_record"]
 
 _FOLDER = ".hcc-tace"
 _RECORDS = f"{_FOLDER}/records"
@@ -88,18 +86,6 @@ def drop_record(out: Path, record: Record) -> None:
             with suppress(OSError):  # other files lie there
                 path.parent.rmdir()
     (out / _RECORDS / f"{record.name}.json").unlink(missing_ok=True)
-
-
-def plain_name(text: str) -> str:
-    """Return an identifier as a file may be called; one that has to be changed gets a digest, so that all differ.
-
-    Examples
-    --------
-    >>> plain_name("HCC_001"), plain_name("../7")
-    ('HCC_001', '7-beae2509')
-    """
-    plain = re.sub(r"[^0-9A-Za-z_.-]+", "-", text).strip("-.")
-    return plain if plain == text else f"{plain or 'unnamed'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from hcc_tace_data.export.records import (
     begin_record,
     claim_folder,
     drop_record,
-    plain_name,
     write_record,
 )
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.store import case_digest
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def export_cases(
 
 def _drop(out: Path, records: dict[str, Record], patient_id: str) -> None:
     """Remove what an earlier run wrote of a patient who cannot be written any more."""
-    record = records.pop(plain_name(patient_id), None)
+    record = records.pop(safe_name(patient_id), None)
     if record is not None:
         drop_record(out, record)
 
@@ -176,7 +176,7 @@ def _run(
     """Yield PatientID and record, or why there is none."""
     todo, size = [], 0
     for case in cases:
-        record = records.get(plain_name(case.patient_id))
+        record = records.get(safe_name(case.patient_id))
         try:
             if record is not None and record.is_whole(out, case_digest(case)):
                 yield case.patient_id, record
@@ -199,7 +199,7 @@ def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record 
     fold = table.get(case.patient_id)
     # a patient the split does not know is one to train on, in no fold
     split = "test" if case.patient_id in table and fold is None else "train"
-    name, writer = plain_name(case.patient_id), _writer(format)
+    name, writer = safe_name(case.patient_id), _writer(format)
     try:
         digest = case_digest(case)
         arrays = read_case(case, classes)

@@ -25,6 +25,7 @@ from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, Registrati
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid, segment_key
 from hcc_tace_data.labels.staple import fuse_masks
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.grids import align, move_mask, through
 from hcc_tace_data.volumes.registration import register
 
@@ -153,7 +154,8 @@ def _reader_files(study: Study) -> list[Path]:
     folder = study.root / FOLDER
     if not folder.is_dir():
         return []
-    names = [study.study_uid, *([study.patient_id] if study.is_baseline else [])]
+    # an identifier that is a path would name a file outside the reader's folder: such files are named as we write names
+    names = [safe_name(name) for name in (study.study_uid, *([study.patient_id] if study.is_baseline else []))]
     files = []
     for reader in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         if reader.name in {"collection", "bamf", "staple"}:

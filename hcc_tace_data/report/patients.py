@@ -16,6 +16,7 @@ from hcc_tace_data.errors import HccTaceError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_threads
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def make_cards(
             reason = left_out.get(patient, "no annotated CT")
             return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {reason}.",))
         try:
-            return _card(case, predictions / f"{patient}.nii.gz", scores.get(patient, {}), slices)
+            return _card(case, predictions / f"{safe_name(patient)}.nii.gz", scores.get(patient, {}), slices)
         except HccTaceError as error:
             logger.warning("%s is not drawn: %s", patient, error)
             return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {error}",))
