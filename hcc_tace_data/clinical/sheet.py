@@ -157,7 +157,8 @@ def _parquet(path: Path) -> pd.DataFrame:
             )
     # texts stay as references into their dictionary: a long one that stands in each row is there once
     texts = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
-    return pq.read_table(path, read_dictionary=texts).to_pandas()
+    table: pd.DataFrame = pq.read_table(path, read_dictionary=texts).to_pandas()
+    return table
 
 
 def _key(header: str) -> str:
