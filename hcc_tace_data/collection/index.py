@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.dicom.folder import Failure, scan_files
 from hcc_tace_data.dicom.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
 from hcc_tace_data.errors import DicomReadError
-from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.files import atomic_write_bytes, read_regular
+from hcc_tace_data.system.identity import Identity
 from hcc_tace_data.system.parallel import in_parallel
 from hcc_tace_data.system.roots import cache_folder
 
@@ -23,7 +26,13 @@ __all__ = ["Progress", "empty_index", "read_index"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+#: Stands in the cache before the digest of the file; changes with the columns or their meaning.
+_MARK = b"hcc-tace-index-2:"
+_BLANK = b"0" * 64
+#: Columns of the cache beside those of the table: what shows that a file was replaced under its size and time.
+_STAMPS = ("ctime_ns", "inode")
+_MOST_BYTES, _MOST_ROWS = 1 << 30, 5_000_000
+_LEAST, _MOST = -(2**63), 2**63 - 1
 _PARALLEL_FROM = 4000
 _CHUNK = 500
 
@@ -60,11 +69,9 @@ def read_index(
     kept = None
     todo = list(files)
     if known is not None and len(known):
-        same = [
-            files.get(path) == (size, mtime)
-            for path, size, mtime in zip(known["path"], known["size"], known["mtime_ns"], strict=True)
-        ]
-        kept = known[same]
+        recorded = zip(*(known[name] for name in ("path", "size", "mtime_ns", *_STAMPS)), strict=True)
+        same = [files.get(path) == tuple(identity) for path, *identity in recorded]
+        kept = known.loc[same, list(COLUMNS)]
         fresh = set(kept["path"])
         todo = [path for path in files if path not in fresh]
     rows, bad = _read_all(folder, todo, workers, progress)
@@ -73,10 +80,11 @@ def read_index(
         table = pd.concat([kept, table], ignore_index=True) if len(table) else kept
     table = table.sort_values("path", ignore_index=True)
     if cache and (known is None or rows or len(table) != len(known)):
-        _save_cache(folder, table)
+        noted = {path for path, _ in bad}  # read again the next time, so that the reason is given again
+        _save_cache(folder, table[~table["path"].isin(noted)], files)
     problems = pd.DataFrame(sorted([*failures, *bad]), columns=["path", "reason"], dtype=object)
     if len(problems):
-        logger.warning("%d of %d files under %s could not be read", len(problems), len(files), folder)
+        logger.warning("%d entries under %s could not be read; see the collection's problems", len(problems), folder)
     return table, problems
 
 
@@ -94,10 +102,17 @@ def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], lis
     for name in names:
         try:
             row = reader.read(f"{root}/{name}", name)
+            for column in INTEGERS:
+                value = row[column]
+                if value is not None and not _LEAST <= value <= _MOST:
+                    row[column] = None
+                    bad.append((name, f"{column} is a number beyond 64 bits; taken as absent"))
         except DicomReadError as error:
             bad.append((name, str(error).replace(f"{root}/", "")))
         except OSError as error:
             bad.append((name, f"cannot be opened: {error.strerror}"))
+        except Exception as error:  # whatever one file holds, the others are read
+            bad.append((name, f"cannot be read: {reason_of(error)}"))
         else:
             rows.append(tuple([row[column] for column in COLUMNS]))
     return rows, bad
@@ -140,36 +155,75 @@ def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 
 
 def _cache_files(root: Path) -> tuple[Path, Path]:
-    digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     return root / ".hcc-tace" / "index.parquet", cache_folder() / f"index-{digest}.parquet"
 
 
 def _load_cache(root: Path) -> pd.DataFrame | None:
     """Return the cached table, or None where there is none to trust."""
-    import pandas as pd
-
     for file in _cache_files(root):
         try:
-            table = pd.read_parquet(file)
+            return _from_bytes(read_regular(file, limit=_MOST_BYTES))
         except FileNotFoundError:
             continue
         except Exception as error:  # a broken cache is rebuilt, whatever broke it
-            logger.warning("cache %s is not usable and is rebuilt: %s", file, type(error).__name__)
-            continue
-        if table.attrs.get("version") == _VERSION and tuple(table.columns) == COLUMNS:
-            table.attrs = {}
-            return table
+            logger.warning("cache %s is not usable and is rebuilt: %s", file, reason_of(error))
     return None
 
 
-def _save_cache(root: Path, table: pd.DataFrame) -> None:
-    stamped = table.copy(deep=False)
-    stamped.attrs = {"version": _VERSION}
+def _save_cache(root: Path, table: pd.DataFrame, files: Mapping[str, Identity]) -> None:
+    identities = [files[path] for path in table["path"]]
+    stamped = table.assign(**{name: [getattr(one, name) for one in identities] for name in _STAMPS})
+    reason = ""
     for file in _cache_files(root):
         try:
-            with atomic_path(file) as temporary:
-                stamped.to_parquet(temporary, index=False)
+            atomic_write_bytes(file, _to_bytes(stamped))
             return
-        except OSError:
-            continue
-    logger.warning("the index of %s could not be cached: no folder to write to", root)
+        except Exception as error:  # the table is there without a cache, too
+            reason = reason_of(error)
+    logger.warning("the index of %s could not be cached: %s", root, reason)
+
+
+def _to_bytes(table: pd.DataFrame) -> bytes:
+    """Return the table as a Parquet file that holds its own digest: no flipped bit goes unnoticed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    described = {**(arrow.schema.metadata or {}), b"hcc-tace": _MARK + _BLANK}
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow.replace_schema_metadata(described), sink)
+    data = bytes(sink.getvalue())
+    before, mark, after = data.rpartition(_MARK)
+    digest = hashlib.sha256(data).hexdigest().encode()
+    return before + mark + digest + after[len(digest) :]
+
+
+def _from_bytes(data: bytes) -> pd.DataFrame:
+    """Return the table of :func:`_to_bytes`.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, of another version, or claims to be larger than any index.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    start = data.rfind(_MARK) + len(_MARK)
+    if start < len(_MARK):
+        raise ValueError("another version")
+    view, end = memoryview(data), start + len(_BLANK)
+    digest = hashlib.sha256(view[:start])
+    digest.update(_BLANK)
+    digest.update(view[end:])
+    if digest.hexdigest().encode() != data[start:end]:
+        raise ValueError("damaged")
+    claims = pq.read_metadata(pa.BufferReader(data))
+    if claims.num_rows > _MOST_ROWS:
+        raise ValueError(f"{claims.num_rows:,} rows")
+    table = pd.read_parquet(BytesIO(data))
+    if tuple(table.columns) != (*COLUMNS, *_STAMPS):
+        raise ValueError("other columns")
+    return table
