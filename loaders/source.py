@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.ct import CTVolume, read_ct
-from hcc_tace_data.dicom.geometry import check_shear, even_step, make_affine, slice_axes
+from hcc_tace_data.dicom.geometry import (
+    check_shear,
+    even_step,
+    make_affine,
+    pixel_spacing,
+    place_bound,
+    size_groups,
+    slice_axes,
+)
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.dicom.pixels import read_slices
 from hcc_tace_data.errors import GeometryError
@@ -166,17 +174,16 @@ class DicomSource:
             across, down, normal, position = slice_axes(rows)
             order = np.argsort(position @ normal, kind="stable")
             rows, position = [rows[i] for i in order], position[order]
-            check_shear(position, normal)
+            check_shear(position, normal, 2 * place_bound(rows))
             step = even_step(position @ normal)
         except GeometryError:
             step = None
-        sizes = {(row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) for row in rows}
         whole = all(row["modality"] == "CT" and row["samples_per_pixel"] == 1 for row in rows)
-        if step is None or len(sizes) > 1 or not whole:
+        if step is None or size_groups(rows).any() or not whole:
             return None, read_ct(list(self.case.paths), on_gap="fill")
-        height, width, *spacing = next(iter(sizes))
-        affine = make_affine(position[0], (normal, down, across), (step, float(spacing[0]), float(spacing[1])))
-        empty = np.broadcast_to(np.zeros(1, dtype=np.int16), (len(rows), int(height), int(width)))
+        affine = make_affine(position[0], (normal, down, across), (step, *pixel_spacing(rows)))
+        shape = (len(rows), int(rows[0]["rows"]), int(rows[0]["columns"]))
+        empty = np.broadcast_to(np.zeros(1, dtype=np.int16), shape)
         grid = CTVolume(empty, affine, "PATIENT", frame_of_reference_uid=rows[0]["frame_of_reference_uid"] or None)
         grid.positions = tuple(float(p) for p in position @ normal)
         return rows, grid

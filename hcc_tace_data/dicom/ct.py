@@ -15,15 +15,20 @@ import numpy.typing as npt
 
 from hcc_tace_data.dicom.folder import scan_files
 from hcc_tace_data.dicom.geometry import (
-    POSITION_TOLERANCE,
+    base_step,
     check_shear,
     drift,
     even_step,
+    filled_places,
     make_affine,
+    pixel_spacing,
+    place_bound,
+    size_groups,
     slice_axes,
 )
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.dicom.pixels import read_slices
+from hcc_tace_data.dicom.tolerance import SHARE
 from hcc_tace_data.errors import (
     DicomReadError,
     DuplicatePositionError,
@@ -40,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 _AIR = -1024
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-_MAX_FILL = 8
 Rows = list[dict[str, Any]]
 
 
@@ -89,8 +93,9 @@ def read_ct(
     dtype : {"int16", "float32"}
         HU that int16 cannot hold exactly raise :class:`DicomReadError`; they are never wrapped or rounded.
     on_gap : {"raise", "fill", "keep"}
-        Missing slices or uneven spacing: refuse; interpolate linearly onto the smallest spacing; or keep the slices
-        as they are, with their true places in ``positions`` (the affine then has the smallest spacing).
+        Missing slices or uneven spacing: refuse; interpolate linearly onto the base spacing; or keep the slices as
+        they are, with their true places in ``positions``. The base spacing, which the affine then has, is that of the
+        closest slices (:func:`~hcc_tace_data.dicom.tolerance.base_step`).
     on_tilt : {"raise", "resample", "keep"}
         Sheared slices: refuse; shift each in its plane onto the first slice's grid (linear, -1024 HU outside); or
         keep them, with an affine that is right for the first slice only.
@@ -199,23 +204,24 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
         raise NotAVolumeError(
             f"Series {kept[0]['series_uid']} holds slices of {len(patients)} patients or studies; sort them out first."
         )
-    sizes = Counter((row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) for row in kept)
-    (common, count), *others = sizes.most_common()
+    groups = size_groups(kept)
+    (common, count), *others = Counter(groups.tolist()).most_common()
     if others and others[0][1] == count:
-        raise NotAVolumeError(
-            f"Slices of several sizes in equal number: {sorted(map(str, sizes))}; read each size alone."
-        )
-    for row in kept:
-        if (row["rows"], row["columns"], row["spacing_row"], row["spacing_column"]) != common:
-            left_out[row["path"]] = (
-                f"{row['rows']} x {row['columns']} pixels of {row['spacing_row']:g} mm: foreign size"
-            )
+        sizes = {_size_text(kept[groups.tolist().index(number)]) for number in range(len(others) + 1)}
+        raise NotAVolumeError(f"Slices of several sizes in equal number: {sorted(sizes)}; read each size alone.")
+    for row, group in zip(kept, groups.tolist(), strict=True):
+        if group != common:
+            left_out[row["path"]] = f"{_size_text(row)}: foreign size"
     kept = [row for row in kept if row["path"] not in left_out]
-    if not (common[2] > 0 and common[3] > 0 and common[0] > 0 and common[1] > 0):
+    if not (min(pixel_spacing(kept)) > 0 and kept[0]["rows"] > 0 and kept[0]["columns"] > 0):
         raise NotAVolumeError(f"{kept[0]['path']} has no usable PixelSpacing or size; its voxels have no place.")
     if len({row["frame_of_reference_uid"] for row in kept}) > 1:
         raise NotAVolumeError(f"Series {kept[0]['series_uid']} mixes several frames of reference.")
     return kept, left_out
+
+
+def _size_text(row: dict[str, Any]) -> str:
+    return f"{row['rows']} x {row['columns']} pixels of {row['spacing_row']:g} mm"
 
 
 def _groups(rows: Rows, *, split: bool) -> list[Rows]:
@@ -224,7 +230,8 @@ def _groups(rows: Rows, *, split: bool) -> list[Rows]:
     along = position @ normal
     order = np.argsort(along, kind="stable")
     rows, along = [rows[i] for i in order], along[order]
-    same = np.flatnonzero(np.diff(along) <= POSITION_TOLERANCE)
+    apart = np.diff(along) > place_bound(rows)
+    same = np.flatnonzero(~apart)
     if not len(same):
         return [rows]
     if not split:
@@ -233,7 +240,7 @@ def _groups(rows: Rows, *, split: bool) -> list[Rows]:
             f"{along[same[0]]:.2f} mm. on_duplicate='split' gives a list of volumes.",
             positions=along[same],
         )
-    place = np.concatenate([[0], np.cumsum(np.diff(along) > POSITION_TOLERANCE)])
+    place = np.concatenate([[0], np.cumsum(apart)])
     by_number: dict[Any, list[int]] = {}
     for i, row in enumerate(rows):
         by_number.setdefault(row["acquisition_number"], []).append(i)
@@ -264,18 +271,18 @@ def _assemble(
     sheared = False
     if len(rows) > 1:
         try:
-            check_shear(position, normal)
+            check_shear(position, normal, 2 * place_bound(rows))
         except TiltError:
             if on_tilt == "raise":
                 raise
             sheared = on_tilt == "resample"
     step = even_step(along)
-    smallest = float(np.diff(along).min()) if len(rows) > 1 else _thickness(rows[0])
+    base = base_step(along) if len(rows) > 1 else _thickness(rows[0])
     if step is None and len(rows) > 1 and on_gap == "raise":
-        gaps = np.flatnonzero(np.diff(along) > 1.02 * smallest + POSITION_TOLERANCE)
+        gaps = np.flatnonzero(np.diff(along) > (1 + 2 * SHARE) * base)
         wide = ", ".join(f"{along[i]:.2f} to {along[i + 1]:.2f} mm" for i in gaps[:5])
         raise GapError(
-            f"Series {rows[0]['series_uid']}: slices {smallest:.2f} mm apart, but wider at {wide}. on_gap='fill' "
+            f"Series {rows[0]['series_uid']}: slices {base:.2f} mm apart, but wider at {wide}. on_gap='fill' "
             "interpolates, 'keep' leaves the slices as they are.",
             positions=[p for i in gaps for p in (along[i], along[i + 1])],
         )
@@ -288,11 +295,11 @@ def _assemble(
             raise DicomReadError(f"{row['path']} claims {shape[1:]} pixels but holds {row['pixel_length']} bytes.")
     array = np.empty(shape, dtype=dtype) if out is None else out
     read_slices(rows, array)
-    spacing = (step or smallest, float(rows[0]["spacing_row"]), float(rows[0]["spacing_column"]))
+    spacing = (step or base, *pixel_spacing(rows))
     if sheared:
         _straighten(array, drift(position, normal) @ np.stack([down, across], axis=1), spacing[1:])
     if fill:
-        array = _fill(array, along, smallest)
+        array = _fill(array, along, base)
     affine = make_affine(position[0], (normal, down, across), spacing)
     volume = CTVolume(array, affine, "PATIENT", frame_of_reference_uid=rows[0]["frame_of_reference_uid"] or None)
     volume.positions = tuple(float(p) for p in along)
@@ -317,15 +324,14 @@ def _straighten(array: npt.NDArray[Any], shift: npt.NDArray[np.float64], spacing
 
 def _fill(array: npt.NDArray[Any], along: npt.NDArray[np.float64], step: float) -> npt.NDArray[Any]:
     """Interpolate slices linearly onto even positions."""
-    count = int(np.floor((along[-1] - along[0]) / step + 0.02)) + 1
-    if count > _MAX_FILL * len(array):
-        raise GapError(f"Filling would make {count} slices of {len(array)}; this is no one volume.", positions=along)
-    filled = np.empty((count, *array.shape[1:]), dtype=array.dtype)
-    for i, target in enumerate(along[0] + step * np.arange(count)):
+    places = filled_places(along, step)
+    filled = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
+    for i, target in enumerate(places):
         upper = min(max(int(np.searchsorted(along, target)), 1), len(along) - 1)
         part = np.clip((target - along[upper - 1]) / (along[upper] - along[upper - 1]), 0, 1)
-        if part <= 0.02 or part >= 0.98:
-            filled[i] = array[upper - 1 if part < 0.5 else upper]
+        nearest = upper - 1 if part < 0.5 else upper
+        if abs(target - along[nearest]) <= SHARE * step:
+            filled[i] = array[nearest]
             continue
         mixed = array[upper - 1] * np.float32(1 - part) + array[upper] * np.float32(part)
         filled[i] = np.rint(mixed) if array.dtype.kind == "i" else mixed

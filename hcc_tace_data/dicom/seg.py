@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hcc_tace_data.dicom.seg_bits import PackedFrames, Patch
 from hcc_tace_data.dicom.seg_file import SegFile, SegmentInfo, open_seg
 from hcc_tace_data.dicom.seg_grid import GRID_TOLERANCE, Placement, place_frames
+from hcc_tace_data.dicom.tolerance import base_step, position_bound
 from hcc_tace_data.errors import FrameOfReferenceError, SegmentationError, UsageError
 
 if TYPE_CHECKING:
@@ -169,11 +170,13 @@ def _own_grid(seg: SegFile) -> tuple[Affine, tuple[int, int, int]]:
     normal = np.cross(along_columns, down_rows)
     normal = normal / np.linalg.norm(normal)
     places = seg.frames.positions @ normal
-    along = np.unique(np.round(places, 3))
-    steps = np.diff(along)
-    step = float(steps.min()) if len(steps) else 1.0
-    count = round(float(along[-1] - along[0]) / step) + 1
-    if len(steps) and not np.allclose(steps / step, np.round(steps / step), atol=GRID_TOLERANCE):
+    order = np.argsort(places, kind="stable")
+    apart = np.diff(places[order]) > position_bound(float(seg.frames.spacings[0].min()))
+    along = places[order][np.concatenate([[True], apart])]
+    step = base_step(along) if len(along) > 1 else 1.0
+    counts = (along - along[0]) / step
+    count = round(float(counts[-1])) + 1
+    if np.abs(counts - np.rint(counts)).max() > GRID_TOLERANCE:
         raise SegmentationError(f"{seg.path}: the frames make no even grid; pass the CT volume as `like`.")
     if count * seg.rows * seg.columns > _MAX_VOXELS:
         raise SegmentationError(f"{seg.path}: the frames span {count} slices; refused.")

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.seg_frames import FrameTable
+from hcc_tace_data.dicom.tolerance import SHARE
 
 __all__ = ["GRID_TOLERANCE", "Placement", "place_frames"]
 
-#: A frame is on the grid if its corners are no farther from voxel centres than this share of a voxel. Positions in the
-#: collection differ in the second decimal (0.02 mm); half a millimetre is another acquisition.
-GRID_TOLERANCE = 0.1
+#: A frame is on the grid if its corners are no farther from voxel centres than this share of a voxel.
+GRID_TOLERANCE = SHARE
 
 
 @dataclass(frozen=True, slots=True)

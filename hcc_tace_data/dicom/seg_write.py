@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.dicom.geometry import POSITION_TOLERANCE, check_shear, even_step, slice_axes
+from hcc_tace_data.dicom.geometry import base_step, check_shear, even_step, filled_places, place_bound, slice_axes
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.errors import NotAVolumeError, SegmentationError, TiltError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -251,7 +251,7 @@ def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.
     _, _, normal, position = slice_axes(rows)
     tilted = False
     try:
-        check_shear(position, normal)
+        check_shear(position, normal, 2 * place_bound(rows))
     except TiltError as error:
         if not keep_tilt:
             raise TiltError(
@@ -262,13 +262,11 @@ def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.
     along = position @ normal
     order = np.argsort(along, kind="stable")
     along, position = along[order], position[order]
-    if len(along) > 1 and np.diff(along).min() <= POSITION_TOLERANCE:
+    if len(along) > 1 and np.diff(along).min() <= place_bound(rows):
         raise NotAVolumeError("several source files lie at one position; pass the slices of one phase.")
     if not tilted and even_step(along) is None and len(along) > 1:
-        # the grid that read_ct(on_gap="fill") makes: steps of the smallest spacing
-        step = float(np.diff(along).min())
-        count = int(np.floor((along[-1] - along[0]) / step + 0.02)) + 1
-        position = position[0] + np.outer(step * np.arange(count), normal)
+        # the grid that read_ct(on_gap="fill") makes
+        position = position[0] + np.outer(filled_places(along, base_step(along)) - along[0], normal)
     headers: list[Dataset] = []
     for index in order:
         try:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.collection.model import Series
-from hcc_tace_data.dicom.geometry import check_shear, even_step, make_affine, slice_axes
+from hcc_tace_data.dicom.geometry import base_step, check_shear, make_affine, slice_axes
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, RegistrationError, SegmentationError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -212,7 +212,7 @@ def _volumes(study: Study) -> list[_VolumeGrid]:
             places = position @ normal
             order = np.argsort(places, kind="stable")
             places = places[order]
-            step = even_step(places) or (float(np.diff(places).min()) if len(places) > 1 else 1.0)
+            step = base_step(places) if len(places) > 1 else 1.0
             spacing = (step, float(rows[0]["spacing_row"]), float(rows[0]["spacing_column"]))
             if min(spacing) <= 0:
                 continue
