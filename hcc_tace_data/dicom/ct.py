@@ -28,6 +28,7 @@ from hcc_tace_data.dicom.geometry import (
 )
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.dicom.pixels import read_slices
+from hcc_tace_data.dicom.rescale import hu_doubt
 from hcc_tace_data.dicom.tolerance import SHARE
 from hcc_tace_data.errors import (
     DicomReadError,
@@ -133,6 +134,10 @@ def read_ct(
     left_out = foreign | left_out
     for path, reason in left_out.items():
         logger.info("%s left out: %s", path, reason)
+    doubts = {hu_doubt(row): row["path"] for row in reversed(rows)}
+    for doubt, path in doubts.items():
+        if doubt:
+            logger.warning("%s: %s; its values are taken for HU", path, doubt)
     groups = _groups(rows, split=on_duplicate == "split")
     if on_duplicate == "split":
         if out is not None:

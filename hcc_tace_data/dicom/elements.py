@@ -176,6 +176,10 @@ def walk(
             if explicit and vr != b"SQ":
                 raise UnusualFile("undefined length outside a sequence")
             position = _skip_sequence(data, start, size, explicit, None if trace is None else trace.values)
+            if tag in wanted:
+                values[tag] = vr, data[start:position]
+                if trace is not None:
+                    trace.places[tag] = start, position
             continue
         if length & 1:
             raise UnusualFile("odd length")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
+import struct
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +44,7 @@ TEXTS = {
     "contrast_agent": (0x00180010, "LO"),
     "contrast_route": (0x00181040, "LO"),
     "manufacturer": (0x00080070, "LO"),
+    "rescale_type": (0x00281054, "LO"),
 }
 INTEGERS = {
     "series_number": (0x00200011, "IS"),
@@ -52,6 +57,9 @@ INTEGERS = {
     "bits_stored": (0x00280101, "US"),
     "pixel_representation": (0x00280103, "US"),
     "samples_per_pixel": (0x00280002, "US"),
+    "high_bit": (0x00280102, "US"),
+    # 1 where the sequence has an item
+    "modality_lut": (0x00283000, "SQ"),
 }
 _NUMBERS = {
     "rescale_slope": (0x00281053, "DS"),
@@ -68,8 +76,10 @@ _VECTORS = {
     (0x00280030, 2): ("spacing_row", "spacing_column"),
 }
 FLOATS = (*_NUMBERS, *(name for names in _VECTORS.values() for name in names))
+#: `unread_values`: tags whose values are not what their type demands, as "(0020,0013) (0028,1053)"; their columns are
+#: empty.
 COLUMNS = (
-    "path", "size", "mtime_ns", *TEXTS, "transfer_syntax_uid", *INTEGERS, *FLOATS,
+    "path", "size", "mtime_ns", *TEXTS, "transfer_syntax_uid", *INTEGERS, *FLOATS, "unread_values",
     "pixel_offset", "pixel_length", "pixel_vr",
 )  # fmt: skip
 _VRS = {
@@ -87,7 +97,12 @@ _EMPTY: dict[str, Any] = {
     **dict.fromkeys((*TEXTS, "transfer_syntax_uid"), ""),
     **dict.fromkeys(INTEGERS),
     **dict.fromkeys(FLOATS, math.nan),
+    "unread_values": "",
 }
+_ITEM = b"\xfe\xff\x00\xe0"
+_BINARY_VRS = frozenset({"FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
+_INT64 = 1 << 63
+_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _PIXEL_REPRESENTATION = 0x00280103
 
 
@@ -104,12 +119,13 @@ def read_header(path: str, name: str | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        The values of :data:`COLUMNS`; absent text is ``""``, an absent integer None, an absent float NaN.
+        The values of :data:`COLUMNS`; absent text is ``""``, an absent integer None, an absent float NaN. A value that
+        cannot be understood counts as absent and is named in `unread_values`.
 
     Raises
     ------
     DicomReadError
-        The file is empty, is not DICOM, is cut short, or holds values that cannot be understood.
+        The file is empty, is not DICOM, or is cut short.
     OSError
         The file cannot be opened.
     """
@@ -139,9 +155,10 @@ class HeaderReader:
             if size == 0:
                 raise DicomReadError(f"{path} is empty (0 bytes); fetch it again.")
             data = os.read(handle, min(_FIRST_READ, size))
-            if data[128:132] != b"DICM":
-                raise NotDicomError(f"{path} is not a DICOM file (no DICM prefix).")
-            row = self._recognised(data, size) or self._walked(handle, data, size)
+            if data[128:132] == b"DICM":
+                row = self._recognised(data, size) or self._walked(handle, data, size)
+            else:
+                row = _without_prefix(path, data, size)
         except (UnusualFile, ValueError, UnicodeDecodeError) as unusual:
             if isinstance(unusual, DicomReadError):
                 raise
@@ -191,7 +208,8 @@ class HeaderReader:
         row = _row(*walked)
         self._misses += 1
         # files that are all built differently gain nothing, and a lone one neither
-        if 1 < self._misses < self._PATIENCE + self._hits and 0 <= walked[2] <= _FIRST_READ:
+        alike = 1 < self._misses < self._PATIENCE + self._hits and not row["unread_values"]
+        if alike and 0 <= walked[2] <= _FIRST_READ:
             self._structures.insert(0, HeaderStructure(data, size, _VRS, row))
             del self._structures[self._KEPT :]
         return row
@@ -209,11 +227,30 @@ def _text(raw: bytes) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _number(text: str) -> float:
-    value = float(text) if "_" not in text else math.nan
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+def _number(text: str) -> float | None:
+    """Return a decimal string's value; NaN for an empty one, None for one that is not a finite number."""
+    if not text:
+        return math.nan
+    try:
+        value = float(text) if "_" not in text else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _whole(text: str) -> int | None:
+    """Return an integer string's value, also where it is written as 1.0; None for anything else."""
+    match = _WHOLE.fullmatch(text.strip())
+    # no integer has more digits, and Python refuses to convert very long ones
+    if match is None or len(text) > 24:
+        return None
+    value = int(match.group(1))
+    return value if -_INT64 <= value < _INT64 else None
+
+
+def _mark(row: dict[str, Any], tag: int) -> None:
+    """Name a value that cannot be understood."""
+    row["unread_values"] = f"{row['unread_values']} ({tag >> 16:04X},{tag & 0xFFFF:04X})".strip()
 
 
 def _row(
@@ -235,25 +272,40 @@ def _set(row: dict[str, Any], tag: int, vr: bytes, raw: bytes) -> None:
     if kind == "text":
         row[name] = _text(raw)
     elif kind == "vector":
-        text = _text(raw)
-        numbers = [_number(part) for part in text.split("\\")] if text else [math.nan] * len(name)
-        if len(numbers) != len(name):
-            raise UnusualFile("wrong number of values")
-        row.update(zip(name, numbers, strict=True))
+        _set_vector(row, tag, name, _text(raw))
     elif kind == "US":
         if len(raw) not in (0, 2):
             raise UnusualFile("several values")
         row[name] = int.from_bytes(raw, "little") if raw else None
     elif kind == "IS":
-        text = _text(raw)
-        if "_" in text:  # int() would take 1_0 for ten
-            raise UnusualFile(f"{name} is not a whole number")
-        row[name] = int(text) if text else None
+        _set_whole(row, tag, name, _text(raw))
     elif kind == "DS":
-        text = _text(raw)
-        row[name] = _number(text) if text else math.nan
+        _set_number(row, tag, name, _text(raw))
+    elif kind == "SQ":
+        row[name] = 1 if raw[:4] == _ITEM else None
     else:
         row[name] = _padding(row, vr, raw)
+
+
+def _set_whole(row: dict[str, Any], tag: int, name: str, text: str) -> None:
+    row[name] = _whole(text) if text else None
+    if text and row[name] is None:
+        _mark(row, tag)
+
+
+def _set_number(row: dict[str, Any], tag: int, name: str, text: str) -> None:
+    value = _number(text)
+    if value is None:
+        _mark(row, tag)
+    row[name] = math.nan if value is None else value
+
+
+def _set_vector(row: dict[str, Any], tag: int, names: tuple[str, ...], text: str) -> None:
+    numbers = [_number(part.strip(" ")) for part in text.split("\\")] if text else [math.nan] * len(names)
+    if len(numbers) != len(names) or None in numbers or (text and math.nan in numbers):
+        _mark(row, tag)
+        numbers = [math.nan] * len(names)
+    row.update(zip(names, numbers, strict=True))
 
 
 def _padding(row: dict[str, Any], vr: bytes, raw: bytes) -> float:
@@ -270,6 +322,25 @@ def _padding(row: dict[str, Any], vr: bytes, raw: bytes) -> float:
     return float(int.from_bytes(raw, "little", signed=signed))
 
 
+def _without_prefix(path: str, data: bytes, size: int) -> dict[str, Any]:
+    """Read a data set that was written without preamble and prefix, perhaps without file meta information.
+
+    Raises
+    ------
+    NotDicomError
+        It is not one.
+    """
+    group, element, vr, length = struct.unpack_from("<HH2sH", data) if len(data) >= 8 else (0, 0, b"", 0)
+    explicit = vr.isalpha() and vr.isupper() and length <= size
+    implicit = int.from_bytes(data[4:8], "little") <= min(size, 1024)
+    if (group == 2 and explicit) or (group == 8 and element <= 0x18 and (explicit or implicit)):
+        with contextlib.suppress(DicomReadError):
+            row = _by_pydicom(path)
+            if row["sop_class_uid"].startswith("1.2.840.10008.") and row["sop_uid"] and row["series_uid"]:
+                return row
+    raise NotDicomError(f"{path} is not a DICOM file (no DICM prefix).")
+
+
 def _by_pydicom(path: str) -> dict[str, Any]:
     """Read what the walk would not vouch for. No pixel offset: pydicom reads those pixels too."""
     import pydicom
@@ -277,27 +348,52 @@ def _by_pydicom(path: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path, stop_before_pixels=True)
-            row: dict[str, Any] = {"transfer_syntax_uid": str(data.file_meta.get("TransferSyntaxUID", ""))}
-
-            def value(tag: int) -> Any:
-                return data[tag].value if tag in data else None
-
-            for name, (tag, _) in TEXTS.items():
-                found = value(tag)
-                many = isinstance(found, pydicom.multival.MultiValue)
-                row[name] = "" if found is None else "\\".join(map(str, found)) if many else str(found)
-            for name, (tag, _) in INTEGERS.items():
-                found = value(tag)
-                row[name] = None if found in (None, "") else int(found)
-            for name, (tag, _) in _NUMBERS.items():
-                found = value(tag)
-                row[name] = math.nan if found in (None, "") else float(found)
-            for (tag, count), names in _VECTORS.items():
-                found = value(tag)
-                numbers = [math.nan] * count if found in (None, "") else [float(part) for part in found]
-                row.update(zip(names, numbers, strict=True))
+            data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            syntax = data.file_meta.get_item("TransferSyntaxUID")
+            row = {**_EMPTY, "transfer_syntax_uid": _joined(syntax.value if syntax is not None else None)}
+            for tag, (kind, name) in _FIELDS.items():  # ascending in what decides how another is read
+                if tag in data:
+                    _set_from(row, data, tag, kind, name)
     except Exception as error:  # whatever a hostile file makes pydicom raise is one thing here: unreadable
         raise DicomReadError(f"{path} cannot be read as DICOM: {type(error).__name__}.") from error
     row["pixel_offset"], row["pixel_length"], row["pixel_vr"] = -1, -1, ""
     return row
+
+
+def _set_from(row: dict[str, Any], data: Any, tag: int, kind: str, name: Any) -> None:
+    """Put the value that pydicom has of `tag` into its column; one that cannot be converted counts as absent."""
+    try:
+        if kind == "text":
+            row[name] = _joined(data[tag].value)
+        elif kind == "SQ":
+            row[name] = 1 if len(data[tag].value) else None
+        elif kind == "IS":
+            _set_whole(row, tag, name, _number_text(data, tag))
+        elif kind == "DS":
+            _set_number(row, tag, name, _number_text(data, tag))
+        elif kind == "vector":
+            _set_vector(row, tag, name, _number_text(data, tag))
+        elif data[tag].value not in (None, ""):
+            row[name] = int(data[tag].value) if kind == "US" else float(data[tag].value)
+    except Exception:  # pydicom raises what it likes at a value
+        _mark(row, tag)
+        if kind == "SQ":  # there, and nobody knows what it says
+            row[name] = 1
+        elif kind == "text":
+            raw = data.get_item(tag).value
+            row[name] = raw.decode("latin-1").strip(" \0") if isinstance(raw, bytes) else ""
+
+
+def _number_text(data: Any, tag: int) -> str:
+    """Return the text of a number as it is written; pydicom refuses some that can be read, such as 1.0 for 1."""
+    item = data.get_item(tag)
+    if isinstance(item.value, bytes) and item.VR not in _BINARY_VRS:
+        return str(item.value.decode("latin-1").strip(" \0"))
+    return _joined(data[tag].value).strip(" \0")
+
+
+def _joined(value: Any) -> str:
+    if value is None:
+        return ""
+    many = not isinstance(value, str) and isinstance(value, Sequence)
+    return "\\".join(map(str, value)) if many else str(value)

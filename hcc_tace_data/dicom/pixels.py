@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.decode import decode_slice
+from hcc_tace_data.dicom.rescale import rescale_of
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.parallel import thread_pool
 
@@ -31,7 +32,7 @@ def read_slices(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
     Raises
     ------
     DicomReadError
-        Pixels are cut short or cannot be decoded, or do not fit int16.
+        Pixels are cut short or cannot be decoded, their HU are unknown, or they do not fit int16.
     """
     if len(rows) < _THREADED_FROM or not all(_is_native(row) for row in rows):
         _read_part(rows, out)
@@ -48,13 +49,14 @@ def _read_part(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
     """Read slices one after the other, with one buffer for what is not yet HU."""
     scratch = np.empty(out.shape[1:] if out.dtype != np.int16 else (0, 0), dtype="<u2")
     for row, plane in zip(rows, out, strict=True):
+        scale = rescale_of(row)  # before pixels that nobody can use are decoded
         if not _is_native(row):
-            _rescale(row, _decode(row, plane.shape), plane)
+            _rescale(row, decode_slice(row, plane.shape), plane, scale)
             continue
         kind = np.dtype("<i2" if row["pixel_representation"] == 1 else "<u2")
         stored = plane.view(kind) if out.dtype == np.int16 else scratch.view(kind)
         _read_native(row, stored)
-        _rescale(row, stored, plane)
+        _rescale(row, stored, plane, scale)
 
 
 def _is_native(row: Row) -> bool:
@@ -87,11 +89,10 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return memoryview(array.view(np.uint8).reshape(-1))  # type: ignore[arg-type]  # numpy 1.26 types it no buffer
 
 
-def _rescale(row: Row, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+def _rescale(row: Row, stored: npt.NDArray[Any], out: npt.NDArray[Any], scale: tuple[float, float]) -> None:
     """Turn stored values into HU in `out`; they may share memory if both have two bytes."""
     path = row["path"]
-    slope = 1.0 if math.isnan(row["rescale_slope"]) else row["rescale_slope"]
-    intercept = 0.0 if math.isnan(row["rescale_intercept"]) else row["rescale_intercept"]
+    slope, intercept = scale
     whole = slope == int(slope) and intercept == int(intercept)
     _cut_to_bits_stored(row, stored)
     if out.dtype != np.int16:
@@ -124,24 +125,10 @@ def _rescale(row: Row, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
 def _cut_to_bits_stored(row: Row, stored: npt.NDArray[Any]) -> None:
     """Cut off, in place, bits that are no part of a value (an overlay, or rubbish)."""
     spare = 16 - int(row["bits_stored"])
-    if spare <= 0 or not _is_native(row):  # decoders have done it
+    if spare <= 0 or not _is_native(row):  # decode_slice has done it
         return
     signed = stored.dtype.kind == "i"
     highest = (1 << (15 - spare if signed else 16 - spare)) - 1
     if stored.max() > highest or (signed and stored.min() < -highest - 1):
         stored <<= spare
         stored >>= spare
-
-
-def _decode(row: Row, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Let pydicom decode compressed, big endian or otherwise unusual pixels."""
-    from pydicom import dcmread
-
-    path = row["path"]
-    try:
-        stored: npt.NDArray[Any] = dcmread(path).pixel_array
-    except Exception as error:  # a decoder may raise anything on a broken stream
-        raise DicomReadError(f"The pixels of {path} cannot be decoded: {type(error).__name__}: {error}") from error
-    if stored.shape != shape or stored.dtype.kind not in "iu":
-        raise DicomReadError(f"{path} decodes to {stored.shape} {stored.dtype}, not to {shape} whole numbers.")
-    return stored.astype(stored.dtype.newbyteorder("="), copy=False)

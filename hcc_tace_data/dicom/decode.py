@@ -1,0 +1,143 @@
+"""Pixels of a slice that are compressed, big endian or otherwise not plain, as the stored values they encode.
+
+pydicom decodes what it can: run-length and deflate by itself, JPEG 2000 and HTJ2K with pylibjpeg and
+pylibjpeg-openjpeg, JPEG-LS with pyjpegls. GDCM, through SimpleITK, decodes the rest, such as JPEG Lossless.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.errors import DicomReadError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["decode_slice", "open_for_pixels"]
+
+_RLE = "1.2.840.10008.1.2.5"
+#: Any class will do whose pixels are served as stored.
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_PIXEL_MODULE = (
+    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
+
+
+def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Decode the one frame of a file.
+
+    Parameters
+    ----------
+    row : dict
+        Its header, with a `path` that can be opened.
+    shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    ndarray of integer, shape `shape`
+        Stored values in the machine's byte order, without bits above BitsStored.
+
+    Raises
+    ------
+    DicomReadError
+        They cannot be decoded, or are not what the header says.
+    """
+    path = row["path"]
+    try:
+        data = open_for_pixels(path)
+        syntax = data.file_meta.TransferSyntaxUID
+        stored = _decoded(data)
+    except Exception as error:  # a decoder may raise anything on a broken stream
+        raise DicomReadError(f"The pixels of {path} cannot be decoded: {type(error).__name__}: {error}") from error
+    if stored.shape != shape or stored.dtype.kind not in "iu":
+        raise DicomReadError(f"{path} decodes to {stored.shape} {stored.dtype}, not to {shape} whole numbers.")
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    return _within(row, stored, masked=not syntax.is_compressed or syntax == _RLE)
+
+
+def open_for_pixels(path: str) -> Dataset:
+    """Read a file with its pixels; one without file meta information gets the transfer syntax it is written in."""
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = pydicom.dcmread(path, force=True)
+        if getattr(data, "file_meta", None) is None:
+            data.file_meta = FileMetaDataset()
+        if not data.file_meta.get("TransferSyntaxUID"):
+            implicit = data.original_encoding[0]
+            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return data
+
+
+def _decoded(data: Dataset) -> npt.NDArray[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.asarray(data.pixel_array)
+        except Exception:
+            if not data.file_meta.TransferSyntaxUID.is_encapsulated:
+                raise
+            # pydicom has decoders for this syntax only where further libraries are installed
+            try:
+                return _by_itk(data)
+            except RuntimeError as error:
+                raise ValueError(str(error).strip().splitlines()[-1]) from error
+
+
+def _by_itk(data: Dataset) -> npt.NDArray[Any]:
+    """Let GDCM decode, through SimpleITK, which reads files: one that holds the pixels and nothing else."""
+    import SimpleITK
+    from pydicom import Dataset
+    from pydicom.uid import generate_uid
+
+    sitk: Any = SimpleITK  # untyped
+    bare = Dataset()
+    bare.file_meta = data.file_meta
+    bare.SOPClassUID = _SECONDARY_CAPTURE
+    bare.SOPInstanceUID, bare.StudyInstanceUID, bare.SeriesInstanceUID = (generate_uid() for _ in range(3))
+    bare.Modality = "OT"
+    for name in _PIXEL_MODULE:
+        setattr(bare, name, data[name].value)
+    bare["PixelData"] = data["PixelData"]
+    bare["PixelData"].is_undefined_length = True
+    with tempfile.TemporaryDirectory(prefix="hcc-tace-") as folder:
+        file = Path(folder) / "slice.dcm"
+        bare.save_as(file, enforce_file_format=True)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(file))
+        array: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    return array[0] if array.ndim == 3 and len(array) == 1 else array
+
+
+def _within(row: dict[str, Any], stored: npt.NDArray[Any], *, masked: bool) -> npt.NDArray[Any]:
+    """Return values as BitsStored and PixelRepresentation say they are.
+
+    Of native and run-length encoded pixels, bits above are cut off: they are no part of the value. A codec encodes
+    values, so one that does not fit contradicts the header.
+    """
+    bits, signed = int(row["bits_stored"]), row["pixel_representation"] == 1
+    width = 8 * stored.dtype.itemsize
+    if bits > width:
+        raise DicomReadError(f"{row['path']} has BitsStored {bits}, but its pixels have {width} bits.")
+    stored = stored.view(np.dtype(f"{'i' if signed else 'u'}{stored.dtype.itemsize}"))
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if not stored.size or (stored.min() >= low and stored.max() <= high):
+        return stored
+    if not masked:
+        raise DicomReadError(
+            f"{row['path']} decodes to values from {stored.min()} to {stored.max()}, more than its {bits} bits stored."
+        )
+    spare = width - bits
+    return np.asarray((stored << spare) >> spare)
