@@ -17,6 +17,7 @@ from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
 from hcc_tace_data.clinical.survival import ENDPOINTS, cox_by_stage, kaplan_meier, log_rank
 from hcc_tace_data.errors import ClinicalError
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ def clinical(
     ]
     document["ok"] = not any(problem.severity == "error" for problem in problems)
     if csv is not None:
-        atomic_write_text(csv, table.to_csv(index=False))
+        atomic_write_text(csv, csv_table(table))
         note(f"wrote {csv}", quiet=quiet)
     if plot is not None:
         plot_survival(table, plot, by=by)

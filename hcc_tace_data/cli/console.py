@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from hcc_tace_data.open import open_collection
+from hcc_tace_data.system.text import visible_json, visible_lines
 
 if TYPE_CHECKING:
     import os
@@ -28,18 +29,18 @@ class Advance(Protocol):
 
 def emit_json(document: Any) -> None:
     """Write one JSON document to standard output, and nothing else."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    typer.echo(visible_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)))
 
 
 def say(text: str = "") -> None:
     """Write a line of result to standard output."""
-    typer.echo(text)
+    typer.echo(visible_lines(text))
 
 
 def note(text: str, *, quiet: bool = False) -> None:
     """Write a remark to standard error, unless `quiet`."""
     if not quiet:
-        typer.echo(text, err=True)
+        typer.echo(visible_lines(text), err=True)
 
 
 def open_with_progress(

@@ -13,6 +13,7 @@ from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
 from hcc_tace_data.phases.label import label_table
 from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.system.text import csv_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def list_series(
     if as_json or format is Format.json:
         emit_json({"series": plain_rows(rows.rename(columns={"series_description": "description"}))})
     elif format is Format.csv:
-        say(rows.to_csv(index=False).rstrip("\n"))
+        say(csv_table(rows).rstrip("\n"))
     else:
         _print(rows)
 

@@ -14,7 +14,10 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from hcc_tace_data.cli.verbs import VERBS
-from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, HccTaceError
+from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, FolderLockedError, HccTaceError
+from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.files import is_no_room
+from hcc_tace_data.system.text import visible_lines
 from hcc_tace_data.version import __version__
 
 __all__ = ["EXIT_FINDINGS", "EXIT_INTERNAL", "EXIT_NETWORK", "EXIT_NOT_FOUND", "EXIT_OK", "EXIT_USAGE", "main"]
@@ -26,11 +29,12 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (0 fine ... 5 internal error, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = False
+    debug, level = False, logging.WARNING
     while words and words[0] in {"-v", "--verbose", "--debug"}:
         debug = debug or words[0] == "--debug"
-        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(name)s: %(message)s")
+        level = logging.DEBUG if debug else logging.INFO
         words.pop(0)
+    _set_up_logging(level)
     if not words or words[0] in {"-h", "--help"}:
         _out(_help())
         return EXIT_OK
@@ -72,6 +76,12 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
             return EXIT_USAGE
         if debug:
             raise
+        if is_no_room(error):
+            _err(
+                f"hcc-tace: the disk is full, or a limit on the size of files is reached ({reason_of(error)}). "
+                "Make room, then run the same command again."
+            )
+            return EXIT_USAGE
         _err(
             f"hcc-tace: internal error: {type(error).__name__}: {error}\n"
             f"This is a defect of hcc-tace-data; 'hcc-tace --debug {name} ...' shows where."
@@ -84,9 +94,23 @@ def exit_code_of(error: HccTaceError) -> int:
     """Exit code that tells a script what kind of error this was."""
     if isinstance(error, CollectionNotFoundError):
         return EXIT_NOT_FOUND
-    if isinstance(error, DownloadError):
+    if isinstance(error, DownloadError) and not isinstance(error, FolderLockedError):
         return EXIT_NETWORK
     return EXIT_USAGE
+
+
+class _Visible(logging.Formatter):
+    """Escapes what a terminal would act on: messages name files, and files have any name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
+def _set_up_logging(level: int) -> None:
+    """Let remarks of the package go to standard error, unless the caller has set up logging."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(message)s" if level == logging.WARNING else "%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def _help() -> str:
@@ -108,8 +132,8 @@ def _help() -> str:
 
 
 def _out(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible_lines(text) + "\n")
 
 
 def _err(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible_lines(text) + "\n")

@@ -11,7 +11,8 @@ import typer
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.clinical import load_clinical
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
-from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.system.text import csv_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,11 +92,11 @@ def _joined(table: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write(table: pd.DataFrame, out: Path) -> None:
+    if out.suffix == ".csv":
+        atomic_write_text(out, csv_table(table))
+        return
     with atomic_path(out) as temporary:
-        if out.suffix == ".csv":
-            table.to_csv(temporary, index=False)
-        else:
-            table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False)
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from hcc_tace_data.phases.label import count_phases, label_phases, label_table, 
 from hcc_tace_data.phases.matching import compare_phases, compare_published
 from hcc_tace_data.phases.picture import draw_phases
 from hcc_tace_data.phases.published import read_published
-from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.text import csv_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,8 +135,7 @@ def _document(volumes: pd.DataFrame, general: pd.DataFrame | None, compared: Com
 
 def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
     flat = volumes.assign(evidence=volumes["evidence"].map("; ".join))
-    with atomic_path(path) as temporary:
-        flat.to_csv(temporary, index=False)
+    atomic_write_text(path, csv_table(flat))
 
 
 def _print(volumes: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_cell
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
@@ -51,5 +52,6 @@ def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None
     writer.writerow(["patient_id", "file", "series_uid", "annotations", "readers"])
     for _, record in sorted(records.items()):
         told, (file,) = record.sources, record.files
-        writer.writerow([record.patient_id, file, told["series_uid"], "+".join(told["annotations"]), told["readers"]])
+        row = [record.patient_id, file, told["series_uid"], "+".join(told["annotations"]), told["readers"]]
+        writer.writerow(map(csv_cell, row))
     atomic_write_text(out / "segmentations.csv", table.getvalue())

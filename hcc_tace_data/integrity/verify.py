@@ -65,6 +65,8 @@ class VerifyReport:
     problems : tuple of Problem
     digests : int
         Files whose digest was compared.
+    compared_nothing : bool
+        Digests were to be compared, and none is on record.
     whole : frozenset of str
         SeriesInstanceUIDs of the series that are complete and unharmed.
     """
@@ -75,11 +77,12 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     digests: int = 0
     whole: frozenset[str] = frozenset()
+    compared_nothing: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is missing, altered, unreadable or extra."""
-        return all(problem.kind == "known" for problem in self.problems)
+        """Whether nothing is missing, altered, unreadable or extra, and digests were compared if that was asked for."""
+        return not self.compared_nothing and all(problem.kind == "known" for problem in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document of ``hcc-tace verify --json``; missing and the like count files, known counts issues."""
@@ -158,6 +161,7 @@ def verify(
         problems=tuple(problems),
         digests=compared,
         whole=whole,
+        compared_nothing=deep and not compared and len(files) > 0,
     )
 
 
@@ -198,10 +202,14 @@ def adopt(
     if chosen is not None:
         files = files[files["series_uid"].isin(chosen)]
     rows = list(files[["path", "sop_uid", "series_uid", "size"]].itertuples(index=False, name=None))
+    unread: dict[str, str] = {}
 
     def entries(before: dict[str, Entry]) -> Iterator[Entry]:
         digests = _digests(collection.root, [row[0] for row in rows], workers, progress)
         for (path, sop_uid, series_uid, size), digest in zip(rows, digests, strict=True):
+            if isinstance(digest, _Unread):
+                unread[path] = digest.reason
+                continue
             known = before.get(path)
             if known is not None and known.md5 == digest:  # where it came from is worth keeping
                 yield known
@@ -211,15 +219,38 @@ def adopt(
     try:
         with lock_folder(collection.root, wait=False), Ledger(collection.root) as ledger:
             before = {entry.path: entry for entry in ledger.files()}
-            return ledger.replace(entries(before), series=chosen)
+            count = ledger.replace(entries(before), series=chosen)
     except FolderLockedError:
         raise
     except OSError as error:
         raise StoreError(f"{collection.root} cannot be written, so nothing was recorded: {error}") from error
+    if unread:
+        path, reason = next(iter(unread.items()))
+        raise StoreError(
+            f"{len(unread)} of {len(rows)} files cannot be read and were not recorded, the other {count} were: {path}: "
+            f"{reason}. Get the right to read them, or fetch them again; then adopt again."
+        )
+    return count
 
 
-def _digests(root: Path, paths: list[str], workers: int, progress: Callable[[int, int], None] | None) -> Iterator[str]:
-    digests = in_threads(md5_of, [(root / path,) for path in paths], workers)  # hashing leaves the interpreter free
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A file whose digest could not be made."""
+
+    reason: str
+
+
+def _digest_of(path: Path) -> str | _Unread:
+    try:
+        return md5_of(path)
+    except OSError as error:
+        return _Unread(str(error.strerror or error))
+
+
+def _digests(
+    root: Path, paths: list[str], workers: int, progress: Callable[[int, int], None] | None
+) -> Iterator[str | _Unread]:
+    digests = in_threads(_digest_of, [(root / path,) for path in paths], workers)  # hashing frees the interpreter
     for done, digest in enumerate(digests, start=1):
         yield digest
         if progress is not None:
@@ -336,18 +367,17 @@ def _against_digests(
     paths = [str(path) for path in recorded["path"]]
     problems = []
     owners = zip(recorded["patient_id"], recorded["series_uid"], recorded["size"], strict=True)
+    read = 0
     for path, (patient, series, size), digest in zip(
         paths, owners, _digests(collection.root, paths, workers, progress), strict=True
     ):
         entry = entries[path]
+        where: dict[str, Any] = {"patient_id": str(patient), "series_uid": str(series), "path": path}
+        if isinstance(digest, _Unread):
+            problems.append(Problem(kind="unreadable", message=f"it cannot be read: {digest.reason}", **where))
+            continue
+        read += 1
         if digest != entry.md5 and entry.size == size:  # other sizes are reported already
-            problems.append(
-                Problem(
-                    kind="altered",
-                    message=f"MD5 {digest} where {entry.md5} is on record; fetch it again",
-                    patient_id=str(patient),
-                    series_uid=str(series),
-                    path=path,
-                )
-            )
-    return problems, len(paths)
+            message = f"MD5 {digest} where {entry.md5} is on record; fetch it again"
+            problems.append(Problem(kind="altered", message=message, **where))
+    return problems, read

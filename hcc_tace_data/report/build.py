@@ -7,25 +7,26 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from hcc_tace_data.clinical import check_sheet, find_sheet, load_clinical, read_sheet
-from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, PatientNotFoundError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, PatientNotFoundError, WorkerLostError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.series_table import load_series_table
-from hcc_tace_data.integrity.verify import verify
+from hcc_tace_data.integrity.verify import VerifyReport, verify
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.phases.label import label_phases
 from hcc_tace_data.report import cohort
 from hcc_tace_data.report.findings import findings_section
 from hcc_tace_data.report.matrix import phase_matrix
 from hcc_tace_data.report.page import render
-from hcc_tace_data.report.patients import PatientCard, make_cards
+from hcc_tace_data.report.patients import PatientCard, make_cards, read_evaluation
 from hcc_tace_data.report.provenance import provenance
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
 from hcc_tace_data.validators import validate
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN_PROBLEMS = 200
 Progress = Callable[[str, int, int], None]
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class ReportSummary:
     not_drawn : dict of str to str
         PatientID -> why there are no slices.
     seconds : float
+    failed : dict of str to str
+        Part of the page -> why it could not be made; the page says so in its place.
     """
 
     path: Path
@@ -71,6 +75,7 @@ class ReportSummary:
     whole: bool
     not_drawn: dict[str, str]
     seconds: float
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def write_report(
@@ -121,29 +126,43 @@ def write_report(
     unknown = sorted(set(patients or ()) - set(collection))
     if unknown:
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
+    parts = _Parts()
     show("rules", 0, 1)
-    report = validate(folder, depth=depth, workers=workers).as_dict()
-    show("rules", 1, 1)
-    whole = verify(collection).as_dict()
-    volumes = label_phases(collection)
-    table, clinical = _clinical(folder)
-    place = Path(predictions) if predictions is not None else folder / "predictions"
-    cards = make_cards(
-        collection,
-        list(patients if patients is not None else collection),
-        predictions=place,
-        slices=slices,
-        workers=workers,
-        progress=lambda done, total: show("drawing", done, total),
+    findings = parts.make(
+        "findings",
+        lambda: findings_section(validate(folder, depth=depth, workers=workers).as_dict()),
+        lambda: findings_section({}),
     )
-    findings = findings_section(report)
+    show("rules", 1, 1)
+    whole = parts.make("files", lambda: verify(collection).as_dict(), _nothing_verified)
+    volumes = parts.make("phases", lambda: label_phases(collection), _no_volumes)
+    matrix = parts.make("phases", lambda: phase_matrix(collection, volumes), _no_matrix)
+    table, clinical = parts.make("clinical", lambda: _clinical(folder, parts), lambda: (None, {}))
+    clinical.setdefault("reason", parts.failed.get("clinical", ""))
+    place = Path(predictions) if predictions is not None else folder / "predictions"
+    scores = parts.make("scores", lambda: read_evaluation(place / "evaluation.json"), dict)
+    wanted = list(patients if patients is not None else collection)
+    cards = parts.make(
+        "patients",
+        lambda: make_cards(
+            collection,
+            wanted,
+            predictions=place,
+            scores=scores,
+            slices=slices,
+            workers=workers,
+            progress=lambda done, total: show("drawing", done, total),
+        ),
+        lambda: [PatientCard(patient_id=patient) for patient in wanted],
+    )
     html = render(
         "report.html.j2",
         title="HCC-TACE-Seg report",
         here=_here(collection, whole, volumes),
         findings=findings,
         linked=frozenset(card.patient_id for card in cards),
-        matrix=phase_matrix(collection, volumes),
+        matrix=matrix,
+        failed=parts.failed,
         clinical=clinical,
         model=_model(cards),
         cards=_cards(cards, table, volumes, findings),
@@ -157,9 +176,42 @@ def write_report(
         pictures=sum(len(card.slices) for card in cards),
         findings=dict(findings["counts"]),
         whole=bool(whole["ok"]),
+        failed=parts.failed,
         not_drawn={card.patient_id: " ".join(card.remarks) for card in cards if not card.slices},
         seconds=time.monotonic() - start,
     )
+
+
+class _Parts:
+    """Makes the parts of a page, one at a time: what cannot be made is noted, and the page goes on without it."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+
+    def make(self, name: str, make: Callable[[], _Made], instead: Callable[[], _Made]) -> _Made:
+        """Return what `make` gives, else what `instead` gives."""
+        try:
+            return make()
+        except WorkerLostError:
+            raise
+        except Exception as error:
+            self.failed[name] = reason_of(error)
+            logger.warning("part '%s' of the report could not be made: %s", name, self.failed[name])
+            return instead()
+
+
+def _nothing_verified() -> dict[str, Any]:
+    return VerifyReport(series=0, instances=0, bytes=0, problems=()).as_dict() | {"ok": False}
+
+
+def _no_volumes() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"patient_id": [], "annotated": [], "phase": []}, dtype=object)
+
+
+def _no_matrix() -> dict[str, Any]:
+    return {"phases": [], "rows": [], "totals": []}
 
 
 def _nothing(step: str, done: int, total: int) -> None:
@@ -196,7 +248,7 @@ def _here(collection: Collection, whole: dict[str, Any], volumes: pd.DataFrame) 
     }
 
 
-def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
+def _clinical(folder: Path, parts: _Parts) -> tuple[pd.DataFrame | None, dict[str, Any]]:
     """Return the clinical table and everything the page says of it, or why there is none."""
     try:
         path = find_sheet(folder)
@@ -206,7 +258,6 @@ def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
         logger.warning("no clinical part: %s", error)
         return None, {"reason": str(error)}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    survival = cohort.survival_section(table)
     return table, {
         "reason": "",
         "file": path.name,
@@ -215,12 +266,16 @@ def _clinical(folder: Path) -> tuple[pd.DataFrame | None, dict[str, Any]]:
         "patients": len(table),
         "problems": problems,
         "notes": table.attrs["notes"],
-        "table_one": cohort.table_one(table),
-        "survival": survival,
-        "cox": cohort.cox_rows(table),
-        "response": cohort.response_section(table),
-        "agreement": cohort.agreement_section(table),
+        "table_one": parts.make("cohort", lambda: cohort.table_one(table), lambda: {"columns": [], "groups": []}),
+        "survival": parts.make("survival", lambda: cohort.survival_section(table), list),
+        "cox": parts.make("stages", lambda: cohort.cox_rows(table), list),
+        "response": parts.make("response", lambda: cohort.response_section(table), _no_response),
+        "agreement": parts.make("readers", lambda: cohort.agreement_section(table), list),
     }
+
+
+def _no_response() -> dict[str, Any]:
+    return {"svg": "", "counts": {"shown": 0, "unmeasured": 0, "cut": 0}, "consensus": []}
 
 
 def _model(cards: Sequence[PatientCard]) -> dict[str, Any]:
@@ -254,7 +309,7 @@ def _cards(
     if table is not None:
         plain = table.astype(object).where(table.notna(), None)
         rows = {str(row["patient_id"]): {str(k): v for k, v in row.items()} for row in plain.to_dict("records")}
-    drawn = volumes[volumes["annotated"].astype(object).map(lambda value: value is True)]
+    drawn = volumes[volumes["annotated"].astype(object).map(lambda value: value is True).astype(bool)]
     phases = dict(zip(drawn["patient_id"], drawn["phase"], strict=True))
     tumour = next(item.number for item in load_catalog().label_sets["standard"] if item.name == "tumour")
     result = []

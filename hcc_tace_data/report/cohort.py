@@ -12,6 +12,7 @@ from hcc_tace_data.clinical.columns import COLUMNS, by_name
 from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier, log_rank
 from hcc_tace_data.errors import ClinicalError
 from hcc_tace_data.report.charts import bland_altman_chart, survival_chart, waterfall_chart
+from hcc_tace_data.system.faults import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def survival_section(table: pd.DataFrame) -> list[dict[str, Any]]:
                 continue  # the groups are made of this very endpoint
             chart = _or_reason(partial(_survival, table, endpoint, title, event, by))
             charts.append({"title": title, **chart})
-        if by is None or any("svg" in chart for chart in charts):
+        if by is None or any(chart["svg"] for chart in charts):
             sections.append({"key": by or "all", "name": name_of(by) if by else "Whole cohort", "charts": charts})
     return sections
 
@@ -140,8 +141,8 @@ def _or_reason(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what `make` gives, or why there is nothing."""
     try:
         return make()
-    except ClinicalError as error:
-        return {"reason": str(error)}
+    except Exception as error:  # a column that is empty or constant ends in all kinds of errors
+        return {"reason": reason_of(error), "svg": "", "groups": [], "test": ""}
 
 
 def _survival(table: pd.DataFrame, endpoint: str, title: str, event: str, by: str | None) -> dict[str, Any]:
@@ -172,8 +173,8 @@ def cox_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
         for system in ("clip_score", "okuda", "tnm", "bclc"):
             try:
                 result = cox_by_stage(table, endpoint, systems=(system,))[0]
-            except ClinicalError as error:
-                rows.append({"endpoint": title, "system": name_of(system), "reason": str(error)})
+            except Exception as error:
+                rows.append({"endpoint": title, "system": name_of(system), "reason": reason_of(error)})
                 continue
             rows.append(
                 {
@@ -209,8 +210,8 @@ def agreement_section(table: pd.DataFrame) -> list[dict[str, Any]]:
     for criterion in ("recist", "mrecist"):
         try:
             result = reader_agreement(table, criterion)
-        except ClinicalError as error:
-            sections.append({"name": _criterion(criterion), "reason": str(error)})
+        except Exception as error:
+            sections.append({"name": _criterion(criterion), "reason": reason_of(error)})
             continue
         limits = [
             {

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import HccTaceError, UsageError
+from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_threads
 
@@ -66,6 +67,7 @@ def make_cards(
     patients: Sequence[str],
     *,
     predictions: Path,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
     slices: int = 5,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -79,6 +81,8 @@ def make_cards(
     predictions : pathlib.Path
         Folder of ``<patient_id>.nii.gz`` (class numbers of the set "standard" on the annotated CT's grid) and
         ``evaluation.json``; it need not exist.
+    scores : mapping, optional
+        PatientID -> name of the class -> Dice; default from ``evaluation.json``.
     slices : int
         Pictures a patient.
     workers : int
@@ -88,7 +92,7 @@ def make_cards(
     """
     cases, left_out = find_cases(collection, patients)
     by_patient = {case.patient_id: case for case in cases}
-    scores = read_evaluation(predictions / "evaluation.json")
+    known = read_evaluation(predictions / "evaluation.json") if scores is None else scores
 
     def draw(patient: str) -> PatientCard:
         case = by_patient.get(patient)
@@ -96,10 +100,11 @@ def make_cards(
             reason = left_out.get(patient, "no annotated CT")
             return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {reason}.",))
         try:
-            return _card(case, predictions / f"{safe_name(patient)}.nii.gz", scores.get(patient, {}), slices)
-        except HccTaceError as error:
-            logger.warning("%s is not drawn: %s", patient, error)
-            return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {error}",))
+            return _card(case, predictions / f"{safe_name(patient)}.nii.gz", known.get(patient, {}), slices)
+        except Exception as error:  # whatever is wrong with one patient, the others are drawn
+            reason = reason_of(error)
+            logger.warning("%s is not drawn: %s", patient, reason)
+            return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {reason}",))
 
     cards = []
     for done, card in enumerate(in_threads(draw, [(patient,) for patient in patients], workers), start=1):

@@ -48,6 +48,7 @@ class ViewerServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = False
+    request_queue_size = 512  # a browser that asks for all slices at once; the standard is 5
 
     def __init__(self, volumes: PatientVolumes) -> None:
         self.volumes = volumes

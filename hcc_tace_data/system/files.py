@@ -101,8 +101,8 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
-    atomic_write_bytes(path, text.encode("utf-8"))
+    """Write `text` to `path` as UTF-8, whole or not at all; bytes of a file name that are not UTF-8 are escaped."""
+    atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def drop_leftovers(folder: Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["visible"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["csv_cell", "csv_table", "visible", "visible_json", "visible_lines"]
+
+_Cell = TypeVar("_Cell")
 
 #: Control characters (C0, DEL, C1), line and paragraph separators, marks that reorder text, lone surrogates (bytes of
 #: a file name that are not UTF-8), characters that are none.
@@ -32,3 +38,52 @@ def _escape(found: re.Match[str]) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # how Python keeps a byte of a file name that is not UTF-8
         return f"\\x{number - 0xDC00:02x}"
     return _NAMED.get(character) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")
+
+
+def visible_lines(text: str) -> str:
+    """Return :func:`visible` of each line of a text of several."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def visible_json(text: str) -> str:
+    """Return a JSON document in which no character is left that a terminal acts on; its meaning is the same.
+
+    Examples
+    --------
+    >>> import json
+    >>> document = json.dumps("a\x9b31m", ensure_ascii=False)
+    >>> print(visible_json(document), json.loads(visible_json(document)) == "a\x9b31m")
+    "a\\u009b31m" True
+    """
+    return "\n".join(_HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?(?:\\[-+]?[\d.]+(?:[eE][-+]?\d+)?)*")
+
+
+def csv_cell(value: _Cell) -> _Cell | str:
+    """Return a value for a cell of a CSV file that a person may open in a spreadsheet.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front; numbers, also those written as text,
+    stay, and so does what is no text.
+
+    Examples
+    --------
+    >>> csv_cell("=HYPERLINK(1)"), csv_cell("-1.5"), csv_cell(-2), csv_cell("ABD")
+    ("'=HYPERLINK(1)", '-1.5', -2, 'ABD')
+    """
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if value.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_table(table: pd.DataFrame) -> str:
+    """Return a table as CSV, every text of it through :func:`csv_cell`; numbers keep their types."""
+    safe = table.copy(deep=False)
+    for name in table.columns:
+        if table[name].dtype.kind in "OUT" or str(table[name].dtype).startswith(("string", "str", "category")):
+            safe[name] = table[name].astype(object).map(csv_cell)
+    safe.columns = safe.columns.map(csv_cell)
+    return str(safe.to_csv(index=False, lineterminator="\n"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import unicodedata
 
+import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcc_tace_data.system.text import visible
+from hcc_tace_data.system.text import csv_cell, csv_table, visible, visible_json, visible_lines
 
 ANY = st.text(st.characters(codec=None), max_size=30)
 
@@ -28,3 +33,34 @@ def test_what_can_be_seen_stays(text):
 
 def test_bytes_of_a_file_name_that_is_not_utf_8():
     assert visible(b"a\xff\x1b.dcm".decode("utf-8", "surrogateescape")) == "a\\xff\\x1b.dcm"
+
+
+@given(ANY)
+def test_json_keeps_its_meaning_and_holds_nothing_a_terminal_acts_on(text):
+    document = visible_json(json.dumps({"a": text}, indent=2, ensure_ascii=False))
+    assert json.loads(document) == {"a": text}
+    assert document.replace("\n", "") == visible(document.replace("\n", ""))
+    document.encode("utf-8")
+
+
+def test_lines_stay_lines():
+    assert visible_lines("a\nb\x1b[2J\n") == "a\nb\\x1b[2J\n"
+
+
+@given(ANY)
+def test_no_cell_is_a_formula(text):
+    cell = csv_cell(text)
+    assert not cell.startswith(("=", "@", "\t", "\r"))
+    if cell.startswith(("+", "-")):
+        assert set(cell) <= set("0123456789+-.eE\\")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3+cmd", "@SUM(A1)", "\t=1", "\r=1"])
+def test_what_spreadsheets_run_is_escaped_in_tables(text):
+    table = pd.DataFrame({"description": [text, "ABD"], "kind": pd.Categorical([text, None]), "n": [-1.5, 2.0]})
+    table["text"] = pd.Series([text, None], dtype="string")
+    rows = list(csv.DictReader(io.StringIO(csv_table(table))))
+    for name in ("description", "kind", "text"):
+        assert rows[0][name].startswith("'")
+        assert rows[1][name] == ("ABD" if name == "description" else "")
+    assert [row["n"] for row in rows] == ["-1.5", "2.0"]

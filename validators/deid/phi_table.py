@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.system.text import csv_cell
 from hcc_tace_data.validators.deid.elements import codes_for
 from hcc_tace_data.validators.deid.facts import Value, deid_facts
 from hcc_tace_data.validators.deid.profile import element_name
@@ -24,8 +24,6 @@ __all__ = ["COLUMNS", "check_target", "phi_rows", "write_phi_table"]
 
 COLUMNS = ("tag", "name", "vr", "value", "count", "suspected")
 _LONGEST = 1000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NUMBER = re.compile(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?(?:\\[-+]?[\d.]+(?:[eE][-+]?\d+)?)*")
 
 
 def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
@@ -96,5 +94,4 @@ def _plain(text: str) -> str:
     """Return a value on one line, no longer than a reader bears, and no formula to a spreadsheet."""
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}... ({len(text)} characters)"
-    text = _CONTROL.sub(lambda m: {"\r": "\\r", "\n": "\\n", "\t": "\\t"}.get(m[0], f"\\x{ord(m[0]):02x}"), text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not _NUMBER.fullmatch(text) else text
+    return csv_cell(text)

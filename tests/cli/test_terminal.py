@@ -1,0 +1,90 @@
+"""What comes from files reaches the terminal as text, and errors of the machine as what they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hcc_tace_data import make_phantom
+from hcc_tace_data.cli.main import exit_code_of, main
+from hcc_tace_data.errors import DownloadError, FolderLockedError
+from hcc_tace_data.system.lock import lock_folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantom(tmp_path_factory.mktemp("terminal") / "twin", patients=1, workers=1)
+
+
+def test_escape_codes_of_file_names_do_not_reach_the_terminal(root: Path) -> None:
+    evil = root / "evil\x1b]0;owned\x07\x1b[2J.dcm"
+    evil.write_bytes(b"no DICOM")
+    try:
+        for words in (["verify", str(root)], ["verify", str(root), "--json"], ["-v", "phases", str(root)]):
+            done = subprocess.run([sys.executable, "-m", "hcc_tace_data", *words], capture_output=True, check=False)
+            assert b"\x1b" not in done.stdout + done.stderr
+            assert b"\x07" not in done.stdout + done.stderr
+            assert b"owned" in done.stdout + done.stderr
+    finally:
+        evil.unlink()
+
+
+def test_a_locked_folder_is_not_a_network_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(FolderLockedError("x")) == 2
+    assert exit_code_of(DownloadError("x")) == 4
+    with lock_folder(root):
+        assert main(["verify", str(root), "--adopt"]) == 2
+    assert "Another process works on" in capsys.readouterr().err
+
+
+def test_a_deep_verification_that_compares_nothing_fails(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(root), "--deep"]) == 1
+    assert "no digests are on record" in capsys.readouterr().err
+    assert main(["verify", str(root), "--adopt"]) == 0
+    assert main(["verify", str(root), "--deep"]) == 0
+
+
+def test_a_file_that_cannot_be_read_is_no_error_of_writing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hcc_tace_data.integrity import verify
+
+    real, first = verify.md5_of, next(root.rglob("*.dcm"))
+
+    def md5_of(path: Path) -> str:
+        if path.name == first.name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return str(real(path))
+
+    monkeypatch.setattr(verify, "md5_of", md5_of)
+    assert main(["verify", str(root), "--adopt"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be written" not in told
+    assert "1 of" in told
+    assert first.name in told
+    monkeypatch.undo()
+    assert main(["verify", str(root), "--deep", "--quiet"]) == 0  # the others are on record
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_no_room_to_write_is_no_defect_of_the_package(root: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from hcc_tace_data.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for words in (
+        ["phases", str(root), "--picture", str(tmp_path / "p.png")],
+        ["validate", str(root), "--select", "HT2", "--format", "html", "--out", str(tmp_path / "v.html")],
+        ["prepare", str(root), "--cache", str(tmp_path / "store"), "--phases", "annotated"],
+        ["phantom", str(tmp_path / "twin"), "--patients", "1"],
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2, (words, done.stderr)
+        assert "Make room" in done.stderr or "make room" in done.stderr, (words, done.stderr)
+        assert "defect" not in done.stderr
+    assert not list(tmp_path.rglob("*.part*"))
