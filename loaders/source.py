@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,11 +24,13 @@ from hcc_tace_data.dicom.geometry import (
 )
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.dicom.pixels import read_slices
-from hcc_tace_data.errors import GeometryError
+from hcc_tace_data.errors import DicomReadError, GeometryError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.sample import read_case, read_labels
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
+from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.identity import identity_of
 
 __all__ = ["DicomSource", "Region", "Source", "StoredSource"]
 
@@ -169,7 +172,10 @@ class DicomSource:
     def _rows(self) -> tuple[list[dict[str, Any]] | None, CTVolume]:
         """Headers in order along the normal (None where slices must be interpolated), and the grid without pixels."""
         reader = HeaderReader()
-        rows = [reader.read(str(path)) for path in self.case.paths]
+        rows = []
+        for path in self.case.paths:
+            identity = identity_of(path.stat())
+            rows.append({**reader.read(str(path)), "identity": identity})
         try:
             across, down, normal, position = slice_axes(rows)
             order = np.argsort(position @ normal, kind="stable")
@@ -232,7 +238,7 @@ class DicomSource:
             image = grid.array[d]
         else:
             image = np.empty(grid.array.shape[1:], dtype=np.int16)
-            read_slices([rows[d]], image[None])
+            _read_unchanged([rows[d]], image[None])
         return Region(self._repeated(image), self._labels().plane(d), None)
 
     def _labels(self) -> Cropped:
@@ -252,10 +258,27 @@ class DicomSource:
             slab = grid.array[first:last]
         else:
             slab = np.empty((last - first, *grid.array.shape[1:]), dtype=np.int16)
-            read_slices(rows[first:last], slab)
+            _read_unchanged(rows[first:last], slab)
         labels = self._labels()
         label = np.stack([labels.plane(d) for d in range(first, last)])
         return _box(Region(self._repeated(slab), label, None), (corner[0] - first, *corner[1:]), size)
+
+
+def _read_unchanged(rows: list[dict[str, Any]], out: npt.NDArray[np.int16]) -> None:
+    """Read slices by the offsets of their headers, which hold only as long as the files are those that were opened.
+
+    Raises
+    ------
+    DicomReadError
+        A file was changed, replaced or removed since.
+    """
+    try:
+        read_slices(rows, out)
+        changed = [row["path"] for row in rows if identity_of(Path(row["path"]).stat()) != row["identity"]]
+    except OSError as error:
+        raise DicomReadError(f"{reason_of(error)}. Load the data set again.") from error
+    if changed:
+        raise DicomReadError(f"{changed[0]} was changed since the data set was opened. Load the data set again.")
 
 
 def _box(whole: Region, corner: Sequence[int], size: Sequence[int]) -> Region:

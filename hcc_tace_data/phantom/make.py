@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
@@ -18,6 +24,8 @@ from hcc_tace_data.system.parallel import open_runner
 
 __all__ = ["make_phantom"]
 
+#: Stands in the folder while it is being written.
+_MARK = ".phantom-unfinished.json"
 #: Patients times pixels below which one process is quicker than several.
 _NO_POOL = 4 * 64
 
@@ -42,7 +50,8 @@ def make_phantom(
     Parameters
     ----------
     out : path-like
-        Folder to make or to add to; it must be empty or missing.
+        Folder to make; it must be empty or missing, or hold what a run with the same patients, size and seed left when
+        it was stopped. Such a run is begun again.
     patients : int or sequence of str
         How many patients, from HCC_001 on, or which.
     size : {"tiny", "small", "full"}
@@ -77,22 +86,71 @@ def make_phantom(
     ['HCC_004', 'annotations', 'clinical', 'series.csv', 'truth']
     """
     root = Path(out).expanduser()
-    if root.is_dir() and next(root.iterdir(), None) is not None:
-        raise UsageError(f"{root} is not empty. Name another folder, or empty this one first.")
     if defect is not None and defect not in defect_codes():
         raise UsageError(f"There is no defect '{defect}'. Known: {', '.join(defect_codes())}.")
     table = load_table()
     names = _names(table, patients)
     plans = [plan_patient(table, name, size=size, seed=seed) for name in names]
     addresses = _addresses(plans)
-    root.mkdir(parents=True, exist_ok=True)
-    results = _run(plans, root, addresses, workers, progress)
-    write_csv(root / "series.csv", TABLE_COLUMNS, [row for one in results for row in one.series_rows])
-    write_sheet(root / "clinical" / SHEET_NAME, [one.clinical for one in results])
-    write_truth(root, results, seed=seed, size=size)
-    if defect is not None:
-        _log.info("planted %s: %s", defect, apply_defect(root, defect, seed=seed))
+    with _unfinished(root, {"patients": names, "size": size, "seed": seed}):
+        results = _run(plans, root, addresses, workers, progress)
+        write_csv(root / "series.csv", TABLE_COLUMNS, [row for one in results for row in one.series_rows])
+        write_sheet(root / "clinical" / SHEET_NAME, [one.clinical for one in results])
+        write_truth(root, results, seed=seed, size=size)
+        if defect is not None:
+            _log.info("planted %s: %s", defect, apply_defect(root, defect, seed=seed))
     return root
+
+
+@contextmanager
+def _unfinished(root: Path, parameters: dict[str, Any]) -> Iterator[None]:
+    """Mark a folder as being written, so that a run that is killed can be begun again; yield when it is empty.
+
+    Raises
+    ------
+    UsageError
+        The folder holds something else, or another process writes there.
+    """
+    mark = root / _MARK
+    if root.is_dir() and not mark.exists() and next(root.iterdir(), None) is not None:
+        raise UsageError(f"{root} is not empty. Name another folder, or empty this one first.")
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(mark, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)  # the system drops it when the process dies
+    except Timeout:
+        raise UsageError(f"Another process is writing to {root}. Wait for it to end, or name another folder.") from None
+    try:
+        _clear(root, mark, parameters)
+        mark.write_text(json.dumps(parameters), encoding="utf-8")
+        yield
+        mark.unlink()
+    finally:
+        lock.release()
+
+
+def _clear(root: Path, mark: Path, parameters: dict[str, Any]) -> None:
+    """Remove what a run with the same parameters left; nothing else."""
+    left = [path for path in root.iterdir() if path != mark]
+    if not left:
+        return
+    try:
+        same = json.loads(mark.read_text(encoding="utf-8")) == parameters
+    except ValueError:
+        same = False
+    parts = re.compile("|".join(rf"\.{re.escape(name)}\.[0-9a-f]+\.part" for name in parameters["patients"]))
+    own = {*parameters["patients"], "annotations", "clinical", "truth", "series.csv"}
+    foreign = [path.name for path in left if path.name not in own and not parts.fullmatch(path.name)]
+    if not same or foreign:
+        raise UsageError(
+            f"{root} holds a phantom that was not finished, with other patients, size or seed, or other files. Name "
+            "another folder, or empty this one first."
+        )
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _names(table: Any, patients: int | Sequence[str]) -> list[str]:

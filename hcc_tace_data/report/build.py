@@ -140,7 +140,7 @@ def write_report(
     table, clinical = parts.make("clinical", lambda: _clinical(folder, parts), lambda: (None, {}))
     clinical.setdefault("reason", parts.failed.get("clinical", ""))
     place = Path(predictions) if predictions is not None else folder / "predictions"
-    scores = parts.make("scores", lambda: read_evaluation(place / "evaluation.json"), dict)
+    scores: dict[str, dict[str, float]] = parts.make("scores", lambda: read_evaluation(place / "evaluation.json"), dict)
     wanted = list(patients if patients is not None else collection)
     cards = parts.make(
         "patients",

@@ -17,8 +17,8 @@ import SimpleITK as sitk
 import torch
 from torch.utils.data import DataLoader
 
-from hcc_tace_data import Slices, load_hcc_tace, open_collection
-from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
+from hcc_tace_data import Slices, load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.datasets import SliceDataset, VolumeDataset
 from hcc_tace_data.loaders.load import make_parameters
@@ -256,3 +256,21 @@ def test_the_type_that_is_promised_comes_back(twin: Path, tmp_path: Path) -> Non
             assert type(load_hcc_tace(twin, phases="annotated", cache=tmp_path, **arguments)) is (
                 SliceDataset if arguments["format"] == "torch" else type(result)
             )
+
+
+@pytest.mark.parametrize("unit", ["slice", "patch"])
+def test_an_open_data_set_serves_no_pixels_of_a_changed_file(tmp_path: Path, unit: str) -> None:
+    """Slices are read by the offsets of headers read before: in a changed file these are other pixels."""
+    root = make_phantom(tmp_path / "twin", patients=1, workers=1)
+    data = load_hcc_tace(root, unit=unit, phases="annotated")
+    assert data[0]["image"].numel()
+    for path in data.sources[0].case.paths:
+        status, whole = path.stat(), path.read_bytes()
+        path.write_bytes(whole[:-400] + whole[-402:-2])  # the same size, other pixels
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DicomReadError, match="changed since"):
+        data[0]
+    for path in data.sources[0].case.paths:
+        path.unlink()
+    with pytest.raises(DicomReadError, match="Load the data set again"):
+        data[0]

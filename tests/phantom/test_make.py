@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,28 @@ def test_command_reports_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_command_refuses_with_usage_code(tmp_path: Path) -> None:
     assert main(["phantom", str(tmp_path / "t"), "--size", "huge", "--workers", "1"]) == 2
+
+
+def test_a_killed_run_is_begun_again_and_its_remains_are_no_data(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal\n"
+        "from hcc_tace_data.phantom import make\n"
+        "real = make.write_truth\n"
+        "def die(*a, **k):\n"
+        "    os.makedirs(os.path.join(sys.argv[1], '.HCC_002.0123abcd.part', 'CT_1'))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "make.write_truth = die\n"
+        "make.make_phantom(sys.argv[1], patients=['HCC_001', 'HCC_002'], workers=1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "twin")], check=False)
+    assert done.returncode != 0
+    assert (tmp_path / "twin" / "HCC_001").is_dir()
+    with pytest.raises(UsageError, match="other patients, size or seed"):
+        make_phantom(tmp_path / "twin", patients=["HCC_001"], workers=1)
+    (tmp_path / "twin" / "mine.txt").write_text("the user's")
+    with pytest.raises(UsageError, match="other files"):
+        make_phantom(tmp_path / "twin", patients=["HCC_001", "HCC_002"], workers=1)
+    (tmp_path / "twin" / "mine.txt").unlink()
+    again = make_phantom(tmp_path / "twin", patients=["HCC_001", "HCC_002"], workers=1)
+    fresh = make_phantom(tmp_path / "fresh", patients=["HCC_001", "HCC_002"], workers=1)
+    assert {p.relative_to(again) for p in again.rglob("*")} == {p.relative_to(fresh) for p in fresh.rglob("*")}
