@@ -63,8 +63,9 @@ format: $(VENV)/.ready
 index: $(VENV)/.ready
 	$(BIN)/python scripts/make_index.py
 
-# measures phase labels on phantoms of several seeds, for the tables of docs/phases.md
+# measures phase labels, on the published table and on phantoms of several seeds, for the tables of docs/phases.md
 phases: $(VENV)/.ready
+	$(BIN)/python scripts/phase_accuracy.py
 	$(BIN)/python scripts/phase_reliability.py
 
 # remakes the published tables: make published FILE=supplementary_table_1.xlsx (the voxel counts beside it, or COUNTS=folder)

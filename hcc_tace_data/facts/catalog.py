@@ -12,7 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hcc_tace_data.errors import CatalogError
 
-__all__ = ["Catalog", "CodedConcept", "KnownIssue", "LabelClass", "Phase", "PublishedTable", "Segment", "load_catalog"]
+__all__ = [
+    "Catalog",
+    "CodedConcept",
+    "KnownIssue",
+    "LabelClass",
+    "Note",
+    "Phase",
+    "PublishedTable",
+    "Segment",
+    "load_catalog",
+]
+
+
+Source = Literal["paper", "idc", "sheet", "measured", "reported"]
 
 
 class _Record(BaseModel):
@@ -175,15 +188,24 @@ class Splits(_Record):
     stratified_by: tuple[str, ...]
 
 
+class Note(_Record):
+    """What sources say differently, and what explains it; `patients` are those concerned."""
+
+    topic: str
+    source: Source
+    patients: tuple[str, ...]
+    text: str
+
+
 class KnownIssue(_Record):
     """A defect of the collection that is known and harmless, or cannot be helped."""
 
     code: str = Field(pattern=r"^HT\d{3}$")
     patient_id: str
-    #: "YYYYMMDD number" of the series concerned, "YYYYMMDD phase" of a visit that lacks one; empty where the whole
-    #: patient is.
+    #: "YYYYMMDD number" of the series concerned; of a visit, "YYYYMMDD" and the phases that it lacks or has "twice";
+    #: empty where the whole patient is.
     series: tuple[str, ...] = ()
-    source: Literal["paper", "idc", "sheet", "reported"]
+    source: Source
     reason: str
 
 
@@ -208,6 +230,7 @@ class Catalog(_Record):
     acquisition: dict[str, tuple[float, float]]
     clinical: Clinical
     splits: Splits
+    notes: tuple[Note, ...]
     known_issues: tuple[KnownIssue, ...]
 
     @field_validator("segments")

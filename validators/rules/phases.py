@@ -126,6 +126,7 @@ def _complete(context: Context) -> Found:
         counts = rows["phase"].value_counts()
         missing = [phase for phase in _EXPECTED if not counts.get(phase)]
         doubled = [str(phase) for phase, count in counts.items() if count > 1 and phase != "unknown"]
+        twice = [f"{phase} twice" for phase in doubled if counts[phase] == 2]
         unknown = int(counts.get("unknown", 0))
         told = [f"no {', '.join(missing)}"] if missing else []
         told += [f"{', '.join(doubled)} more than once"] if doubled else []
@@ -140,7 +141,7 @@ def _complete(context: Context) -> Found:
                     "doubled": doubled,
                     "unknown": unknown,
                     "visit": visits[patient].index(day) + 1,
-                    KNOWN_PLACE: f"{day} {', '.join(missing)}" if not (doubled or unknown) else "",
+                    KNOWN_PLACE: f"{day} {', '.join([*missing, *twice])}" if not unknown else "",
                 },
             )
 
