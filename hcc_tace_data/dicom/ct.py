@@ -45,6 +45,7 @@ __all__ = ["CTVolume", "read_ct"]
 logger = logging.getLogger(__name__)
 
 _AIR = -1024
+_NO_DICOM = "not a DICOM file"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 Rows = list[dict[str, Any]]
 
@@ -133,7 +134,14 @@ def read_ct(
     rows, left_out = _select(headers)
     left_out = foreign | left_out
     for path, reason in left_out.items():
-        logger.info("%s left out: %s", path, reason)
+        # a slice may be missing for it
+        lost = reason.endswith("foreign size") or reason == _NO_DICOM
+        logger.log(logging.WARNING if lost else logging.INFO, "%s left out: %s", path, reason)
+    for row in rows:
+        if row["unread_values"]:
+            logger.warning(
+                "%s: values that cannot be understood count as absent: %s", row["path"], row["unread_values"]
+            )
     doubts = {hu_doubt(row): row["path"] for row in reversed(rows)}
     for doubt, path in doubts.items():
         if doubt:
@@ -164,7 +172,7 @@ def _headers(source: Any) -> tuple[Rows, dict[str, str]]:
         try:
             rows.append(reader.read(path))
         except NotDicomError:
-            left_out[path] = "not a DICOM file"
+            left_out[path] = _NO_DICOM
     return rows, left_out
 
 

@@ -16,7 +16,7 @@ from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
 from hcc_tace_data.dicom.header_structure import HeaderStructure
 from hcc_tace_data.errors import DicomReadError, NotDicomError
 
-__all__ = ["COLUMNS", "FLOATS", "INTEGERS", "TEXTS", "HeaderReader", "read_header"]
+__all__ = ["COLUMNS", "FLOATS", "INTEGERS", "TEXTS", "HeaderReader", "read_header", "starts_like_data_set"]
 
 _FIRST_READ = 8192
 
@@ -330,15 +330,30 @@ def _without_prefix(path: str, data: bytes, size: int) -> dict[str, Any]:
     NotDicomError
         It is not one.
     """
-    group, element, vr, length = struct.unpack_from("<HH2sH", data) if len(data) >= 8 else (0, 0, b"", 0)
-    explicit = vr.isalpha() and vr.isupper() and length <= size
-    implicit = int.from_bytes(data[4:8], "little") <= min(size, 1024)
-    if (group == 2 and explicit) or (group == 8 and element <= 0x18 and (explicit or implicit)):
+    if starts_like_data_set(data, size):
         with contextlib.suppress(DicomReadError):
             row = _by_pydicom(path)
             if row["sop_class_uid"].startswith("1.2.840.10008.") and row["sop_uid"] and row["series_uid"]:
                 return row
     raise NotDicomError(f"{path} is not a DICOM file (no DICM prefix).")
+
+
+def starts_like_data_set(data: bytes, size: int) -> bool:
+    """Return whether bytes without the DICM prefix may be a data set that was written without preamble.
+
+    Parameters
+    ----------
+    data : bytes
+        The start of the file.
+    size : int
+        Size of the file in bytes.
+    """
+    if len(data) < 8:
+        return False
+    group, element, vr, length = struct.unpack_from("<HH2sH", data)
+    explicit = vr.isalpha() and vr.isupper() and length <= size
+    implicit = int.from_bytes(data[4:8], "little") <= min(size, 1024)
+    return (group == 2 and explicit) or (group == 8 and element <= 0x18 and (explicit or implicit))
 
 
 def _by_pydicom(path: str) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class SegmentationOnGrid:
         order = sorted(numbers) if priority is None else list(priority)
         if sorted(order) != sorted(numbers):
             raise UsageError(f"priority is {order}; it must name the segments {sorted(numbers)}, each once.")
+        if min(numbers, default=1) < 1:
+            raise UsageError("segment number 0 cannot be told from the background of a label map; use .array.")
         if max(numbers, default=0) > 255:
             raise UsageError(f"segment number {max(numbers)} does not fit a label map of bytes; use .array.")
         rank = {number: place for place, number in enumerate(order)}
@@ -173,7 +175,7 @@ def _own_grid(seg: SegFile) -> tuple[Affine, tuple[int, int, int]]:
     order = np.argsort(places, kind="stable")
     apart = np.diff(places[order]) > position_bound(float(seg.frames.spacings[0].min()))
     along = places[order][np.concatenate([[True], apart])]
-    step = base_step(along) if len(along) > 1 else 1.0
+    step = _slice_step(along, seg.frames.slice_spacing, seg.frames.slice_thickness)
     counts = (along - along[0]) / step
     count = round(float(counts[-1])) + 1
     if np.abs(counts - np.rint(counts)).max() > GRID_TOLERANCE:
@@ -184,6 +186,21 @@ def _own_grid(seg: SegFile) -> tuple[Affine, tuple[int, int, int]]:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = normal * step, down_rows, along_columns
     affine[:3, 3] = seg.frames.positions[int(np.argmin(places))]
     return affine, (count, seg.rows, seg.columns)
+
+
+def _slice_step(along: npt.NDArray[np.float64], stated: float, thickness: float) -> float:
+    """Return the distance (mm) of slices: what SpacingBetweenSlices says where the frames agree, else what they show.
+
+    Empty frames are left out by most writers, so frames alone may show two or more times the true distance.
+    """
+    if len(along) == 1:
+        return next((one for one in (stated, thickness) if one > 0), 1.0)
+    counts = np.rint((along - along[0]) / stated) if stated > 0 else np.zeros(0)
+    if len(counts) and counts[-1] >= 1:
+        refined = float((along[-1] - along[0]) / counts[-1])
+        if np.abs((along - along[0]) / refined - counts).max() <= GRID_TOLERANCE:
+            return refined
+    return base_step(along)
 
 
 def _paint(seg: SegFile, affine: Affine, shape: tuple[int, int, int], on_off_grid: str) -> SegmentationOnGrid:
@@ -199,7 +216,7 @@ def _paint(seg: SegFile, affine: Affine, shape: tuple[int, int, int], on_off_gri
             if place is None:
                 dropped.append(number)
             continue
-        turned = None if place is None else _turn(patch, place, shape)
+        turned = None if place is None else _turn(patch, place, shape, seg.background)
         if place is None or turned is None:
             if on_off_grid == "raise":
                 raise SegmentationError(
@@ -225,7 +242,7 @@ def _paint(seg: SegFile, affine: Affine, shape: tuple[int, int, int], on_off_gri
 
 
 def _turn(
-    patch: Patch, place: Placement, shape: tuple[int, int, int]
+    patch: Patch, place: Placement, shape: tuple[int, int, int], background: frozenset[int]
 ) -> tuple[tuple[slice, slice], npt.NDArray[Any]] | None:
     """Return what a patch covers of the grid's plane, and its pixels as the plane runs; None if it leaves it."""
     pixels = patch.pixels
@@ -240,7 +257,8 @@ def _turn(
         parts.append(slice(first, last))
         insides.append(slice(first - start, last - start))
     inside = pixels[insides[0], insides[1]]
-    if inside.shape != pixels.shape and np.count_nonzero(inside) != np.count_nonzero(pixels):
+    shown = [~np.isin(part, list(background)) if background != {0} else part for part in (inside, pixels)]
+    if inside.shape != pixels.shape and np.count_nonzero(shown[0]) != np.count_nonzero(shown[1]):
         return None
     return (parts[0], parts[1]), inside
 
@@ -250,9 +268,17 @@ def _by_segment(
 ) -> list[tuple[int, npt.NDArray[Any]]]:
     """Return (row of the array, values) of each segment that a frame shows."""
     if seg.kind == "LABELMAP":
-        shown = [int(value) for value in np.unique(pixels) if int(value) in row_of]
-        return [(row_of[value], (pixels == value).astype(np.uint8)) for value in shown]
+        values = set(np.unique(pixels).tolist()) - seg.background
+        if not values <= set(row_of):
+            raise SegmentationError(
+                f"{seg.path}: pixels have the value {min(values - set(row_of))}, which no segment describes."
+            )
+        return [(row_of[value], (pixels == value).astype(np.uint8)) for value in sorted(values)]
     if seg.kind == "FRACTIONAL":
+        if pixels.max() > seg.full:
+            raise SegmentationError(
+                f"{seg.path}: pixels have the value {pixels.max()}, more than MaximumFractionalValue, {seg.full:g}."
+            )
         return [(row_of[number], pixels.astype(np.float32) / np.float32(seg.full))]
     # packed frames hold 0 and 1; of what a decoder made of a compressed file everything but 0 is set
     return [(row_of[number], pixels if isinstance(seg.pixels, PackedFrames) else (pixels != 0).view(np.uint8))]

@@ -85,23 +85,30 @@ class DenseFrames:
     Parameters
     ----------
     array : ndarray, shape (F, rows, columns)
+    background : frozenset of int
+        Values that show nothing.
     """
 
-    __slots__ = ("array",)
+    __slots__ = ("array", "background")
 
-    def __init__(self, array: npt.NDArray[Any]) -> None:
-        self.array = array
+    def __init__(self, array: npt.NDArray[Any], background: frozenset[int] = frozenset({0})) -> None:
+        self.array, self.background = array, background
 
     def patch(self, frame: int) -> Patch | None:
         """Return what is set in `frame`, or None where nothing is."""
-        return _cropped(self.array[frame])
+        plane = self.array[frame]
+        if self.background == {0}:
+            return _cropped(plane)
+        return _cropped(plane, ~np.isin(plane, list(self.background)))
 
 
-def _cropped(plane: npt.NDArray[Any]) -> Patch | None:
-    rows = np.flatnonzero(plane.any(axis=1))
+def _cropped(plane: npt.NDArray[Any], shown: npt.NDArray[Any] | None = None) -> Patch | None:
+    """Return the part of `plane` in which something is shown: by default, what is not 0."""
+    shown = plane if shown is None else shown
+    rows = np.flatnonzero(shown.any(axis=1))
     if not rows.size:
         return None
     top, bottom = int(rows[0]), int(rows[-1]) + 1
-    used = np.flatnonzero(plane[top:bottom].any(axis=0))
+    used = np.flatnonzero(shown[top:bottom].any(axis=0))
     left, right = int(used[0]), int(used[-1]) + 1
     return Patch(top, left, plane[top:bottom, left:right])

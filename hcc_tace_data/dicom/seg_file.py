@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, spans
+from hcc_tace_data.dicom.headers import starts_like_data_set
 from hcc_tace_data.dicom.seg_bits import DenseFrames, PackedFrames
+from hcc_tace_data.dicom.seg_decode import decode_frames, transfer_syntax_of
 from hcc_tace_data.dicom.seg_frames import FrameTable, frames_from_groups, scan_frames
 from hcc_tace_data.errors import DicomReadError, NotDicomError, SegmentationError
+from hcc_tace_data.system.boundary import foreign_errors
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -32,6 +36,9 @@ _HEADER = frozenset(
      0x00280120, 0x00620001, 0x0062000E, _SEGMENTS, _SHARED}
 )  # fmt: skip
 _MAX_VOXELS = 4_000_000_000
+_SKEWED = 2e-3
+_KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
+_BACKGROUND = ("125040", "DCM")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,8 @@ class SegFile:
     frame_of_reference_uid : str
         Empty if absent.
     segments : tuple of SegmentInfo
-        A label map's background is none of them.
+        The background of a label map is left out: the value that PixelPaddingValue names; without one, a segment whose
+        type is Background (125040, DCM).
     frames : FrameTable
         Complete: every frame has position, orientation and spacing, and a segment unless it is a label map.
     full : float
@@ -80,6 +88,8 @@ class SegFile:
         None if they were not asked for.
     referenced : tuple of str
         SOP Instance UIDs of ReferencedSeriesSequence; empty if not asked for.
+    background : frozenset of int
+        Stored values of a label map that are not a segment.
     """
 
     path: Path
@@ -92,6 +102,7 @@ class SegFile:
     full: float
     pixels: PackedFrames | DenseFrames | None
     referenced: tuple[str, ...]
+    background: frozenset[int] = frozenset({0})
 
 
 def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool = False) -> SegFile:
@@ -117,15 +128,16 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
     """
     path = Path(file)
     data = path.read_bytes() if pixels else _header_bytes(path)
-    if data[128:132] != b"DICM":
+    if data[128:132] != b"DICM" and not starts_like_data_set(data, len(data)):
         raise NotDicomError(f"{path} is not a DICOM file.")
-    try:
-        return _scanned(path, data, pixels, cited)
-    except (UnusualFile, NeedMore) as unusual:
-        logger.debug("%s is read by pydicom: %s", path, unusual)
-    except CutShort:
-        raise DicomReadError(f"{path} is cut short: an element reaches past its end. Fetch it again.") from None
-    return _by_pydicom(path, data, pixels, cited)
+    with foreign_errors(path, DicomReadError, "is not a readable segmentation"):
+        try:
+            return _scanned(path, data, pixels, cited)
+        except (UnusualFile, NeedMore) as unusual:
+            logger.debug("%s is read by pydicom: %s", path, unusual)
+        except CutShort:
+            raise DicomReadError(f"{path} is cut short: an element reaches past its end. Fetch it again.") from None
+        return _by_pydicom(path, data, pixels, cited)
 
 
 def _header_bytes(path: Path) -> Any:
@@ -163,32 +175,32 @@ def _parse(parts: list[bytes], explicit: bool) -> Dataset:
 
 def _by_pydicom(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
     import pydicom
+    from pydicom.uid import ExplicitVRBigEndian
 
-    try:
-        header = pydicom.dcmread(BytesIO(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(BytesIO(data), force=True)
         _check(header, path)
         groups = header.get("PerFrameFunctionalGroupsSequence") or []
-        frames = frames_from_groups(groups, _shared(header), cited=cited)
-    except DicomReadError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise SegmentationError(f"{path}: its functional groups cannot be read: {error}.") from error
-    except Exception as error:  # pydicom raises many types on broken files
-        raise DicomReadError(f"{path} cannot be read: {type(error).__name__}: {error}. Fetch it again.") from error
-    if not pixels:
-        return _seg_file(path, header, frames, None)
-    if header.get("PixelData") is None:
-        raise DicomReadError(f"{path} has no pixel data.")
-    syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated:
-        raw = _native(path, header, memoryview(header.PixelData), "<" if syntax.is_little_endian else ">")
-        return _seg_file(path, header, frames, raw)
-    count, rows, columns = _size(path, header)
-    try:
-        decoded = np.asarray(header.pixel_array).reshape(count, rows, columns)
-    except Exception as error:  # decoders raise what they like
-        raise DicomReadError(f"{path}: the frames cannot be decoded ({type(error).__name__}: {error}).") from error
-    return _seg_file(path, header, frames, DenseFrames(decoded))
+        try:
+            if not groups and _size(path, header)[0] == 1:  # a single frame may say everything in the shared groups
+                groups = [pydicom.Dataset()]
+            frames = frames_from_groups(groups, _shared(header), cited=cited)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, SegmentationError):
+                raise
+            raise SegmentationError(f"{path}: its functional groups cannot be read: {error}.") from error
+        if not pixels:
+            return _seg_file(path, header, frames, None)
+        if header.get("PixelData") is None:
+            raise DicomReadError(f"{path} has no pixel data.")
+        syntax = transfer_syntax_of(header, path)
+        element = header["PixelData"]
+        if not (element.is_undefined_length or syntax.is_compressed):
+            order: Literal["<", ">"] = ">" if syntax == ExplicitVRBigEndian else "<"
+            return _seg_file(path, header, frames, _native(path, header, memoryview(element.value), order))
+        count, rows, columns = _size(path, header)
+        return _seg_file(path, header, frames, DenseFrames(decode_frames(header, path, (count, rows, columns))))
 
 
 def _check(header: Dataset, path: Path) -> None:
@@ -233,11 +245,15 @@ def _seg_file(path: Path, header: Dataset, frames: FrameTable, pixels: PackedFra
     count, rows, columns = _size(path, header)
     if len(frames) != count:
         raise SegmentationError(f"{path}: {count} frames, but functional groups of {len(frames)}.")
-    kind = str(header.get("SegmentationType", "BINARY"))
+    kind = str(header.get("SegmentationType") or "BINARY").strip().upper()
+    if kind not in _KINDS:
+        raise SegmentationError(f"{path}: SegmentationType is {kind[:16]!r}; it is one of {', '.join(_KINDS)}.")
     segments = tuple(_info(item, path) for item in header.get("SegmentSequence") or ())
+    background = _background(path, header, segments) if kind == "LABELMAP" else frozenset({0})
     if kind == "LABELMAP":
-        background = int(header.get("PixelPaddingValue", 0) or 0)
-        segments = tuple(segment for segment in segments if segment.number != background)
+        segments = tuple(segment for segment in segments if segment.number not in background)
+        if isinstance(pixels, DenseFrames):
+            pixels = DenseFrames(pixels.array, background)
     _check_frames(path, frames, {segment.number for segment in segments}, named=kind != "LABELMAP")
     if len({segment.number for segment in segments}) != len(segments):
         raise SegmentationError(f"{path}: segment numbers {[s.number for s in segments]} are not unique.")
@@ -246,7 +262,7 @@ def _seg_file(path: Path, header: Dataset, frames: FrameTable, pixels: PackedFra
         for series in header.get("ReferencedSeriesSequence") or ()
         for item in series.get("ReferencedInstanceSequence") or ()
     )
-    full = float(header.get("MaximumFractionalValue") or 255) if kind == "FRACTIONAL" else 1.0
+    full = _full(path, header) if kind == "FRACTIONAL" else 1.0
     return SegFile(
         path=path,
         kind=kind,
@@ -258,18 +274,51 @@ def _seg_file(path: Path, header: Dataset, frames: FrameTable, pixels: PackedFra
         full=full,
         pixels=pixels,
         referenced=tuple(referenced),
+        background=background,
     )
+
+
+def _full(path: Path, header: Dataset) -> float:
+    """Return the stored value that means 1."""
+    value = header.get("MaximumFractionalValue")
+    if value is None:
+        return 255.0
+    full = float(value)
+    if not 0 < full <= 65535:
+        raise SegmentationError(f"{path}: MaximumFractionalValue is {full:g}; the fractions mean nothing.")
+    return full
+
+
+def _background(path: Path, header: Dataset, segments: tuple[SegmentInfo, ...]) -> frozenset[int]:
+    """Return the values of a label map that are not a segment.
+
+    PixelPaddingValue names the background. Without one every described segment is a part of the body, but for one whose
+    type is Background; a value that no segment describes is background if it is 0.
+    """
+    padding = header.get("PixelPaddingValue")
+    if padding is not None:
+        return frozenset({int(padding)})
+    typed = {segment.number for segment in segments if segment.type[:2] == _BACKGROUND}
+    described = {segment.number for segment in segments}
+    return frozenset(typed | ({0} - described))
 
 
 def _check_frames(path: Path, frames: FrameTable, numbers: set[int], *, named: bool) -> None:
     """Refuse frames that do not say where they are and what they show."""
     placed = np.isfinite(frames.positions).all(axis=1) & np.isfinite(frames.orientations).all(axis=1)
-    placed &= (frames.spacings > 0).all(axis=1)
+    placed &= ((frames.spacings > 0) & np.isfinite(frames.spacings)).all(axis=1)
     if named:
         placed &= frames.segments > 0
     if not placed.all():
         frame = int(np.argmin(placed)) + 1
         raise SegmentationError(f"{path}: frame {frame} lacks position, orientation, spacing or segment.")
+    turns = frames.orientations.reshape(-1, 2, 3)
+    skewed = np.abs(np.linalg.norm(turns, axis=2) - 1).max(axis=1) + np.abs((turns[:, 0] * turns[:, 1]).sum(axis=1))
+    if not (skewed <= _SKEWED).all():
+        raise SegmentationError(
+            f"{path}: ImageOrientationPatient of frame {int(skewed.argmax()) + 1} is not a pair of perpendicular unit "
+            "vectors."
+        )
     if named:
         described = np.isin(frames.segments, list(numbers))
         if not described.all():

@@ -8,10 +8,13 @@ of reading. :func:`scan_frames` looks only for the few that place a frame, and r
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +67,10 @@ class FrameTable:
         SOP Instance UIDs the frames were derived from -> how many frames; empty if not asked for.
     sources : tuple of tuple of str
         The same UIDs frame by frame, every one that a frame names; empty if not asked for.
+    slice_spacing : float
+        SpacingBetweenSlices of the shared groups, else of the first frame, mm; NaN where neither has it.
+    slice_thickness : float
+        SliceThickness, likewise.
     """
 
     positions: npt.NDArray[np.float64]
@@ -72,6 +79,8 @@ class FrameTable:
     segments: npt.NDArray[np.int64]
     cited: Counter[str]
     sources: tuple[tuple[str, ...], ...] = ()
+    slice_spacing: float = math.nan
+    slice_thickness: float = math.nan
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -108,22 +117,47 @@ def scan_frames(
     """
     frames: list[Raw] = []
     sources: list[tuple[str, ...]] = []
+    depths: tuple[float, float] | None = None
     ends = SequenceEnds(data, explicit)
     at, limit = start, len(data) if end < 0 else end
     while at < limit:
         tag, _, length, value = element_at(data, at, explicit)
         if tag == SEQUENCE_END and end < 0 and not length:
-            return _table(frames, shared, sources), value
+            return _table(frames, shared, sources, depths), value
         if tag != ITEM:
             raise UnusualFile("not an item")
         uids: list[str] | None = [] if cited else None
         at, found = _frame(data, value, length, limit, explicit, uids, ends)
+        if depths is None:
+            depths = _depths(shared, partial(_parsed, data[value:at], explicit))
         frames.append(found)
         if uids is not None:
             sources.append(tuple(uids))
     if at != end:
         raise UnusualFile("per-frame groups without their end")
-    return _table(frames, shared, sources), at
+    return _table(frames, shared, sources, depths), at
+
+
+def _parsed(item: bytes, explicit: bool) -> Dataset:
+    from pydicom.filereader import read_dataset
+
+    return read_dataset(BytesIO(item), not explicit, True)
+
+
+def _depths(shared: Dataset | None, first: Callable[[], Dataset]) -> tuple[float, float]:
+    """Return SpacingBetweenSlices and SliceThickness of the shared groups, else of the first frame; NaN for neither."""
+    found = [math.nan, math.nan]
+    groups: tuple[Callable[[], Dataset | None], ...] = (lambda: shared, first)
+    for group in groups:
+        if found[0] == found[0]:
+            break
+        for place, name in enumerate(("SpacingBetweenSlices", "SliceThickness")):
+            with contextlib.suppress(Exception):  # a value that nobody needs must not cost the file
+                item = group()
+                value = math.nan if item is None else abs(float(item["PixelMeasuresSequence"].value[0][name].value))
+                if 0 < value < math.inf:
+                    found[place] = value
+    return found[0], found[1]
 
 
 def _frame(
@@ -227,7 +261,9 @@ def _cite_item(
     return at
 
 
-def _table(frames: list[Raw], shared: Dataset | None, sources: list[tuple[str, ...]]) -> FrameTable:
+def _table(
+    frames: list[Raw], shared: Dataset | None, sources: list[tuple[str, ...]], depths: tuple[float, float] | None
+) -> FrameTable:
     """Turn raw values into columns, the shared group's where the frames have none."""
     try:
         defaults = _of_group(shared)
@@ -257,6 +293,8 @@ def _table(frames: list[Raw], shared: Dataset | None, sources: list[tuple[str, .
         segments=np.array(segments, dtype=np.int64),
         cited=Counter(uid for own in sources for uid in own),
         sources=tuple(sources),
+        slice_spacing=depths[0] if depths else math.nan,
+        slice_thickness=depths[1] if depths else math.nan,
     )
 
 
@@ -309,6 +347,7 @@ def frames_from_groups(groups: Sequence[Dataset], shared: Dataset | None, *, cit
     for column, count in enumerate((3, 6, 2)):
         own = np.array([row[column] for row in rows], dtype=np.float64).reshape(len(rows), count)
         columns.append(np.where(np.isnan(own), np.array(common[column]), own))
+    depths = _depths(shared, lambda: groups[0])
     sources = tuple(
         tuple(
             str(source.ReferencedSOPInstanceUID)
@@ -325,4 +364,6 @@ def frames_from_groups(groups: Sequence[Dataset], shared: Dataset | None, *, cit
         segments=np.array([row[3] or common[3] for row in rows], dtype=np.int64),
         cited=Counter(uid for own in sources for uid in own),
         sources=sources,
+        slice_spacing=depths[0],
+        slice_thickness=depths[1],
     )

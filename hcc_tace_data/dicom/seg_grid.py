@@ -14,6 +14,8 @@ __all__ = ["GRID_TOLERANCE", "Placement", "place_frames"]
 
 #: A frame is on the grid if its corners are no farther from voxel centres than this share of a voxel.
 GRID_TOLERANCE = SHARE
+#: Indices beyond this are off any grid.
+_FAR = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def place_frames(
     directions: dict[bytes, tuple[tuple[int, int, int], tuple[bool, bool]] | None] = {}
     result: list[Placement | None] = []
     turns: list[npt.NDArray[np.float64]] = list(np.concatenate([frames.orientations, frames.spacings], axis=1))
-    whole = nearest.astype(np.int64).tolist()
+    whole = np.clip(nearest, -_FAR, _FAR).astype(np.int64).tolist()
     for turn, index, fits in zip(turns, whole, on_grid.tolist(), strict=True):
         key = turn.tobytes()
         if key not in directions:
