@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo faults format index lint nnunet phases published rules splits test
+.PHONY: bench big-report clean demo faults format index lint nnunet phases published rules splits tables test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
@@ -46,6 +46,10 @@ faults: $(VENV)/.ready
 	mkdir -p build
 	HCC_TACE_KILLS=25 HCC_TACE_FAULT_TABLE=build/faults.md $(BIN)/python -m pytest tests/downloads/test_faults.py -n 0 -q
 	cat build/faults.md
+
+# the table of export formats in docs/export.md, from their registry
+tables: $(VENV)/.ready
+	$(BIN)/python scripts/make_format_docs.py
 
 # nnU-Net's own integrity check of an export, in an environment of its own that borrows this one's libraries
 nnunet: $(VENV)/.ready

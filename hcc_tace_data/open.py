@@ -15,15 +15,19 @@ from hcc_tace_data.collection.annotated import AnnotatedVolume, find_annotated
 from hcc_tace_data.collection.index import Progress, read_index
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import NotAVolumeError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import Annotation, find_annotations
 from hcc_tace_data.phases.label import label_phases
 from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from hcc_tace_data.dicom.ct import CTVolume
     from hcc_tace_data.dicom.seg import SegmentationOnGrid
+    from hcc_tace_data.facts.catalog import Catalog
 
 __all__ = ["Collection", "Patient", "Series", "Study", "open_collection"]
 
@@ -58,7 +62,7 @@ class Study(model.Study):
     @cached_property
     def series(self) -> tuple[Series, ...]:
         """The series, by number and UID."""
-        return tuple(Series(one.root, one.instances) for one in super().series)
+        return tuple(Series(one.root, one.instances, catalog=one.catalog) for one in super().series)
 
     @property
     def segmentation(self) -> Series | None:
@@ -85,7 +89,7 @@ class Patient(model.Patient):
     @cached_property
     def studies(self) -> tuple[Study, ...]:
         """The studies, by date and UID; studies without a date come last."""
-        return tuple(Study(one.root, one.instances, one.is_baseline) for one in super().studies)
+        return tuple(Study(one.root, one.instances, one.is_baseline, catalog=one.catalog) for one in super().studies)
 
     @property
     def baseline(self) -> Study | None:
@@ -109,10 +113,17 @@ class Collection(model.Collection):
         One row per file.
     problems : pandas.DataFrame
         Files and folders that could not be read: `path`, `reason`.
+    catalog : Catalog
+        The facts of the collection these files belong to; default: those shipped with the package.
     """
 
+    def __init__(
+        self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame, *, catalog: Catalog | None = None
+    ) -> None:
+        super().__init__(root, instances, problems, catalog=load_catalog() if catalog is None else catalog)
+
     def _patient(self, rows: pd.DataFrame) -> Patient:
-        return Patient(self.root, rows)
+        return Patient(self.root, rows, catalog=self.catalog)
 
     def __getitem__(self, patient_id: str) -> Patient:
         return cast("Patient", super().__getitem__(patient_id))
@@ -132,6 +143,7 @@ def open_collection(
     workers: int | None = None,
     cache: bool = True,
     progress: Progress | None = None,
+    catalog: Catalog | None = None,
 ) -> Collection:
     """Open a folder of DICOM files, whatever its layout and names.
 
@@ -146,6 +158,8 @@ def open_collection(
         user's cache folder), and read only files whose size or time of change differ from it.
     progress : callable, optional
         Called with (files read, files to read).
+    catalog : Catalog, optional
+        The facts of another collection; default: those of HCC-TACE-Seg.
 
     Returns
     -------
@@ -158,4 +172,5 @@ def open_collection(
         There is nothing at `root`.
     """
     folder = resolve_root(root).resolve()
-    return Collection(folder, *read_index(folder, workers=workers, cache=cache, progress=progress))
+    instances, problems = read_index(folder, workers=workers, cache=cache, progress=progress)
+    return Collection(folder, instances, problems, catalog=catalog)

@@ -34,6 +34,7 @@ from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.version import __version__
+from hcc_tace_data.volumes.nifti import nifti_bytes
 
 if TYPE_CHECKING:
     import datasets
@@ -337,14 +338,8 @@ def _same_rows(jobs: Sequence[Row]) -> Iterator[Row]:
 
 def _nifti(array: npt.NDArray[Any], case: StoredCase, name: str) -> dict[str, Any]:
     """Return (C, D, H, W) as the bytes of a NIfTI file: axes (W, H, D[, C]), RAS."""
-    import nibabel  # noqa: PLC0415 - slow to import
-
-    nib: Any = nibabel  # it has types, some of its functions do not
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(case.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
-    turned = array.transpose(3, 2, 1, 0)
-    image = nib.Nifti1Image(turned[..., 0] if turned.shape[3] == 1 else turned, affine)
-    image.header.set_xyzt_units("mm")
-    return {"path": f"{safe_name(case.patient_id)}_{name}.nii", "bytes": image.to_bytes()}
+    data = nifti_bytes(array[0] if len(array) == 1 else array, np.array(case.affine, dtype=np.float64))
+    return {"path": f"{safe_name(case.patient_id)}_{name}.nii", "bytes": data}
 
 
 def _placed(array: npt.NDArray[Any], corner: Sequence[int], size: tuple[int, int], outside: int) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.ct import CTVolume, read_ct
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import Annotation, read_annotations
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.label_sets import to_classes
@@ -86,7 +87,7 @@ def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
         Annotation(
             patient_id=case.patient_id, study_uid=case.study_uid, reader="collection", kind="fusion",
             path=case.segmentation, readers=case.readers, series_uid=case.series_uid, volume=0, paths=case.paths,
-            reason="",
+            reason="", catalog=load_catalog(),
         ),
     )  # fmt: skip
     return read_annotations(annotations, volume, case.paths).masks

@@ -251,3 +251,42 @@ def _public_functions() -> Iterator[tuple[str, Any]]:
 def test_public_functions_say_what_they_return() -> None:
     untyped = {name for name, function in _public_functions() if function.__annotations__.get("return") in ("Any", Any)}
     assert untyped == set(UNTYPED_RESULTS)
+
+
+def _functions_around(tree: ast.Module, wanted: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and wanted in set(ast.walk(node))
+    ]
+
+
+def test_the_catalogue_is_passed_down() -> None:
+    """Below ``open`` the shipped catalogue is at most the default of a parameter `catalog`."""
+    found = []
+    for module, path in MODULES.items():
+        if not _layer(module) or LAYERS.index(_layer(module)) <= LAYERS.index("open") or module.endswith(".catalog"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            called = node.func if isinstance(node, ast.Call) else None
+            if ast.unparse(called) in {"load_catalog", "Catalog.load"} if called is not None else False:
+                names = {
+                    arg.arg for one in _functions_around(tree, node) for arg in (*one.args.args, *one.args.kwonlyargs)
+                }
+                if "catalog" not in names:
+                    found.append(f"{module}:{node.lineno}")
+    assert not found, f"these look up the catalogue; take it from the collection or as a parameter: {found}"
+
+
+def test_patterns_of_patient_ids_are_in_the_catalogue_alone() -> None:
+    """The twin is of this collection by design, so :mod:`hcc_tace_data.phantom` is exempt."""
+    pattern = re.compile(r"HCC_(\\+d|\[|\*|\?|$)")
+    found = [
+        f"{module}:{node.lineno} {node.value!r}"
+        for module, path in MODULES.items()
+        if _layer(module) != "phantom"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.search(node.value)
+    ]
+    assert not found

@@ -14,7 +14,7 @@ from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, s
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.volumes.nifti import write_nifti
 
 __all__ = ["Predicted", "label_volumes", "predict_input", "save_nifti", "save_seg", "stem_of"]
 

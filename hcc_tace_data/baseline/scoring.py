@@ -21,10 +21,10 @@ from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.stages import whole_liver
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError, NoLiverError
-from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.files import atomic_write_text, mark_output
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -24,6 +24,7 @@ def phantom(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Write a synthetic twin of patients of the collection, as real DICOM, with its ground truth."""
+    from hcc_tace_data.facts.catalog import load_catalog  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.phantom import make_phantom  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.phantom.defects import defect_codes  # noqa: PLC0415 - its libraries are slow to import
 
@@ -41,12 +42,13 @@ def phantom(
         root = make_phantom(
             out, patients=chosen, size=size, seed=seed, defect=defect, workers=workers, progress=advance
         )
-    files = [path for path in root.glob("HCC_*/*/*/*") if path.is_file()]
+    folders = sorted(path for path in root.iterdir() if load_catalog().is_patient_id(path.name))
+    files = [path for folder in folders for path in folder.glob("*/*/*") if path.is_file()]
     if json:
         emit_json(
             {
                 "root": str(root),
-                "patients": sorted(path.name for path in root.glob("HCC_*")),
+                "patients": [path.name for path in folders],
                 "series": len({path.parent for path in files}),
                 "instances": len(files),
                 "bytes": sum(path.stat().st_size for path in files),

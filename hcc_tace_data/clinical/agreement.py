@@ -25,6 +25,7 @@ __all__ = [
     "ReaderAgreement",
     "bland_altman",
     "fleiss_kappa",
+    "fleiss_kappa_of_counts",
     "gwet_ac1",
     "reader_agreement",
     "weighted_kappa",
@@ -143,10 +144,36 @@ def fleiss_kappa(ratings: Ratings, *, categories: int) -> float:
     >>> fleiss_kappa(np.array([[0, 0], [1, 1]]), categories=2)
     1.0
     """
-    counts = _counts(ratings, categories)
-    raters = counts[0].sum()
-    observed = ((counts**2).sum(axis=1) - raters).mean() / (raters * (raters - 1))
-    expected = ((counts.sum(axis=0) / counts.sum()) ** 2).sum()
+    return fleiss_kappa_of_counts(_counts(ratings, categories))
+
+
+def fleiss_kappa_of_counts(counts: npt.ArrayLike, times: npt.ArrayLike | None = None) -> float:
+    """Fleiss' kappa (1971, 10.1037/h0031619) from how many raters chose each category.
+
+    Parameters
+    ----------
+    counts : array-like of int, shape (cases, categories)
+        Each row adds up to the number of raters, at least two.
+    times : array-like of int, shape (cases,), optional
+        How often each row occurs; default once.
+
+    Returns
+    -------
+    float
+        NaN where it is undefined: no cases, or every rating is the same category.
+
+    Examples
+    --------
+    >>> round(fleiss_kappa_of_counts([[3, 0], [0, 3], [2, 1]], times=[2, 2, 1]), 3)
+    0.732
+    """
+    table = np.asarray(counts, dtype=float)
+    often = np.ones(len(table)) if times is None else np.asarray(times, dtype=float)
+    if not often.sum():
+        return float("nan")
+    raters = table[0].sum()
+    observed = often @ ((table**2).sum(axis=1) - raters) / (often.sum() * raters * (raters - 1))
+    expected = ((often @ table / (often.sum() * raters)) ** 2).sum()
     return _chance_corrected(float(observed), float(expected))
 
 

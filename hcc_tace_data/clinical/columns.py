@@ -126,9 +126,7 @@ def _measurements() -> list[Column]:
 
 #: All columns, in the order of the sheet.
 COLUMNS: tuple[Column, ...] = (
-    Column(
-        header="TCIA_ID", name="patient_id", kind="id", definition="PatientID of the collection, HCC_001 to HCC_105"
-    ),
+    Column(header="TCIA_ID", name="patient_id", kind="id", definition="PatientID of the collection"),
     Column(
         header="Interval_BL",
         name="interval_bl_days",

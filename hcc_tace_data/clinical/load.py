@@ -14,6 +14,8 @@ from hcc_tace_data.errors import ClinicalError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.facts.catalog import Catalog
+
 __all__ = ["RESPONSE_CUTOFF_WEEKS", "load_clinical", "original_headers"]
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ def load_clinical(
     *,
     on_problem: Literal["raise", "warn", "ignore"] = "raise",
     cutoff_weeks: float = RESPONSE_CUTOFF_WEEKS,
+    catalog: Catalog | None = None,
 ) -> pd.DataFrame:
     """Load the clinical sheet as a typed table.
 
@@ -40,6 +43,8 @@ def load_clinical(
         and listed in ``df.attrs["problems"]``.
     cutoff_weeks : float
         Progression up to and including this time after TACE counts as refractory.
+    catalog : Catalog, optional
+        Has the form of PatientIDs; default: the catalogue of HCC-TACE-Seg.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def load_clinical(
         raise UsageError(f"on_problem is {on_problem!r}; use 'raise', 'warn' or 'ignore'.")
     path = find_sheet(root_or_path)
     raw = read_sheet(path)
-    problems = check_sheet(raw)
+    problems = check_sheet(raw, catalog=catalog)
     errors = [problem.message for problem in problems if problem.severity == "error"]
     if errors and on_problem == "raise":
         shown = "\n  ".join(errors[:20])

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.clinical.columns import COLUMNS, READERS, Column
+from hcc_tace_data.facts.catalog import Catalog, Identity, load_catalog
 from hcc_tace_data.system.masking import mask
 
 if TYPE_CHECKING:
@@ -81,13 +82,15 @@ def response_code(baseline: float, follow_up: float) -> int:
     return 4 if change >= 0.20 - _TOLERANCE else 3
 
 
-def check_sheet(raw: pd.DataFrame) -> list[ClinicalProblem]:
+def check_sheet(raw: pd.DataFrame, *, catalog: Catalog | None = None) -> list[ClinicalProblem]:
     """Return every defect of a sheet read by :func:`~hcc_tace_data.clinical.sheet.read_sheet`.
 
     Parameters
     ----------
     raw : pandas.DataFrame
         The 57 original columns.
+    catalog : Catalog, optional
+        Has the form of PatientIDs; default: the catalogue of HCC-TACE-Seg.
 
     Returns
     -------
@@ -96,26 +99,29 @@ def check_sheet(raw: pd.DataFrame) -> list[ClinicalProblem]:
     """
     import pandera.errors
 
+    identity = (load_catalog() if catalog is None else catalog).identity
     try:
-        sheet_schema().validate(raw.reset_index(drop=True), lazy=True)
+        sheet_schema(identity.patient_id_pattern).validate(raw.reset_index(drop=True), lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
     else:
         return []
     problems: dict[tuple[str, str, int], ClinicalProblem] = {}
     for case in cases.to_dict("records"):
-        problem = _problem(case, raw)
+        problem = _problem(case, raw, identity)
         problems.setdefault((problem.check, problem.column, problem.row), problem)
     order = {column.header: index for index, column in enumerate(COLUMNS)}
     return sorted(problems.values(), key=lambda p: (p.row, order.get(p.column, 99), p.check))
 
 
 @cache
-def sheet_schema() -> pa.DataFrameSchema:
-    """Return the pandera schema of the sheet under its original headers."""
+def sheet_schema(patient_id_pattern: str) -> pa.DataFrameSchema:
+    """Return the pandera schema of the sheet under its original headers, for PatientIDs of a form."""
     import pandera.pandas as pa
 
-    columns = {column.header: pa.Column(nullable=True, checks=_column_checks(column)) for column in COLUMNS}
+    columns = {
+        column.header: pa.Column(nullable=True, checks=_column_checks(column, patient_id_pattern)) for column in COLUMNS
+    }
     return pa.DataFrameSchema(columns, checks=_row_checks(), strict=True, ordered=True, name="clinical sheet")
 
 
@@ -133,7 +139,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _column_checks(column: Column) -> list[pa.Check]:
+def _column_checks(column: Column, patient_id_pattern: str) -> list[pa.Check]:
     import pandera.pandas as pa
 
     def each(name: str, test: Any) -> pa.Check:
@@ -144,7 +150,7 @@ def _column_checks(column: Column) -> list[pa.Check]:
 
     checks: list[pa.Check] = []
     if column.kind == "id":
-        pattern = re.compile(r"HCC_\d{3}")
+        pattern = re.compile(patient_id_pattern)
         checks.append(each("patient_id", lambda value: isinstance(value, str) and pattern.fullmatch(value)))
 
         def unique(series: pd.Series[Any]) -> pd.Series[bool]:
@@ -288,7 +294,7 @@ _TEXTS = {
     "range": "{column} of {who} is {shown}, outside {low:g} to {high:g} {unit}",
     "vocabulary": "{column} of {who} is {masked}, which is not in its vocabulary",
     "missing": "{column} of {who} is empty, and every patient has one",
-    "patient_id": "row {row}: TCIA_ID is {masked}, not of the form HCC_001",
+    "patient_id": "row {row}: TCIA_ID is {masked}, not of the form {example}",
     "duplicate_patient": "row {row}: {who} stands in the sheet twice",
     "age_group": "age group and age of {who} contradict each other: {pair}",
     "afp_group": "AFP group and AFP of {who} contradict each other: {pair}",
@@ -300,7 +306,7 @@ _TEXTS = {
 }
 
 
-def _problem(case: dict[str, Any], raw: pd.DataFrame) -> ClinicalProblem:
+def _problem(case: dict[str, Any], raw: pd.DataFrame, identity: Identity) -> ClinicalProblem:
     name = str(case["check"])
     check, _, joined = name.partition(":")
     headers = joined.split("+") if joined else []
@@ -311,7 +317,8 @@ def _problem(case: dict[str, Any], raw: pd.DataFrame) -> ClinicalProblem:
     index = int(case["index"])
     record = raw.reset_index(drop=True).iloc[index]
     identifier = record["TCIA_ID"]
-    patient = str(identifier) if isinstance(identifier, str) and identifier.startswith("HCC_") else ""
+    known = isinstance(identifier, str) and re.fullmatch(identity.patient_id_pattern, identifier)
+    patient = str(identifier) if known else ""
     missing = [header for header in headers if _is_missing(record[header])]
     concerned = missing[0] if check == "reader_partial" and missing else headers[0]
     column = next(c for c in COLUMNS if c.header == concerned)
@@ -321,6 +328,7 @@ def _problem(case: dict[str, Any], raw: pd.DataFrame) -> ClinicalProblem:
         column=column.header,
         who=patient or f"row {index + 2}",
         row=index + 2,
+        example=identity.patient_id_example,
         kind="whole number" if column.kind == "integer" else "number",
         shown=f"{_number(value):g}" if numeric else f"'{mask(value)}'",
         masked=f"{_number(value):g}" if numeric else f"'{mask(value)}'",

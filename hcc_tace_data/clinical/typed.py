@@ -1,4 +1,4 @@
-"""The typed clinical table as a pandera schema, for those who change it or make one of their own."""
+"""The typed clinical table as a pandera schema, for code that changes it or makes its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.columns import COLUMNS, Column
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -15,24 +16,30 @@ __all__ = ["table_schema"]
 _DTYPES = {"id": "string", "integer": "Int64", "number": "Float64", "flag": "boolean"}
 
 
-@cache
-def table_schema() -> pa.DataFrameSchema:
+def table_schema(catalog: Catalog | None = None) -> pa.DataFrameSchema:
     """Return the schema of what :func:`hcc_tace_data.load_clinical` gives: types, ranges, categories.
 
-    Derived columns are let through unchecked. The schema holds for the columns alone; whether they contradict each
-    other is for :func:`hcc_tace_data.clinical.check_sheet` to say.
+    Derived columns are not checked. The schema covers each column on its own;
+    :func:`hcc_tace_data.clinical.check_sheet` finds columns that contradict each other. `catalog` has the form of
+    PatientIDs; default: the catalogue of HCC-TACE-Seg.
 
     Examples
     --------
     >>> table_schema().columns["age_years"].dtype
     DataType(Int64)
     """
+    return _schema((load_catalog() if catalog is None else catalog).identity.patient_id_pattern)
+
+
+@cache
+def _schema(patient_id: str) -> pa.DataFrameSchema:
     import pandera.pandas as pa
 
-    return pa.DataFrameSchema({column.name: _column(column) for column in COLUMNS}, strict=False, name="clinical table")
+    columns = {column.name: _column(column, patient_id) for column in COLUMNS}
+    return pa.DataFrameSchema(columns, strict=False, name="clinical table")
 
 
-def _column(column: Column) -> pa.Column:
+def _column(column: Column, patient_id: str) -> pa.Column:
     import pandas as pd
     import pandera.pandas as pa
 
@@ -46,7 +53,7 @@ def _column(column: Column) -> pa.Column:
     if column.maximum is not None:
         checks.append(pa.Check.le(column.maximum))
     if column.kind == "id":
-        checks.append(pa.Check.str_matches(r"^HCC_\d{3}$"))
+        checks.append(pa.Check.str_matches(rf"^(?:{patient_id})$"))
     return pa.Column(
         dtype,
         checks=checks,

@@ -14,6 +14,8 @@ from hcc_tace_data.errors import PatientNotFoundError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.facts.catalog import Catalog
+
 T = TypeVar("T")
 
 __all__ = ["Collection", "Patient", "PhaseVolume", "Series", "Study"]
@@ -25,6 +27,7 @@ class Series:
 
     root: Path
     instances: pd.DataFrame
+    catalog: Catalog = field(kw_only=True, repr=False)
 
     def _first(self, column: str) -> Any:
         return self.instances[column].iloc[0]
@@ -75,8 +78,8 @@ class Series:
     @property
     def origin(self) -> Literal["collection", "bamf"]:
         """Whose files they are: the collection's, or BAMF's additions to it in Imaging Data Commons."""
-        # so described are all 343 that BAMF added (10.5281/zenodo.8345959), and none of the collection's
-        return "bamf" if self.modality == "SEG" and self.description.startswith("AIMI ") else "collection"
+        prefix = str(self.catalog.sources["bamf"]["description_prefix"])
+        return "bamf" if self.modality == "SEG" and self.description.startswith(prefix) else "collection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,7 @@ class Study:
     root: Path
     instances: pd.DataFrame
     is_baseline: bool = True
+    catalog: Catalog = field(kw_only=True, repr=False)
     _facts: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -106,7 +110,9 @@ class Study:
     @cached_property
     def series(self) -> tuple[Series, ...]:
         """The series, by number and UID."""
-        groups = [Series(self.root, rows) for _, rows in self.instances.groupby("series_uid", sort=True)]
+        groups = [
+            Series(self.root, rows, catalog=self.catalog) for _, rows in self.instances.groupby("series_uid", sort=True)
+        ]
         return tuple(sorted(groups, key=lambda s: (s.number is None, s.number or 0, s.series_uid)))
 
     @property
@@ -136,6 +142,7 @@ class Patient:
 
     root: Path
     instances: pd.DataFrame
+    catalog: Catalog = field(kw_only=True, repr=False)
 
     @property
     def patient_id(self) -> str:
@@ -145,11 +152,14 @@ class Patient:
     @cached_property
     def studies(self) -> tuple[Study, ...]:
         """The studies, by date and UID; studies without a date come last."""
-        groups = [Study(self.root, rows, False) for _, rows in self.instances.groupby("study_uid", sort=True)]
+        groups = [
+            Study(self.root, rows, False, catalog=self.catalog)
+            for _, rows in self.instances.groupby("study_uid", sort=True)
+        ]
         groups.sort(key=lambda s: (not s.date, s.date, s.study_uid))
         first = next((place for place, study in enumerate(groups) if study.segmentation is not None), 0)
         if groups:
-            groups[first] = Study(self.root, groups[first].instances)
+            groups[first] = Study(self.root, groups[first].instances, catalog=self.catalog)
         return tuple(groups)
 
     @property
@@ -175,15 +185,18 @@ class Collection(Mapping[str, Patient]):
     root : pathlib.Path
         The folder.
     instances : pandas.DataFrame
-        One row a file.
+        One row per file.
     problems : pandas.DataFrame
         Files and folders that could not be read: `path`, `reason`.
+    catalog : Catalog
+        The facts of the collection these files belong to.
     """
 
-    def __init__(self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame) -> None:
+    def __init__(self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame, *, catalog: Catalog) -> None:
         self.root = root
         self.instances = instances
         self.problems = problems
+        self.catalog = catalog
 
     @cached_property
     def _patients(self) -> dict[str, Patient]:
@@ -191,7 +204,7 @@ class Collection(Mapping[str, Patient]):
         return {str(name): self._patient(rows) for name, rows in groups}
 
     def _patient(self, rows: pd.DataFrame) -> Patient:
-        return Patient(self.root, rows)
+        return Patient(self.root, rows, catalog=self.catalog)
 
     def __getitem__(self, patient_id: str) -> Patient:
         try:
@@ -214,14 +227,15 @@ class Collection(Mapping[str, Patient]):
     def subset(self, patients: Iterable[str]) -> Self:
         """Return the same collection with some of its patients only; those it does not hold are left out."""
         wanted = set(patients)
-        found = type(self)(self.root, self.instances[self.instances["patient_id"].isin(wanted)], self.problems)
+        rows = self.instances[self.instances["patient_id"].isin(wanted)]
+        found = type(self)(self.root, rows, self.problems, catalog=self.catalog)
         # the very same objects, with all that is already known of them
         found._patients = {name: patient for name, patient in self._patients.items() if name in wanted}
         return found
 
     @cached_property
     def series(self) -> pd.DataFrame:
-        """One row a series: UIDs, modality, number, description, `instances` (files) and `bytes`."""
+        """One row per series: UIDs, modality, number, description, `instances` (files) and `bytes`."""
         return (
             self.instances.groupby(["patient_id", "study_uid", "series_uid"], sort=True, as_index=False)
             .agg(

@@ -22,7 +22,7 @@ from hcc_tace_data.version import __version__
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from hcc_tace_data.facts.catalog import Segment
+    from hcc_tace_data.facts.catalog import Catalog, Segment
 
 __all__ = ["Algorithm", "write_seg"]
 
@@ -69,6 +69,7 @@ def write_seg(
     series_description: str = "Segmentation",
     series_number: int = 301,
     series_uid: str | None = None,
+    catalog: Catalog | None = None,
 ) -> Path:
     """Write labels of a CT volume as one DICOM Segmentation.
 
@@ -96,6 +97,8 @@ def write_seg(
     series_number : int
     series_uid : str, optional
         Default: a new one, as the SOP Instance UID always is.
+    catalog : Catalog, optional
+        Where segments and their codes come from; default: the catalogue of HCC-TACE-Seg.
 
     Returns
     -------
@@ -113,17 +116,16 @@ def write_seg(
 
     Notes
     -----
-    DICOM numbers segments 1, 2, 3 ... without gaps, so segments are numbered anew in ascending order of their labels;
-    what
-    they are is told by label and SNOMED CT codes. All described segments are written, also empty ones; frames without
-    any voxel are left out, unless there is no other.
+    DICOM numbers segments 1, 2, 3 ... without gaps, so segments are renumbered in ascending order of their labels;
+    their labels and SNOMED CT codes say what they are. All described segments are written, also empty ones; frames
+    without any voxel are left out, unless there is no other.
     """
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
 
     if on_tilt not in {"raise", "keep"}:
         raise UsageError(f"on_tilt is {on_tilt!r}; use 'raise' or 'keep'.")
-    masks, described = _masks(labels, segments)
+    masks, described = _masks(labels, segments, load_catalog() if catalog is None else catalog)
     sources, places = _sources([Path(source) for source in source_paths], keep_tilt=on_tilt == "keep")
     depths = {len(sources), len(places)}
     shape = next(iter(masks.values())).shape
@@ -182,10 +184,11 @@ def write_seg(
 
 
 def _masks(
-    labels: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]], segments: Mapping[int, str] | str | None
+    labels: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]],
+    segments: Mapping[int, str] | str | None,
+    catalog: Catalog,
 ) -> tuple[dict[str, npt.NDArray[Any]], list[Segment]]:
     """Return segment key -> mask, and the segments, in order of their numbers."""
-    catalog = load_catalog()
     known = {segment.key: segment for segment in catalog.segments}
     if isinstance(labels, Mapping):
         if segments is not None:
@@ -196,7 +199,7 @@ def _masks(
     else:
         always = set(known)
         if segments is None:
-            segments = {segment.number: segment.key for segment in catalog.segments}
+            segments = {number: key for key, number in catalog.vocabulary.numbers.items()}
             always = {keys[0] for keys in catalog.classes("standard").values()}
         elif isinstance(segments, str):
             # a class of several segments is named after the first

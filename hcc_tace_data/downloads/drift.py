@@ -14,7 +14,7 @@ from hcc_tace_data.downloads.run import idc_endpoint
 from hcc_tace_data.downloads.s5cmd import list_prefixes
 from hcc_tace_data.downloads.selection import Wanted, make_plan
 from hcc_tace_data.errors import DownloadError
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
 
 __all__ = ["Difference", "DriftReport", "find_drift"]
 
@@ -55,6 +55,7 @@ def find_drift(
     with_bamf: bool = False,
     timeout_s: float = 60.0,
     retries: RetryPolicy | None = None,
+    catalog: Catalog | None = None,
 ) -> DriftReport:
     """Ask a source what it has now.
 
@@ -68,10 +69,12 @@ def find_drift(
     """
     rows = make_plan(Path(), source=source, table=table, with_bamf=with_bamf, ledger=False).wanted
     policy = retries or RetryPolicy()
+    facts = load_catalog() if catalog is None else catalog
     if source == "nbia":
-        differences = _against_nbia(rows, NbiaClient(endpoint, timeout_s=timeout_s), policy)
+        client = NbiaClient(endpoint, timeout_s=timeout_s)
+        differences = _against_nbia(rows, client, policy, str(facts.sources["nbia"]["collection"]))
     else:
-        differences = _against_idc(rows, idc_endpoint(endpoint), policy, timeout_s)
+        differences = _against_idc(rows, idc_endpoint(endpoint, catalog=facts), policy, timeout_s)
     return DriftReport(source=source, series=len(rows), differences=tuple(differences))
 
 
@@ -103,8 +106,9 @@ def _against_idc(rows: tuple[Wanted, ...], endpoint: str, policy: RetryPolicy, t
     return differences
 
 
-def _against_nbia(rows: tuple[Wanted, ...], client: NbiaClient, policy: RetryPolicy) -> list[Difference]:
-    collection = str(load_catalog().sources["nbia"]["collection"])
+def _against_nbia(
+    rows: tuple[Wanted, ...], client: NbiaClient, policy: RetryPolicy, collection: str
+) -> list[Difference]:
     failures = 0
     while True:
         try:

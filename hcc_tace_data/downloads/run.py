@@ -21,7 +21,7 @@ from hcc_tace_data.downloads.retries import RetryPolicy, no_room
 from hcc_tace_data.downloads.selection import Plan, Wanted, make_plan, table_of
 from hcc_tace_data.downloads.sheet import fetch_sheet
 from hcc_tace_data.errors import DiskFullError, DownloadError, HccTaceError, IncompleteDownloadError, StoreError
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.integrity.ledger import Ledger, ledger_path, md5_of
 from hcc_tace_data.system.files import atomic_write_bytes
 from hcc_tace_data.system.lock import lock_folder
@@ -89,23 +89,22 @@ class DownloadReport:
         return {"ok": self.ok, **asdict(self), "root": str(self.root)}
 
 
-def idc_endpoint(endpoint: str | None = None) -> str:
+def idc_endpoint(endpoint: str | None = None, *, catalog: Catalog | None = None) -> str:
     """Return the address of the object store: the one given, ``$HCC_TACE_S3_ENDPOINT``, or the catalogue's."""
-    return endpoint or os.environ.get("HCC_TACE_S3_ENDPOINT") or str(load_catalog().sources["idc"]["endpoint"])
+    facts = load_catalog() if catalog is None else catalog
+    return endpoint or os.environ.get("HCC_TACE_S3_ENDPOINT") or str(facts.sources["idc"]["endpoint"])
 
 
-def terms(*, with_bamf: bool = False) -> str:
+def terms(*, with_bamf: bool = False, catalog: Catalog | None = None) -> str:
     """Return licence and citations, to be shown before the first byte."""
-    catalog = load_catalog()
-    identity = catalog.identity
-    lines = [f"{identity.name} is published under {identity.licence} ({identity.licence_url}). Whoever uses it cites:"]
+    facts = load_catalog() if catalog is None else catalog
+    identity = facts.identity
+    lines = [f"{identity.name} is published under {identity.licence} ({identity.licence_url}). Please cite:"]
     lines += [
-        f"  {item.text} https://doi.org/{item.doi}"
-        for item in catalog.citations
-        if item.key in ("data", "paper", "tcia")
+        f"  {item.text} https://doi.org/{item.doi}" for item in facts.citations if item.key in ("data", "paper", "tcia")
     ]
     if with_bamf:
-        bamf = catalog.sources["bamf"]
+        bamf = facts.sources["bamf"]
         lines.append(f"  BAMF AIMI annotations ({bamf['licence']}): https://doi.org/{bamf['doi']}")
     return "\n".join(lines)
 
@@ -128,6 +127,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
     retries: RetryPolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
+    catalog: Catalog | None = None,
 ) -> DownloadReport:
     """Fetch the collection, or what of it is not here yet; check every file; record what is here.
 
@@ -165,7 +165,9 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
     progress : callable, optional
         Called with (bytes that came, bytes to come in all). From several threads; the first may be negative.
     notice : callable, optional
-        Told what a person should know: licence and citation once a folder, who is waited for.
+        Called with messages for a person: licence and citation, once per folder; the process that is waited for.
+    catalog : Catalog, optional
+        The facts of the collection; default: those of HCC-TACE-Seg.
 
     Returns
     -------
@@ -192,6 +194,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
     True
     """
     folder = (default_root() if root is None else Path(root).expanduser()).absolute()
+    facts = load_catalog() if catalog is None else catalog
     started = time.monotonic()
     choice: dict[str, Any] = {
         "source": source,
@@ -221,7 +224,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
                         f"not enough room at {folder}: {plan.needed_bytes:,} bytes are needed, {plan.free_bytes:,} are "
                         f"free, {plan.needed_bytes - plan.free_bytes:,} are missing. Nothing was fetched."
                     )
-                _show_terms(ledger, tell, with_bamf)
+                _show_terms(ledger, tell, terms(with_bamf=with_bamf, catalog=facts), with_bamf)
                 if own is not None and not (folder / "series.csv").exists():
                     atomic_write_bytes(folder / "series.csv", own.read_bytes())
                 count = workers or _WORKERS[source]
@@ -230,14 +233,14 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
                 stack.callback(stage.close)
                 options: dict[str, Any] = {"workers": count, "retries": policy, "timeout_s": timeout_s}
                 fetcher: IdcSource | NbiaSource = (
-                    IdcSource(idc_endpoint(endpoint), stage, **options)
+                    IdcSource(idc_endpoint(endpoint, catalog=facts), stage, **options)
                     if source == "idc"
                     else NbiaSource(endpoint, stage, **options)
                 )
                 _fetch(folder, plan, fetcher, stage, ledger, report, progress)
             if clinical if clinical is not None else own is None or bool(os.environ.get("HCC_TACE_SHEET_URL")):
                 try:
-                    report.sheet = fetch_sheet(folder, retries=policy, timeout_s=timeout_s)
+                    report.sheet = fetch_sheet(folder, facts.clinical, retries=policy, timeout_s=timeout_s)
                 except DownloadError as error:
                     report.sheet_error = str(error)
     except Exception as error:
@@ -280,10 +283,10 @@ def _forget_altered(folder: Path, ledger: Ledger) -> None:
         ledger.forget(uid)
 
 
-def _show_terms(ledger: Ledger, tell: Callable[[str], None], with_bamf: bool) -> None:
+def _show_terms(ledger: Ledger, tell: Callable[[str], None], text: str, with_bamf: bool) -> None:
     name = "terms shown, with BAMF AIMI" if with_bamf else "terms shown"
     if ledger.note(name) is None:
-        tell(terms(with_bamf=with_bamf))
+        tell(text)
         ledger.set_note(name, "yes")
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.downloads.retries import RetryPolicy, is_passing
 from hcc_tace_data.errors import DownloadError, IntegrityError
-from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.files import atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -27,11 +26,13 @@ _BLOCK = 1 << 16
 
 
 def sheet_path(root: Path, clinical: Clinical) -> Path:
-    """Return where the sheet of `root` lies."""
+    """Return the path of the sheet in `root`."""
     return root / "clinical" / clinical.file
 
 
-def fetch_sheet(root: Path, *, retries: RetryPolicy, timeout_s: float, url: str | None = None) -> str:
+def fetch_sheet(
+    root: Path, clinical: Clinical, *, retries: RetryPolicy, timeout_s: float, url: str | None = None
+) -> str:
     """Fetch the clinical sheet, if it is not here; return its SHA-256.
 
     Another digest than the one reported for the official file is a warning, not an error: it was reported by users,
@@ -44,7 +45,6 @@ def fetch_sheet(root: Path, *, retries: RetryPolicy, timeout_s: float, url: str 
     IntegrityError
         What came is no workbook.
     """
-    clinical = load_catalog().clinical
     path = sheet_path(root, clinical)
     if path.is_file():
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What lies beside exported data: licence, citations and provenance."""
+"""The files that accompany exported data: licence, citations and provenance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.export.records import Record
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.output_folder import ExportRecord
+from hcc_tace_data.facts.catalog import Catalog
 from hcc_tace_data.system.files import atomic_write_text, write_json
 from hcc_tace_data.version import __version__
 
@@ -19,9 +19,9 @@ __all__ = ["COMPANIONS", "licence_text", "write_companions"]
 COMPANIONS = ("LICENSE.txt", "CITATION.bib", "provenance.json")
 
 
-def licence_text() -> str:
-    """Return the licence of the data and what it asks for."""
-    identity = load_catalog().identity
+def licence_text(catalog: Catalog) -> str:
+    """Return the licence of the data and what it requires."""
+    identity = catalog.identity
     return (
         f"{identity.title}\nhttps://doi.org/{identity.doi}\n\n"
         f"Files of the collection and what was derived from them here are under {identity.licence}\n"
@@ -31,7 +31,12 @@ def licence_text() -> str:
 
 
 def write_companions(
-    out: Path, parameters: Mapping[str, Any], records: Mapping[str, Record], *, unit: str = "patients"
+    out: Path,
+    parameters: Mapping[str, Any],
+    records: Mapping[str, ExportRecord],
+    *,
+    catalog: Catalog,
+    unit: str = "patients",
 ) -> list[Path]:
     """Write LICENSE.txt, CITATION.bib and provenance.json, and return their paths.
 
@@ -40,13 +45,14 @@ def write_companions(
     out : pathlib.Path
     parameters : mapping of str to Any
         What was asked for.
-    records : mapping of str to Record
+    records : mapping of str to ExportRecord
         Name -> what was written.
+    catalog : Catalog
+        Where licence and citations come from.
     unit : str
         What a record stands for, in the plural.
     """
-    catalog = load_catalog()
-    atomic_write_text(out / "LICENSE.txt", licence_text())
+    atomic_write_text(out / "LICENSE.txt", licence_text(catalog))
     atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")
     provenance = {
         "collection": {"name": catalog.identity.name, "doi": catalog.identity.doi, "licence": catalog.identity.licence},

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.export.companions import write_companions
-from hcc_tace_data.export.records import claim_folder
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.format import ExportSummary, Format
+from hcc_tace_data.export.output_folder import claim_folder
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_bytes, write_json
 from hcc_tace_data.version import __version__
@@ -20,7 +21,7 @@ from hcc_tace_data.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["export_croissant"]
+__all__ = ["FORMAT", "export_croissant"]
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
@@ -56,7 +57,9 @@ _SPLIT = {
 }
 
 
-def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[Path]:
+def export_croissant(
+    table: pd.DataFrame, out: str | os.PathLike[str], *, catalog: Catalog | None = None
+) -> ExportSummary[Path]:
     """Write ``croissant.json`` and the two tables it describes, ``series.csv`` and ``splits.csv``.
 
     Parameters
@@ -65,11 +68,13 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
         A series table; see :func:`hcc_tace_data.facts.series_table.load_series_table`.
     out : path-like
         Folder to write into: empty, or of an earlier run.
+    catalog : Catalog, optional
+        The facts of the collection; default: those of HCC-TACE-Seg.
 
     Returns
     -------
-    list of pathlib.Path
-        The files.
+    ExportSummary
+        A sequence of the files.
 
     Raises
     ------
@@ -80,8 +85,8 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
     """
     if not len(table):
         raise UsageError("the series table is empty; there is nothing to describe.")
-    folder, catalog = Path(out), load_catalog()
-    identity = catalog.identity
+    folder, facts = Path(out), load_catalog() if catalog is None else catalog
+    identity = facts.identity
     rows = [
         {**{str(k): v for k, v in row.items()}, "url": f"s3://{row['bucket']}/{row['prefix']}/"}
         for row in table.to_dict("records")
@@ -93,7 +98,7 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
         if name in present
     ]
     files = {"series.csv": _csv(_COLUMNS, rows), "splits.csv": _csv(_SPLIT, split)}
-    data_citation = next(citation for citation in catalog.citations if citation.key == "data")
+    data_citation = next(citation for citation in facts.citations if citation.key == "data")
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -103,7 +108,7 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
         "description": (
             f"{identity.title}. CT of {len(present)} patients with hepatocellular carcinoma before and after "
             "transarterial chemoembolisation, with DICOM segmentations of liver, tumour, portal vein and aorta. This "
-            "file describes the series and the fixed split; the DICOM files lie in Imaging Data Commons and the "
+            "file describes the series and the fixed split; the DICOM files are in Imaging Data Commons and the "
             "Cancer Imaging Archive."
         ),
         "url": f"https://doi.org/{identity.doi}",
@@ -137,8 +142,9 @@ def export_croissant(table: pd.DataFrame, out: str | os.PathLike[str]) -> list[P
         for name, data in files.items():
             atomic_write_bytes(folder / name, data)
         write_json(folder / "croissant.json", document)
-        companions = write_companions(folder, parameters, {})
-    return [folder / "croissant.json", *(folder / name for name in files), *companions]
+        companions = write_companions(folder, parameters, {}, catalog=facts)
+    paths = (folder / "croissant.json", *(folder / name for name in files), *companions)
+    return ExportSummary(format="croissant", out=folder, parts=paths, files=paths)
 
 
 def _csv(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> bytes:
@@ -172,3 +178,14 @@ def _record_set(name: str, file: str, what: str, columns: dict[str, tuple[str, s
             for column, (kind, meaning) in columns.items()
         ],
     }
+
+
+FORMAT = Format(
+    name="croissant",
+    summary="metadata in JSON-LD; needs no DICOM files",
+    written="`croissant.json`: series table and split described in JSON-LD; needs no DICOM files",
+    read_with='`mlcroissant.Dataset(jsonld="out/croissant.json")`',
+    needs="table",
+    options=frozenset(),
+    write=export_croissant,
+)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.export.format import CaseWriter, Format
 from hcc_tace_data.export.nnunet import write_case
-from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import FOLDS
 from hcc_tace_data.system.files import write_json
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.records import Record
+    from hcc_tace_data.export.output_folder import ExportRecord
+    from hcc_tace_data.facts.catalog import Catalog
 
-__all__ = ["files", "finish", "write_case"]
+__all__ = ["FORMAT"]
 
 
 def files(out: Path, name: str, split: str) -> list[Path]:
@@ -22,11 +23,10 @@ def files(out: Path, name: str, split: str) -> list[Path]:
     return [out / f"{kind}{part}" / f"{name}.nii.gz" for kind in ("images", "labels")]
 
 
-def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
-    """Write ``dataset.json`` (all to train on in "training", each with its fold) and ``dataset_fold<K>.json``."""
-    catalog = load_catalog()
+def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
+    """Write ``dataset.json`` (all training patients, each with its fold) and ``dataset_fold<K>.json``."""
 
-    def items(wanted: list[Record]) -> list[dict[str, Any]]:
+    def items(wanted: list[ExportRecord]) -> list[dict[str, Any]]:
         listed = []
         for record in wanted:
             image, label = (path.as_posix() for path in files(Path(), record.name, record.split))
@@ -56,3 +56,14 @@ def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None
             "test": items(test),
         }
         write_json(out / f"dataset_fold{fold}.json", {**common, "numTraining": len(part["training"]), **part})
+
+
+FORMAT = Format(
+    name="monai",
+    summary="datalist in the style of the Medical Segmentation Decathlon",
+    written="`dataset.json` (all training patients, each with its fold) and `dataset_fold<K>.json` with validation",
+    read_with='`monai.data.load_decathlon_datalist("out/dataset_fold0.json", True, "training")`',
+    needs="annotated",
+    options=frozenset({"patients", "labels", "annotations"}),
+    write=CaseWriter(files=files, write_case=write_case, finish=finish),
+)

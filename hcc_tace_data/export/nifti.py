@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import PatientNotFoundError
 from hcc_tace_data.export.companions import write_companions
+from hcc_tace_data.export.format import ExportSummary, Format, LeftOut
 from hcc_tace_data.export.nifti_study import export_study, record_name, study_digest
-from hcc_tace_data.export.records import Record, claim_folder, drop_record
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.output_folder import ExportRecord, claim_folder, drop_record
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 from hcc_tace_data.version import __version__
-from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
+    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.open import Collection, Study
 
-__all__ = ["ExportedStudy", "export_nifti", "write_nifti"]
+__all__ = ["FORMAT", "ExportedStudy", "export_nifti"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class ExportedStudy:
     ----------
     patient_id, study_uid : str
     files : tuple of pathlib.Path
-        NIfTI files written, or found whole from an earlier run.
+        NIfTI files written, or found complete from an earlier run.
     skipped : tuple of str
         What was left out, and why.
     known : tuple of str
@@ -57,13 +57,13 @@ def export_nifti(
     all_volumes: bool = False,
     workers: int | None = None,
     progress: Callable[[], None] | None = None,
-) -> Iterator[ExportedStudy]:
+) -> ExportSummary[ExportedStudy]:
     """Write every segmentation and the CT volume it was drawn on, study by study on all cores.
 
     A study becomes ``sub-<patient>/ses-<date>/``: ``..._ct.nii.gz`` int16 HU; for each SEG ``..._dseg.nii.gz``, the
     segment numbers as the SEG has them (where segments overlap the highest wins), and, if any overlap, one
-    ``..._mask.nii.gz`` a segment besides; JSON sidecars name source UIDs and segments. Studies that an earlier run
-    wrote whole, of the same sources, are kept. Licence, citation and provenance go beside the data.
+    ``..._mask.nii.gz`` per segment as well; JSON sidecars name source UIDs and segments. Studies that an earlier run
+    completed from the same sources are kept. Licence, citation and provenance are written beside the data.
 
     Parameters
     ----------
@@ -75,13 +75,14 @@ def export_nifti(
     all_volumes : bool
         Also the CT volumes on which nothing was drawn.
     workers : int, optional
-        Processes; default one a core.
+        Processes; default one per core.
     progress : callable, optional
         Called after each study.
 
-    Yields
-    ------
-    ExportedStudy
+    Returns
+    -------
+    ExportSummary
+        A sequence of :class:`ExportedStudy`, with all `files` and everything that was `skipped`.
 
     Raises
     ------
@@ -96,25 +97,36 @@ def export_nifti(
     unknown = sorted(set(wanted) - set(collection))
     if unknown:
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {collection.root}, which holds {len(collection)}.")
-    folder, parameters = Path(out), {"format": "nifti", "all_volumes": all_volumes}
+    folder, parameters, catalog = Path(out), {"format": "nifti", "all_volumes": all_volumes}, collection.catalog
+    exported: list[ExportedStudy] = []
     subjects = _subjects(collection)
     studies = [study for patient in wanted for study in collection[patient].studies]
     with claim_folder(folder, parameters) as records:
-        _write_description(folder)
+        _write_description(folder, catalog)
         for record in _run(studies, folder, subjects, all_volumes, records, workers):
             records[record.name] = record
-            yield ExportedStudy(
-                patient_id=record.patient_id,
-                study_uid=record.sources["study_uid"],
-                files=tuple(folder / name for name in record.files if name.endswith(".nii.gz")),
-                skipped=tuple(record.sources["skipped"]),
-                known=tuple(record.sources["known"]),
+            exported.append(
+                ExportedStudy(
+                    patient_id=record.patient_id,
+                    study_uid=record.sources["study_uid"],
+                    files=tuple(folder / name for name in record.files if name.endswith(".nii.gz")),
+                    skipped=tuple(record.sources["skipped"]),
+                    known=tuple(record.sources["known"]),
+                )
             )
             if progress is not None:
                 progress()
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
-        write_companions(folder, parameters, records, unit="studies")
+        write_companions(folder, parameters, records, catalog=catalog, unit="studies")
+    return ExportSummary(
+        format="nifti",
+        out=folder,
+        parts=tuple(exported),
+        files=tuple(path for study in exported for path in study.files),
+        skipped=tuple(LeftOut(patient_id=one.patient_id, reason=why) for one in exported for why in one.skipped),
+        known=tuple(LeftOut(patient_id=one.patient_id, reason=why) for one in exported for why in one.known),
+    )
 
 
 def _run(
@@ -122,9 +134,9 @@ def _run(
     out: Path,
     subjects: dict[str, str],
     all_volumes: bool,
-    records: dict[str, Record],
+    records: dict[str, ExportRecord],
     workers: int | None,
-) -> Iterator[Record]:
+) -> Iterator[ExportRecord]:
     """Yield the record of each study; of those that an earlier run wrote whole, first and without reading them."""
     todo = []
     for study in studies:
@@ -140,9 +152,8 @@ def _run(
     yield from in_parallel(export_study, calls, workers_for(size, workers))
 
 
-def _write_description(folder: Path) -> None:
+def _write_description(folder: Path, catalog: Catalog) -> None:
     """Write what BIDS wants at the top of a data set."""
-    catalog = load_catalog()
     description = {
         "Name": catalog.identity.name,
         "BIDSVersion": "1.10.0",
@@ -162,3 +173,18 @@ def _subjects(collection: Collection) -> dict[str, str]:
         patient: name if name and often[name] == 1 else f"{name}x{hashlib.sha256(patient.encode()).hexdigest()[:6]}"
         for patient, name in plain.items()
     }
+
+
+FORMAT = Format(
+    name="nifti",
+    summary="every segmentation as it is, with BIDS-like names",
+    written=(
+        "`sub-<patient>/ses-<date>/`: every SEG as it is (`_dseg.nii.gz`, one `_mask.nii.gz` per segment where they "
+        "overlap) and the CT it was drawn on (`_ct.nii.gz`), each with a JSON file; `--all-volumes` adds the CT "
+        "volumes without a segmentation"
+    ),
+    read_with="any NIfTI reader",
+    needs="studies",
+    options=frozenset({"patients", "all_volumes"}),
+    write=export_nifti,
+)

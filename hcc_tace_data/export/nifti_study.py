@@ -13,8 +13,8 @@ import numpy as np
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.export.records import Record, begin_record, write_record
-from hcc_tace_data.labels.annotations import is_known_loss
+from hcc_tace_data.export.output_folder import ExportRecord, begin_record, write_record
+from hcc_tace_data.labels.annotations import LOST_FILE
 from hcc_tace_data.open import Series
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.system.names import safe_name
@@ -64,7 +64,7 @@ class _Work:
         return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}_run-{volume + 1}"
 
 
-def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Record:
+def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> ExportRecord:
     """Write one study; `subject` is the patient's name in file names."""
     session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
     stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
@@ -80,7 +80,7 @@ def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Re
         for volume, part in enumerate(series.volumes):
             if (series.series_uid, volume) not in written:
                 _export_ct(series, volume, [series.root / path for path in part["path"]], work, written)
-    record = Record(
+    record = ExportRecord(
         name=work.name,
         patient_id=study.patient_id,
         digest=study_digest(study),
@@ -95,7 +95,7 @@ def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Re
 
 def _export_seg(study: Study, series: Series, number: int, work: _Work, written: set[tuple[str, int]]) -> None:
     """Write one SEG file and, once, the CT it was drawn on."""
-    one = Series(series.root, series.instances.iloc[number : number + 1])
+    one = Series(series.root, series.instances.iloc[number : number + 1], catalog=series.catalog)
     named = f"SEG {one.instances['sop_uid'].iloc[0]}"
     try:
         found = find_annotated(study, one)
@@ -113,7 +113,7 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
         return
     if seg.lost:
         # of a missing CT file every segment has a frame, no more
-        expected = is_known_loss(study.patient_id) and len(seg.lost) <= len(seg.segments)
+        expected = study.catalog.has_known_issue(LOST_FILE, study.patient_id) and len(seg.lost) <= len(seg.segments)
         told = f"{named}: {len(seg.lost)} frames with voxels set lie off the CT"
         (work.known if expected else work.skipped).append(told)
     base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"

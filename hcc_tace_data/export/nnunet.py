@@ -1,8 +1,7 @@
-"""nnU-Net v2's raw data set: images and labels to train and to test on, ``dataset.json`` and ``splits_final.json``.
+"""nnU-Net v2's raw data set: training and test images and labels, ``dataset.json`` and ``splits_final.json``.
 
-The format is described in nnU-Net's documentation (dataset_format.md). The folder is to be called ``DatasetNNN_Name``
-and to lie in ``$nnUNet_raw``; ``splits_final.json`` is to be copied to ``$nnUNet_preprocessed/DatasetNNN_Name`` before
-training.
+nnU-Net's documentation (dataset_format.md) describes the format. Name the folder ``DatasetNNN_Name``, put it into
+``$nnUNet_raw``, and copy ``splits_final.json`` to ``$nnUNet_preprocessed/DatasetNNN_Name`` before training.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.format import CaseWriter, Classes, Format
 from hcc_tace_data.facts.splits import FOLDS
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.records import Record
-    from hcc_tace_data.export.run import Classes
+    from hcc_tace_data.export.output_folder import ExportRecord
+    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["files", "finish", "write_case"]
+__all__ = ["FORMAT", "write_case"]
 
 
 def files(out: Path, name: str, split: str) -> list[Path]:
@@ -36,9 +35,9 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
     write_nifti(label, arrays.label, arrays.affine)
 
 
-def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
     """Write ``dataset.json`` and ``splits_final.json``: the five fixed folds, by patient, of those exported."""
-    identity = load_catalog().identity
+    identity = catalog.identity
     training = sorted(name for name, record in records.items() if record.split == "train")
     write_json(
         out / "dataset.json",
@@ -58,3 +57,21 @@ def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None
         validated = [name for name in training if records[name].fold == fold]
         folds.append({"train": [name for name in training if name not in validated], "val": validated})
     write_json(out / "splits_final.json", folds)
+
+
+FORMAT = Format(
+    name="nnunet",
+    summary="raw data set of nnU-Net v2",
+    written="raw data set of nnU-Net v2: `imagesTr labelsTr imagesTs labelsTs dataset.json splits_final.json`",
+    read_with=(
+        "name the folder `DatasetNNN_Name` and put it into `$nnUNet_raw`; copy `splits_final.json` to "
+        "`$nnUNet_preprocessed/DatasetNNN_Name` after `nnUNetv2_plan_and_preprocess`"
+    ),
+    needs="annotated",
+    options=frozenset({"patients", "labels", "annotations"}),
+    write=CaseWriter(files=files, write_case=write_case, finish=finish),
+    next_step=(
+        "next: name the folder DatasetNNN_..., put it into $nnUNet_raw, and copy {out}/splits_final.json to\n"
+        "$nnUNet_preprocessed/DatasetNNN_... after 'nnUNetv2_plan_and_preprocess'"
+    ),
+)

@@ -8,18 +8,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.export.companions import licence_text
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.format import CaseWriter, Classes, Format
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.records import Record
-    from hcc_tace_data.export.run import Classes
+    from hcc_tace_data.export.output_folder import ExportRecord
+    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["features", "files", "finish", "write_case"]
+__all__ = ["FORMAT", "features"]
 
 
 def features() -> Any:
@@ -37,7 +37,7 @@ def features() -> Any:
 
 
 def files(out: Path, name: str, split: str) -> list[Path]:
-    """Return the one file of a case, which holds its row, so that a run can go on where it was stopped."""
+    """Return the one file of a case, which holds its row, so that an interrupted run can be resumed."""
     return [out / "data" / f"{split}-{name}.parquet"]
 
 
@@ -68,9 +68,8 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
         pq.write_table(pa.Table.from_pylist([row], schema=features().arrow_schema), temporary, compression="none")
 
 
-def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
     """Write the dataset card."""
-    catalog = load_catalog()
     splits = [s for s in ("train", "test") if any(record.split == s for record in records.values())]
     listed = "".join(f"\n      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)
     configs = f"\nconfigs:\n  - config_name: default\n    data_files:{listed}" if splits else ""
@@ -117,7 +116,7 @@ ds[0]["image"].get_fdata()
 
 ## Licence
 
-{licence_text()}
+{licence_text(catalog)}
 ## Cite
 
 {cited}
@@ -126,3 +125,13 @@ ds[0]["image"].get_fdata()
 
 
 _USE = {"train": "train on", "test": "test on"}
+
+FORMAT = Format(
+    name="hf",
+    summary="Parquet with a dataset card, for Hugging Face datasets",
+    written="`data/<split>-<patient>.parquet` with `Nifti` columns, and the dataset card `README.md`",
+    read_with='`datasets.load_dataset("out")` (datasets 4.4 or newer, nibabel)',
+    needs="annotated",
+    options=frozenset({"patients", "labels", "annotations"}),
+    write=CaseWriter(files=files, write_case=write_case, finish=finish),
+)

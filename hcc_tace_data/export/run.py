@@ -1,7 +1,6 @@
-"""Exporting annotated cases: one patient after the other on all cores, resumable, whole files only.
+"""Exporting annotated cases: patient by patient on all cores, resumable, complete files only.
 
-What is left when a run ends is what its records tell: of a patient whose sources changed and who cannot be written
-any more, nothing stays.
+When a run ends, the folder holds what its records list: files of patients that can no longer be exported are removed.
 """
 
 from __future__ import annotations
@@ -9,67 +8,45 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import HccTaceError, PatientNotFoundError, UsageError
 from hcc_tace_data.export.companions import write_companions
-from hcc_tace_data.export.records import (
-    Record,
+from hcc_tace_data.export.format import CaseWriter, Classes, ExportSummary, LeftOut
+from hcc_tace_data.export.output_folder import (
+    ExportRecord,
     begin_record,
     claim_folder,
     drop_record,
     write_record,
 )
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.export.registry import FORMATS, find_format
 from hcc_tace_data.facts.splits import split_table
+from hcc_tace_data.labels.names import class_names
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.store import case_digest
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.cases import Case, CaseArrays
+    from hcc_tace_data.loaders.cases import Case
     from hcc_tace_data.open import Collection
 
-__all__ = ["FORMATS", "Classes", "ExportedCase", "export_cases"]
-
-#: Format -> the module that writes it.
-FORMATS = {
-    "nnunet": "hcc_tace_data.export.nnunet",
-    "monai": "hcc_tace_data.export.decathlon",
-    "hf": "hcc_tace_data.export.parquet",
-    "seg": "hcc_tace_data.export.seg_files",
-}
-
-Classes = dict[int, tuple[str, ...]]
-
-
-class _Writer(Protocol):
-    """What a format's module has."""
-
-    def files(self, out: Path, name: str, split: str) -> list[Path]:
-        """Return the files of a case, which is called `name` in file names."""
-
-    def write_case(self, case: Case, arrays: CaseArrays, files: list[Path], classes: Classes) -> None:
-        """Write them, each whole or not at all."""
-
-    def finish(self, out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
-        """Write what describes the whole: `records` of all patients, `names` of the classes."""
+__all__ = ["ExportedCase", "export_cases"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedCase:
-    """What became of one patient.
+    """The result for one patient.
 
     Attributes
     ----------
     patient_id : str
     files : tuple of pathlib.Path
-        Files written, or found whole from an earlier run.
+        Files written, or found complete from an earlier run.
     skipped : str
-        Why there are none; else empty.
+        Why the patient was left out; else empty.
     """
 
     patient_id: str
@@ -87,11 +64,11 @@ def export_cases(
     annotations: str | Sequence[str] = "collection",
     workers: int | None = None,
     progress: Callable[[], None] | None = None,
-) -> Iterator[ExportedCase]:
-    """Write the annotated CT of each patient and its labels in a format that people train from.
+) -> ExportSummary[ExportedCase]:
+    """Write the annotated CT of each patient and its labels in a format for training.
 
-    Patients that an earlier run wrote whole, of the same sources, are kept. Licence, citation and provenance go beside
-    the data; the format's own description is written last.
+    Patients that an earlier run completed from the same sources are kept. Licence, citation and provenance are written
+    beside the data; the format's own description is written last.
 
     Parameters
     ----------
@@ -99,35 +76,38 @@ def export_cases(
     out : path-like
         Folder to write into: empty, or of an earlier run with the same format, labels and annotations.
     format : {"nnunet", "monai", "hf", "seg"}
+        One of :data:`hcc_tace_data.export.registry.FORMATS` that holds annotated CT.
     patients : iterable of str, optional
         PatientIDs; default all.
     labels : str
         Label set of ``catalog.yaml``: "standard", "lesion" or "liver".
     annotations : str or sequence of str
-        As of :func:`hcc_tace_data.load_hcc_tace`.
+        See :func:`hcc_tace_data.load_hcc_tace`.
     workers : int, optional
-        Processes; default one a core.
+        Processes; default one per core.
     progress : callable, optional
         Called after each patient.
 
-    Yields
-    ------
-    ExportedCase
+    Returns
+    -------
+    ExportSummary
+        A sequence of :class:`ExportedCase`, with all `files` and everything that was `skipped`.
 
     Raises
     ------
     UsageError
         No such format, label set or annotation, or the folder holds something else.
     PatientNotFoundError
-        A patient the collection does not hold.
+        A patient who is not in the collection.
     OutputError
         The folder cannot be written, or another process exports into it.
     """
-    if format not in FORMATS:
-        raise UsageError(f"format is {format!r}; use {', '.join(FORMATS)}.")
-    catalog = load_catalog()
-    classes = catalog.classes(labels)
-    names = {item.number: item.name for item in catalog.label_sets[labels]}
+    writer = find_format(format).write
+    if not isinstance(writer, CaseWriter):
+        cased = ", ".join(name for name, one in FORMATS.items() if isinstance(one.write, CaseWriter))
+        raise UsageError(f"{format!r} does not hold annotated cases. Valid: {cased}.")
+    catalog = collection.catalog
+    classes, names = catalog.classes(labels), class_names(catalog, labels)
     wanted = list(collection if patients is None else dict.fromkeys(patients))
     unknown = sorted(set(wanted) - set(collection))
     if unknown:
@@ -135,45 +115,49 @@ def export_cases(
     cases, left_out = find_cases(collection, wanted, annotations)
     named = annotations if isinstance(annotations, str) else list(annotations)
     parameters = {"format": format, "labels": labels, "annotations": named}
-    folder = Path(out)
+    folder, exported = Path(out), []
     with claim_folder(folder, parameters) as records:
-        for patient_id, reason in left_out.items():
-            _drop(folder, records, patient_id)
-            yield ExportedCase(patient_id=patient_id, skipped=reason)
-            if progress is not None:
-                progress()
-        for patient_id, done in _run(cases, folder, format, classes, records, workers):
-            if isinstance(done, Record):
+        for patient_id, done in _run(cases, left_out, folder, writer, classes, records, workers):
+            if isinstance(done, ExportRecord):
                 records[done.name] = done
-                yield ExportedCase(patient_id=patient_id, files=tuple(folder / name for name in done.files))
+                files = tuple(folder / name for name in done.files)
+                exported.append(ExportedCase(patient_id=patient_id, files=files))
             else:
                 _drop(folder, records, patient_id)
-                yield ExportedCase(patient_id=patient_id, skipped=done)
+                exported.append(ExportedCase(patient_id=patient_id, skipped=done))
             if progress is not None:
                 progress()
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
-        _writer(format).finish(folder, records, names)
-        write_companions(folder, parameters, records)
+        writer.finish(folder, records, names, catalog)
+        write_companions(folder, parameters, records, catalog=catalog)
+    return ExportSummary(
+        format=format,
+        out=folder,
+        parts=tuple(exported),
+        files=tuple(path for case in exported for path in case.files),
+        skipped=tuple(LeftOut(patient_id=one.patient_id, reason=one.skipped) for one in exported if one.skipped),
+    )
 
 
-def _drop(out: Path, records: dict[str, Record], patient_id: str) -> None:
-    """Remove what an earlier run wrote of a patient who cannot be written any more."""
+def _drop(out: Path, records: dict[str, ExportRecord], patient_id: str) -> None:
+    """Remove what an earlier run wrote for a patient who can no longer be exported."""
     record = records.pop(safe_name(patient_id), None)
     if record is not None:
         drop_record(out, record)
 
 
-def _writer(format: str) -> _Writer:
-    module: Any = import_module(FORMATS[format])
-    writer: _Writer = module
-    return writer
-
-
 def _run(
-    cases: Sequence[Case], out: Path, format: str, classes: Classes, records: dict[str, Record], workers: int | None
-) -> Iterator[tuple[str, Record | str]]:
-    """Yield PatientID and record, or why there is none."""
+    cases: Sequence[Case],
+    left_out: dict[str, str],
+    out: Path,
+    writer: CaseWriter,
+    classes: Classes,
+    records: dict[str, ExportRecord],
+    workers: int | None,
+) -> Iterator[tuple[str, ExportRecord | str]]:
+    """Yield PatientID and record, or the reason for leaving the patient out."""
+    yield from left_out.items()
     todo, size = [], 0
     for case in cases:
         record = records.get(safe_name(case.patient_id))
@@ -187,19 +171,19 @@ def _run(
             continue
         todo.append(case)
     ids = [case.patient_id for case in todo]
-    calls = [(case, out, format, classes) for case in todo]
+    calls = [(case, out, writer, classes) for case in todo]
     yield from zip(ids, in_parallel(_export_one, calls, workers_for(size, workers)), strict=True)
 
 
-def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record | str:
+def _export_one(case: Case, out: Path, writer: CaseWriter, classes: Classes) -> ExportRecord | str:
     """Write one case; return its record, or why it cannot be read."""
     from hcc_tace_data.loaders.sample import read_case  # noqa: PLC0415 - its libraries are slow to import
 
     table = split_table()
     fold = table.get(case.patient_id)
-    # a patient the split does not know is one to train on, in no fold
+    # patients not in the split are used for training and belong to no fold
     split = "test" if case.patient_id in table and fold is None else "train"
-    name, writer = safe_name(case.patient_id), _writer(format)
+    name = safe_name(case.patient_id)
     try:
         digest = case_digest(case)
         arrays = read_case(case, classes)
@@ -212,7 +196,7 @@ def _export_one(case: Case, out: Path, format: str, classes: Classes) -> Record 
     except HccTaceError as error:
         drop_record(out, begun)
         return str(error)
-    record = Record(
+    record = ExportRecord(
         name=name,
         patient_id=case.patient_id,
         digest=digest,

@@ -1,4 +1,4 @@
-"""Labels as DICOM-SEG, one file a patient: fused, chosen or renumbered, on the CT of the collection."""
+"""Labels as DICOM-SEG, one file per patient: fused, chosen or renumbered, on the CT of the collection."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
+from hcc_tace_data.export.format import CaseWriter, Classes, Format
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.text import csv_cell
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.records import Record
-    from hcc_tace_data.export.run import Classes
+    from hcc_tace_data.export.output_folder import ExportRecord
+    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["files", "finish", "write_case"]
+__all__ = ["FORMAT"]
 
 
 def files(out: Path, name: str, split: str) -> list[Path]:
@@ -45,7 +46,7 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
     )
 
 
-def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None:
+def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
     """Write the table of files."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
@@ -55,3 +56,14 @@ def finish(out: Path, records: dict[str, Record], names: dict[int, str]) -> None
         row = [record.patient_id, file, told["series_uid"], "+".join(told["annotations"]), told["readers"]]
         writer.writerow(map(csv_cell, row))
     atomic_write_text(out / "segmentations.csv", table.getvalue())
+
+
+FORMAT = Format(
+    name="seg",
+    summary="the labels as DICOM-SEG",
+    written="`<patient>/<patient>_seg.dcm`: the labels as DICOM-SEG, and `segmentations.csv`",
+    read_with="3D Slicer, OHIF, highdicom, dcmqi",
+    needs="annotated",
+    options=frozenset({"patients", "labels", "annotations"}),
+    write=CaseWriter(files=files, write_case=write_case, finish=finish),
+)

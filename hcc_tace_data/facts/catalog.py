@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+import re
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hcc_tace_data.errors import CatalogError
+from hcc_tace_data.facts.segments import CodedConcept, LabelClass, Segment, SegmentVocabulary
 
 __all__ = [
     "Catalog",
     "CodedConcept",
+    "Identity",
     "KnownIssue",
     "LabelClass",
     "Note",
@@ -45,6 +48,7 @@ class Identity(_Record):
     years: tuple[int, int]
     patients: int = Field(gt=0)
     patient_id_pattern: str
+    patient_id_example: str
 
 
 class Versions(_Record):
@@ -110,34 +114,6 @@ class Counts(_Record):
 
     paper: PaperCounts
     idc: IdcCounts
-
-
-class CodedConcept(_Record):
-    """A coded concept of DICOM: value, scheme, meaning."""
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-class Segment(_Record):
-    """A segment of the collection's SEGs."""
-
-    number: int = Field(ge=1, le=255)
-    key: str = Field(pattern=r"^[a-z_]+$")
-    name: str
-    aliases: tuple[str, ...]
-    colour: str = Field(pattern=r"^#[0-9A-F]{6}$")
-    category: CodedConcept
-    type: CodedConcept
-
-
-class LabelClass(_Record):
-    """A class number of a label set and the segments that become it."""
-
-    number: int = Field(ge=1, le=255)
-    name: str
-    segments: tuple[str, ...] = Field(min_length=1)
 
 
 class Phase(_Record):
@@ -248,17 +224,32 @@ class Catalog(_Record):
         """Read the catalogue; see :func:`load_catalog`."""
         return load_catalog(path)
 
+    @cached_property
+    def vocabulary(self) -> SegmentVocabulary:
+        """The segments with their names, numbers and label sets."""
+        return SegmentVocabulary(self.segments, self.label_sets)
+
     def classes(self, label_set: str) -> dict[int, tuple[str, ...]]:
         """Return class number -> segment keys of a label set, in painting order.
 
         Raises
         ------
         CatalogError
-            No such label set.
+            There is no such label set.
         """
-        if label_set not in self.label_sets:
-            raise CatalogError(f"no label set {label_set!r}; there are {', '.join(self.label_sets)}.")
-        return {item.number: item.segments for item in self.label_sets[label_set]}
+        return self.vocabulary.classes(label_set)
+
+    def is_patient_id(self, text: str) -> bool:
+        """Return whether `text` has the form of the collection's PatientIDs."""
+        return re.fullmatch(self.identity.patient_id_pattern, text) is not None
+
+    def has_known_issue(self, code: str, patient_id: str) -> bool:
+        """Return whether an issue of this code is known for a patient."""
+        return any(issue.code == code and issue.patient_id == patient_id for issue in self.known_issues)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle the shipped catalogue as a reference: it travels to worker processes with every study."""
+        return (_shipped, ()) if self is _shipped() else super().__reduce_ex__(protocol)
 
 
 def load_catalog(path: str | os.PathLike[str] | None = None) -> Catalog:

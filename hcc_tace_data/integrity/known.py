@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.facts.catalog import load_catalog
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +29,7 @@ class Known:
 
 
 def known_issues(collection: Collection, files: pd.DataFrame) -> Iterator[Known]:
-    """Look in the files for the issues of the catalogue that concern counts: each is found anew, never assumed.
+    """Look in the files for the issues of the catalogue that concern counts: each is looked for, never assumed.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def known_issues(collection: Collection, files: pd.DataFrame) -> Iterator[Known]
         Its instances that are looked at.
     """
     patients = set(files["patient_id"])
-    for issue in load_catalog().known_issues:
+    for issue in collection.catalog.known_issues:
         if issue.patient_id not in patients:
             continue
         rows = files[files["patient_id"] == issue.patient_id]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.clinical.agreement import fleiss_kappa_of_counts
 from hcc_tace_data.errors import FusionError
 from hcc_tace_data.labels.arrays import (
     checked_arrays,
@@ -87,7 +88,7 @@ def fleiss_kappa(votes: npt.ArrayLike, readers: int) -> float:
     Returns
     -------
     float
-        NaN where it is undefined: no items, or all readers gave one and the same answer everywhere.
+        NaN where it is undefined: no items, or every reader gave the same answer everywhere.
 
     Notes
     -----
@@ -99,13 +100,11 @@ def fleiss_kappa(votes: npt.ArrayLike, readers: int) -> float:
     >>> round(fleiss_kappa([3, 3, 0, 0, 2], readers=3), 3)
     0.732
     """
-    counts = np.asarray(votes, dtype=float).ravel()
-    if readers < 2 or not counts.size:
+    if readers < 2:
         return float("nan")
-    same = (counts * (counts - 1) + (readers - counts) * (readers - counts - 1)) / (readers * (readers - 1))
-    yes = counts.sum() / (counts.size * readers)
-    chance = yes**2 + (1 - yes) ** 2
-    return float((same.mean() - chance) / (1 - chance)) if chance < 1 else float("nan")
+    yes = np.arange(readers + 1)
+    often = np.bincount(np.asarray(votes, dtype=np.intp).ravel(), minlength=readers + 1)
+    return fleiss_kappa_of_counts(np.stack([yes, readers - yes], axis=1), often)
 
 
 def summary(found: Agreement, readers: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +22,7 @@ from hcc_tace_data.collection.model import Series
 from hcc_tace_data.dicom.geometry import base_step, check_shear, make_affine, slice_axes
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, RegistrationError, SegmentationError, UsageError
-from hcc_tace_data.facts.catalog import load_catalog
-from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid, segment_key
+from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid
 from hcc_tace_data.labels.staple import fuse_masks
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.grids import align, move_mask, through
@@ -33,11 +32,14 @@ if TYPE_CHECKING:
     import highdicom
 
     from hcc_tace_data.collection.model import Series, Study
+    from hcc_tace_data.facts.catalog import Catalog
 
-__all__ = ["Annotation", "Masks", "choose_annotations", "find_annotations", "is_known_loss", "read_annotations"]
+__all__ = ["LOST_FILE", "Annotation", "Masks", "choose_annotations", "find_annotations", "read_annotations"]
 
 logger = logging.getLogger(__name__)
 
+#: Code of the known issue that a CT file is missing on whose slice the annotations of a patient are drawn.
+LOST_FILE = "HT401"
 #: Folder in the collection's root for readers of a user's own.
 FOLDER = "annotations"
 # A file fits a CT volume that it covers to this share.
@@ -78,6 +80,8 @@ class Annotation:
         Files of that CT volume, along +normal.
     reason : str
         What that was concluded from, or why it cannot be told.
+    catalog : Catalog
+        The facts of the collection it belongs to.
     """
 
     patient_id: str
@@ -90,6 +94,7 @@ class Annotation:
     volume: int
     paths: tuple[Path, ...]
     reason: str
+    catalog: Catalog = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,7 @@ def _of_seg(study: Study, reader: str, series: Series, path: Path | None = None)
     return Annotation(
         patient_id=study.patient_id, study_uid=study.study_uid, reader=reader, kind=kind,
         path=path or series.paths[0], readers=3 if reader == "collection" else 1,
-        series_uid=uid, volume=number, paths=paths, reason=reason,
+        series_uid=uid, volume=number, paths=paths, reason=reason, catalog=study.catalog,
     )  # fmt: skip
 
 
@@ -175,7 +180,7 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
     reader = path.parent.name
     if path.suffix == ".dcm":
         rows = pd.DataFrame({"path": [path.relative_to(study.root).as_posix()], "series_description": [""]})
-        return _of_seg(study, reader, Series(study.root, rows), path)
+        return _of_seg(study, reader, Series(study.root, rows, catalog=study.catalog), path)
     uid, number = "", 0
     paths: tuple[Path, ...] = ()
     try:
@@ -192,7 +197,7 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
         reason = str(error)
     return Annotation(
         patient_id=study.patient_id, study_uid=study.study_uid, reader=reader, kind="reader", path=path, readers=1,
-        series_uid=uid, volume=number, paths=paths, reason=reason,
+        series_uid=uid, volume=number, paths=paths, reason=reason, catalog=study.catalog,
     )  # fmt: skip
 
 
@@ -333,7 +338,7 @@ def read_annotations(
     if len(read) == 1:
         return Masks(masks=read[0], readers=readers, sources=sources)
 
-    numbers = {segment.key: segment.number for segment in load_catalog().segments}
+    numbers = annotations[0].catalog.vocabulary.numbers
     fused = fuse_masks([{numbers[key]: mask for key, mask in one.items()} for one in read], dtype="float32")
     keys = {number: key for key, number in numbers.items()}
     masks = {keys[number]: fused.label_map == number for number in fused.probability}
@@ -348,7 +353,7 @@ def _read_one(
     is_seg = annotation.path.suffix == ".dcm" or annotation.kind != "reader"
     if is_seg and same:
         return _seg_on_its_ct(annotation, like)
-    file = read_label_file(annotation.path)
+    file = read_label_file(annotation.path, catalog=annotation.catalog)
     onto, shape = np.asarray(like.affine, np.float64), _shape(like)
     how = align(file.affine, file.shape, onto, shape)
     # a NIfTI or NRRD file knows no series: if its grid is this CT's, it lies on this CT
@@ -368,7 +373,7 @@ def _seg_on_its_ct(annotation: Annotation, like: highdicom.Volume) -> dict[str, 
     _check_lost(annotation, len(found.lost), len(like.array))
     masks: dict[str, npt.NDArray[Any]] = {}
     for segment, mask in zip(found.segments, found.array, strict=True):
-        key = segment_key(segment.number, segment.label, segment.type[0])
+        key = annotation.catalog.vocabulary.key_of(segment.label, segment.type[0], number=segment.number)
         if key is None:
             logger.warning("%s: segment %r is not in the vocabulary; left out", annotation.patient_id, segment.label)
             continue
@@ -407,13 +412,8 @@ def _check_lost(annotation: Annotation, lost: int, depth: int) -> None:
             f"{annotation.path} of {annotation.patient_id}: {lost} frames lie off the CT of series "
             f"{annotation.series_uid}; 'hcc-tace validate' tells more."
         )
-    if lost and not is_known_loss(annotation.patient_id):
+    if lost and not annotation.catalog.has_known_issue(LOST_FILE, annotation.patient_id):
         logger.warning("%s: %d frames lie off the CT and were left out", annotation.path, lost)
-
-
-def is_known_loss(patient_id: str) -> bool:
-    """Tell whether it is known that a CT file is missing on whose slice the annotations of a patient are drawn."""
-    return any(issue.code == "HT401" and issue.patient_id == patient_id for issue in load_catalog().known_issues)
 
 
 def _known(annotation: Annotation, masks: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

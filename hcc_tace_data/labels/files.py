@@ -21,9 +21,10 @@ import numpy.typing as npt
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import DicomReadError, SegmentationError
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
+from hcc_tace_data.facts.segments import SegmentVocabulary
 
-__all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid", "segment_key"]
+__all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
 
 #: Suffixes of label files, longest first.
 LABEL_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".dcm")
@@ -56,6 +57,8 @@ class LabelFile:
         Label numbers; more than one layer where labels overlap.
     codes : dict of int to str
         Label number -> SNOMED CT code of its type, where the file has one.
+    vocabulary : SegmentVocabulary
+        What labels may be called.
     """
 
     path: Path
@@ -67,6 +70,7 @@ class LabelFile:
     layer_of: dict[int, int]
     value_of: dict[int, int]
     codes: dict[int, str]
+    vocabulary: SegmentVocabulary
     frame_of_reference_uid: str = ""
 
     def mask(self, number: int) -> npt.NDArray[np.bool_]:
@@ -79,57 +83,21 @@ class LabelFile:
         """Label -> mask: keys of ``catalog.yaml``; other names as they are, without case; numbers where none is."""
         found: dict[str, npt.NDArray[np.bool_]] = {}
         for number, name in self.names.items():
-            key = segment_key(number, name, self.codes.get(number, ""))
+            key = self.vocabulary.key_of(name, self.codes.get(number, ""), number=number)
             if key is None:
                 text = name.strip().casefold() or str(number)
-                key = str(int(text)) if _is_number(text) else text
+                key = str(int(text)) if text.isascii() and text.isdigit() else text
             found[key] = self.mask(number) if key not in found else found[key] | self.mask(number)
         return found
 
     @cached_property
     def by_key(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Segment key of ``catalog.yaml`` -> mask; other labels are left out."""
-        catalog = load_catalog()
-        known = {segment.key for segment in catalog.segments}
-        found = {key: mask for key, mask in self.by_label.items() if key in known}
+        found = {key: mask for key, mask in self.by_label.items() if key in self.vocabulary.keys}
         if not self.says_all:  # a bare label map: what it does not show was looked for and not seen
-            for keys in catalog.classes("standard").values():
+            for keys in self.vocabulary.classes("standard").values():
                 found.setdefault(keys[0], np.zeros(self.shape, bool))
         return found
-
-
-def segment_key(number: int, name: str = "", code: str = "") -> str | None:
-    """Return the catalogue's key of a label, or None: by name, else by code, else, where it has no name, by number.
-
-    Parameters
-    ----------
-    number : int
-        Of the label in its file.
-    name : str
-        As the file has it; a number in the place of a name is that number.
-    code : str
-        SNOMED CT code of the type.
-
-    Examples
-    --------
-    >>> segment_key(7, "Tumor"), segment_key(7, "lesion", "4147007"), segment_key(1), segment_key(1, "spleen")
-    ('tumour', 'tumour', 'liver', None)
-    """
-    text = name.strip().casefold()
-    for segment in load_catalog().segments:
-        if text in {word.casefold() for word in (segment.name, segment.key, *segment.aliases)}:
-            return segment.key
-    for segment in load_catalog().segments:
-        if segment.type.value == code:
-            return segment.key
-    if text and not _is_number(text):
-        return None
-    wanted = int(text or number)
-    return next((segment.key for segment in load_catalog().segments if segment.number == wanted), None)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def read_label_grid(path: str | os.PathLike[str]) -> tuple[Affine, tuple[int, int, int]]:
@@ -142,7 +110,7 @@ def read_label_grid(path: str | os.PathLike[str]) -> tuple[Affine, tuple[int, in
     return _nifti_grid(file, _open_nifti(file))
 
 
-def read_label_file(path: str | os.PathLike[str]) -> LabelFile:
+def read_label_file(path: str | os.PathLike[str], *, catalog: Catalog | None = None) -> LabelFile:
     """Read one reader's labels.
 
     Parameters
@@ -150,6 +118,8 @@ def read_label_file(path: str | os.PathLike[str]) -> LabelFile:
     path : path-like
         ``.nii``, ``.nii.gz`` (names from a JSON file beside it, ``{"labels": {"1": "liver"}}`` or as
         :mod:`hcc_tace_data.export.nifti` writes), ``.nrrd``, ``.seg.nrrd`` (3D Slicer's), or a DICOM-SEG of any suffix.
+    catalog : Catalog, optional
+        Where the names of labels come from; default: the catalogue of HCC-TACE-Seg.
 
     Raises
     ------
@@ -157,14 +127,15 @@ def read_label_file(path: str | os.PathLike[str]) -> LabelFile:
         Not such a file, damaged, of other than three dimensions, too large, or with values that are no label numbers.
     """
     file = Path(path)
+    vocabulary = (load_catalog() if catalog is None else catalog).vocabulary
     if not file.is_file():
         raise SegmentationError(f"no file {file}.")
     if file.name.endswith(".nrrd"):
-        return _read_nrrd(file)
+        return _read_nrrd(file, vocabulary)
     if file.name.endswith((".nii", ".nii.gz")):
-        return _read_nifti(file)
+        return _read_nifti(file, vocabulary)
     try:
-        return _read_seg(file)
+        return _read_seg(file, vocabulary)
     except DicomReadError as error:
         raise SegmentationError(f"{file} is none of NIfTI, NRRD or DICOM-SEG: {error}") from error
 
@@ -192,7 +163,7 @@ def _nifti_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
     return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
 
 
-def _read_nifti(file: Path) -> LabelFile:
+def _read_nifti(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     image = _open_nifti(file)
     affine, shape = _nifti_grid(file, image)
     if image.header.get_sform(coded=True)[1] == 0 and image.header.get_qform(coded=True)[1] == 0:
@@ -203,7 +174,7 @@ def _read_nifti(file: Path) -> LabelFile:
         raise SegmentationError(f"{file} is damaged or cut short: {error}.") from error
     array = _whole_numbers(file, values).transpose(2, 1, 0)
     names, told = _sidecar(file)
-    return _label_map(file, affine, shape, array, names, told)
+    return _label_map(file, affine, shape, array, vocabulary, names if told else None)
 
 
 def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
@@ -255,7 +226,7 @@ def _itk_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
     return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
 
 
-def _read_nrrd(file: Path) -> LabelFile:
+def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     import SimpleITK
 
     sitk: Any = SimpleITK  # untyped
@@ -289,14 +260,14 @@ def _read_nrrd(file: Path) -> LabelFile:
     if not names:
         if len(layers) != 1:
             raise SegmentationError(f"{file} has {len(layers)} components a voxel and no segments that explain them.")
-        return _label_map(file, affine, shape, layers[0], {}, False)
+        return _label_map(file, affine, shape, layers[0], vocabulary, None)
     return LabelFile(
         path=file, affine=affine, shape=shape, names=names, says_all=True, layers=layers, layer_of=layer_of,
-        value_of=value_of, codes={},
+        value_of=value_of, codes={}, vocabulary=vocabulary,
     )  # fmt: skip
 
 
-def _read_seg(file: Path) -> LabelFile:
+def _read_seg(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     seg = read_seg(file)
     if seg.fractional:
         layers = (seg.array >= 0.5).view(np.uint8)
@@ -313,23 +284,30 @@ def _read_seg(file: Path) -> LabelFile:
         layer_of={number: place for place, number in enumerate(numbers)},
         value_of=dict.fromkeys(numbers, 1),
         codes={segment.number: segment.type[0] for segment in seg.segments if segment.type[1] == "SCT"},
+        vocabulary=vocabulary,
         frame_of_reference_uid=open_seg(file, pixels=False).frame_of_reference_uid,
     )
 
 
 def _label_map(
-    file: Path, affine: Affine, shape: tuple[int, int, int], array: npt.NDArray[Any], names: dict[int, str], told: bool
+    file: Path,
+    affine: Affine,
+    shape: tuple[int, int, int],
+    array: npt.NDArray[Any],
+    vocabulary: SegmentVocabulary,
+    names: dict[int, str] | None,
 ) -> LabelFile:
+    """Return labels of one array; `names` is None where the file names none."""
     found = np.unique(array)
     if found.size and found[0] < 0:
         raise SegmentationError(f"{file} holds the value {found[0]}; labels are 0 and above.")
     occurring = {int(number): "" for number in found if number > 0}
-    undescribed = sorted(set(occurring) - set(names)) if told else []
+    undescribed = [] if names is None else sorted(set(occurring) - set(names))
     if undescribed:
         raise SegmentationError(f"{file} holds {undescribed[:5]}, which the JSON file beside it does not name.")
     return LabelFile(
-        path=file, affine=affine, shape=shape, names=names if told else occurring, says_all=told, layers=array[None],
-        layer_of={}, value_of={}, codes={},
+        path=file, affine=affine, shape=shape, names=occurring if names is None else names, says_all=names is not None,
+        layers=array[None], layer_of={}, value_of={}, codes={}, vocabulary=vocabulary,
     )  # fmt: skip
 
 

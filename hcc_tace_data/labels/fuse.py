@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hcc_tace_data.collection.index import read_index
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
-from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.labels.files import LabelFile, read_label_file
 from hcc_tace_data.labels.fuse_report import (
     OURS,
@@ -84,6 +84,7 @@ def fuse_files(
     region: Literal["image", "union"] = "image",
     weight: float = 1.0,
     threshold: float = 0.5,
+    catalog: Catalog | None = None,
 ) -> FusedFiles:
     """Fuse readers' label files of one patient, and write label map, probabilities and DICOM-SEG.
 
@@ -107,7 +108,9 @@ def fuse_files(
         through its registration.
     method : {"staple", "majority", "union", "intersection"}
     region, weight, threshold
-        As of :func:`hcc_tace_data.fuse_staple`.
+        See :func:`hcc_tace_data.fuse_staple`.
+    catalog : Catalog, optional
+        Where names and numbers of labels come from; default: the catalogue of HCC-TACE-Seg.
 
     Raises
     ------
@@ -129,16 +132,17 @@ def fuse_files(
         raise UsageError("a reader's file is given twice; it would be fused with itself.")
     if phases and ct is None:
         raise UsageError("phases are registered onto the CT that the labels are for; name it (--ct).")
-    files = _read(paths)
+    known = load_catalog() if catalog is None else catalog
+    files = _read(paths, known)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder to write into.")
     _check_options(method, region, weight, threshold)
     grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
     moving = [_ct_grid(phase) for phase in phases]
-    numbers = _numbers([key for file in files for key in file.by_label])
+    numbers = _numbers([key for file in files for key in file.by_label], known)
     if ct is not None:
-        _check_coded(numbers)
+        _check_coded(numbers, known)
     _check_kept(paths, folder)
     brought = [_bring_phase(grid, phase, volume) for phase, volume in zip(phases, moving, strict=True)]
     others = [(volume, phase.registration.matrix) for volume, phase in zip(moving, brought, strict=True)]
@@ -162,7 +166,7 @@ def fuse_files(
         for number, name in probability_names(numbers).items() if method == "staple" else ():
             write_nifti(folder / name, fused.probability[number], grid.affine)
         if ct is not None:
-            write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names)
+            write_seg(folder / "labels_seg.dcm", label_map, numbers, grid.paths, method, names, known)
         for name in earlier - set(report["written"]):
             (folder / name).unlink(missing_ok=True)
         write_json(folder / "fusion.json", report)
@@ -231,7 +235,9 @@ def fuse_staple(
     return fuse_masks(masks, labels=labels, weight=weight, dtype=dtype, threshold=threshold, region=region)
 
 
-def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.ArrayLike]]:
+def read_masks(
+    paths: Sequence[str | os.PathLike[str]], *, catalog: Catalog | None = None
+) -> list[dict[int, npt.ArrayLike]]:
     """Read readers' label files onto the grid of the first: label number -> mask of each reader.
 
     Raises
@@ -241,17 +247,18 @@ def read_masks(paths: Sequence[str | os.PathLike[str]]) -> list[dict[int, npt.Ar
     FusionError
         A reader on another grid, or nobody who drew a label.
     """
-    files = _read([Path(path) for path in paths])
+    known = load_catalog() if catalog is None else catalog
+    files = _read([Path(path) for path in paths], known)
     grid = _Grid(affine=files[0].affine, shape=files[0].shape)
     drawn = [{key: _onto(mask, file, grid, []) for key, mask in file.by_label.items()} for file in files]
-    return _say_no(drawn, files, _numbers([key for reader in drawn for key in reader]))
+    return _say_no(drawn, files, _numbers([key for reader in drawn for key in reader], known))
 
 
-def _read(paths: Sequence[Path]) -> list[LabelFile]:
+def _read(paths: Sequence[Path], catalog: Catalog) -> list[LabelFile]:
     for path in paths:
         if not path.is_file():
             raise CollectionNotFoundError(f"no file {path}.")
-    return [read_label_file(path) for path in paths]
+    return [read_label_file(path, catalog=catalog) for path in paths]
 
 
 def _check_options(method: str, region: str, weight: float, threshold: float) -> None:
@@ -261,8 +268,8 @@ def _check_options(method: str, region: str, weight: float, threshold: float) ->
     fuse_masks([{1: np.zeros(1, bool)}], weight=weight, threshold=threshold, region=region)  # type: ignore[arg-type]
 
 
-def _check_coded(numbers: dict[str, int]) -> None:
-    known = {segment.key for segment in load_catalog().segments}
+def _check_coded(numbers: dict[str, int], catalog: Catalog) -> None:
+    known = set(catalog.vocabulary.keys)
     foreign = sorted(set(numbers) - known)
     if foreign:
         raise FusionError(
@@ -340,9 +347,9 @@ def _onto(mask: _Mask, file: LabelFile, grid: _Grid, others: list[tuple[_Grid, n
     )
 
 
-def _numbers(keys: Sequence[str]) -> dict[str, int]:
+def _numbers(keys: Sequence[str], catalog: Catalog) -> dict[str, int]:
     """Return label -> its number in the result: the catalogue's, the number itself, or the next one free."""
-    known = {segment.key: segment.number for segment in load_catalog().segments}
+    known = catalog.vocabulary.numbers
     if not keys:
         raise FusionError("no reader drew any label; there is nothing to fuse.")
     numbers = {key: known.get(key, int(key) if key.isascii() and key.isdigit() else 0) for key in dict.fromkeys(keys)}

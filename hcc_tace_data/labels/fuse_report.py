@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom import seg_write
+from hcc_tace_data.facts.catalog import Catalog
 from hcc_tace_data.labels.agreement import agreement, summary
 from hcc_tace_data.labels.staple import Fusion
 from hcc_tace_data.system.files import write_json
@@ -68,6 +69,7 @@ def write_seg(
     sources: Sequence[Path],
     method: str,
     readers: list[str],
+    catalog: Catalog,
 ) -> None:
     """Write the label map as DICOM-SEG on the CT of the `sources`."""
     name = "STAPLE" if method == "staple" else f"Voting ({method})"
@@ -80,7 +82,7 @@ def write_seg(
     segments = {number: key for key, number in numbers.items()}
     masks = {key: label_map == number for number, key in segments.items()}
     described = f"{name} of {len(readers)} readers"
-    seg_write.write_seg(path, masks, sources, algorithm=algorithm, series_description=described)
+    seg_write.write_seg(path, masks, sources, algorithm=algorithm, series_description=described, catalog=catalog)
 
 
 def make_report(

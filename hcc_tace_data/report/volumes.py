@@ -10,7 +10,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hcc_tace_data.errors import SegmentationError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -18,11 +17,12 @@ from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.open import Collection as Folder
 from hcc_tace_data.phases.names import PHASES
 from hcc_tace_data.report.patients import read_prediction
+from hcc_tace_data.volumes.nifti import nifti_bytes
 
 if TYPE_CHECKING:
     from hcc_tace_data.open import Collection
 
-__all__ = ["PatientVolumes", "ShownVolume", "nifti_bytes"]
+__all__ = ["PatientVolumes", "ShownVolume"]
 
 logger = logging.getLogger(__name__)
 
@@ -158,17 +158,6 @@ class PatientVolumes:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(name)
             return self._kept[name]
-
-
-def nifti_bytes(array: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> bytes:
-    """Return an array (D, H, W) with its affine (index -> LPS mm) as the bytes of a NIfTI file."""
-    import nibabel
-
-    image: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]  # nibabel has no types for it
-        array.transpose(2, 1, 0), _LPS_TO_RAS @ affine[:, [2, 1, 0, 3]]
-    )
-    image.header.set_xyzt_units("mm")
-    return bytes(image.to_bytes())
 
 
 def _volumes(collection: Collection, patient_id: str, drawn: tuple[Path, ...]) -> tuple[ShownVolume, ...]:

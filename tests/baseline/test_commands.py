@@ -20,8 +20,8 @@ from hcc_tace_data.baseline.checkpoint import load_weights, save_weights
 from hcc_tace_data.baseline.data import load_cohort, part_of
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.volumes.nifti import write_nifti
 
 HELD_OUT = patients_of("test")[:2]
 

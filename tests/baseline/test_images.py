@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hcc_tace_data.baseline.images import InputVolume, read_nifti, stand_upright
 from hcc_tace_data.baseline.lits import find_lits, load_lits
 from hcc_tace_data.errors import BaselineError
-from hcc_tace_data.export.nifti import write_nifti
+from hcc_tace_data.volumes.nifti import write_nifti
 
 #: Index (d, h, w) -> LPS mm of an upright grid.
 UPRIGHT = np.array([[0, 0, 0.8, -90.0], [0, 0.8, 0, -70.0], [2.5, 0, 0, 30.0], [0, 0, 0, 1]])

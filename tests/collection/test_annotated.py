@@ -39,7 +39,7 @@ def changed(twin: Path, tmp_path: Path) -> Callable[..., tuple[AnnotatedVolume, 
             change(data, volumes)
             data.save_as(path)
         if table is not None:
-            study = Study(study.root, table(study.instances.copy()))
+            study = Study(study.root, table(study.instances.copy()), catalog=study.catalog)
         return find_annotated(study), study
 
     return run
@@ -132,7 +132,7 @@ def test_what_is_cited_fits_but_in_another_frame_of_reference(changed: Any) -> N
     positions = rows.loc[own].sort_values("position_z")[["position_x", "position_y", "position_z"]].to_numpy()
     twins = rows[rows["series_uid"] == other].sort_values("position_z").index
     rows.loc[twins, ["position_x", "position_y", "position_z"]] = positions
-    found = find_annotated(Study(study.root, rows))
+    found = find_annotated(Study(study.root, rows, catalog=study.catalog))
     assert found.volume is None
     assert "another frame of reference" in found.reason
 

@@ -25,7 +25,7 @@ from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import OutputError, SegmentationError, UsageError
 from hcc_tace_data.export import nnunet
 from hcc_tace_data.export.nifti import export_nifti
-from hcc_tace_data.export.records import claim_folder
+from hcc_tace_data.export.output_folder import claim_folder
 from hcc_tace_data.export.run import export_cases
 
 NAMES = ["HCC_003", "HCC_017"]

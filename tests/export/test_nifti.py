@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from hcc_tace_data import open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.dicom.ct import read_ct
-from hcc_tace_data.export.nifti import export_nifti, write_nifti
+from hcc_tace_data.export.nifti import export_nifti
+from hcc_tace_data.volumes.nifti import write_nifti
 
 
 def _voxels(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from hcc_tace_data import Catalog
 from hcc_tace_data.errors import CatalogError
 from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.labels.names import tumour_classes, whole_liver_classes
 from hcc_tace_data.loaders.label_sets import resolve_label_set
+from hcc_tace_data.open import open_collection
 
 CATALOG = Path(__file__).resolve().parents[2] / "catalog.yaml"
 
@@ -93,3 +96,47 @@ def test_broken_yaml_and_absent_files(tmp_path: Path) -> None:
         Catalog.load(tmp_path / "bad.yaml")
     with pytest.raises(CatalogError, match="no catalogue"):
         Catalog.load(tmp_path / "none.yaml")
+
+
+def test_the_vocabulary_knows_every_name_and_code(catalog: Catalog) -> None:
+    known = catalog.vocabulary
+    for segment in catalog.segments:
+        for name in (segment.name, segment.key, *segment.aliases):
+            assert known.key_of(f" {name.upper()} ") == segment.key
+        assert known.key_of("Segment 9", segment.type.value) == segment.key
+        assert known.key_of("", f"{segment.type.scheme}:{segment.type.value}") == segment.key
+        assert known.key_of("", f"99LOCAL:{segment.type.value}") is None
+        assert known.key_of(number=segment.number) == known.key_of(str(segment.number), number=9) == segment.key
+        assert known.key_of(str(segment.number)) is None  # in a SEG, a number is not a name
+    assert known.key_of() is known.key_of("spleen", number=1) is known.key_of(number=200) is None
+
+
+def test_the_whole_liver_is_one_thing(catalog: Catalog) -> None:
+    known = catalog.vocabulary
+    assert set(known.whole_liver) == {"liver", "tumour", "necrosis", "portal_vein"}
+    assert whole_liver_classes(catalog) == (1, 2, 3)
+    assert whole_liver_classes(catalog, catalog.classes("lesion")) == (1, 2)
+    assert whole_liver_classes(catalog, {7: ("liver", "aorta")}) == ()
+    assert tumour_classes(catalog) == tumour_classes(catalog, catalog.classes("lesion")) == (2,)
+
+
+def test_the_shipped_catalogue_is_pickled_as_a_reference(catalog: Catalog) -> None:
+    assert pickle.loads(pickle.dumps(catalog)) is catalog
+    assert len(pickle.dumps(catalog)) < 200
+    other = catalog.model_copy(update={"splits": catalog.splits.model_copy(update={"folds": 3})})
+    assert pickle.loads(pickle.dumps(other)) == other != catalog
+
+
+def test_a_collection_carries_its_catalogue(catalog: Catalog, twin: Path) -> None:
+    """Another collection's names are used for its files, down to the annotations of a study."""
+    bamf = {**catalog.sources, "bamf": {**catalog.sources["bamf"], "description_prefix": "Segmentation"}}
+    other = catalog.model_copy(update={"sources": bamf})
+    collection = open_collection(twin, catalog=other)
+    patient = collection[next(iter(collection))]
+    study = patient.studies[0]
+    assert collection.catalog is patient.catalog is study.catalog is study.series[0].catalog is other
+    assert collection.subset([patient.patient_id]).catalog is other
+    series = next(one for one in study.series if one.modality == "SEG")
+    assert all(one.catalog is other for one in study.annotations)
+    assert (series.origin == "bamf") == series.description.startswith("Segmentation")
+    assert open_collection(twin).catalog is catalog

@@ -16,9 +16,9 @@ from hcc_tace_data.cli.main import main
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
-from hcc_tace_data.export.nifti import write_nifti
 from hcc_tace_data.system.files import OUTPUT_MARK
 from hcc_tace_data.volumes.grids import through
+from hcc_tace_data.volumes.nifti import write_nifti
 
 PATIENT = "HCC_012"
 NAMES = ["reader_1", "reader_2", "reader_3"]

@@ -19,7 +19,7 @@ from hcc_tace_data.validators.facts.segs import seg_facts
 __all__ = ["WHOLE_LIVER", "MaskFacts", "MaskJob", "mask_facts", "measure", "segment_key"]
 
 #: Segments that make up the whole liver: readers drew tumours and vessels out of it.
-WHOLE_LIVER = ("liver", "tumour", "necrosis", "portal_vein")
+WHOLE_LIVER = load_catalog().vocabulary.whole_liver
 
 Mask = npt.NDArray[np.bool_]
 
@@ -81,12 +81,7 @@ def segment_key(label: str, type_code: str) -> str:
     >>> segment_key("mass", ""), segment_key("Segment 1", "SCT:10200004"), segment_key("Spleen", "SCT:78961009")
     ('tumour', 'liver', '')
     """
-    segments = load_catalog().segments
-    wanted = label.strip().lower()
-    for segment in segments:
-        if wanted in {name.lower() for name in (segment.name, segment.key, *segment.aliases)}:
-            return segment.key
-    return next((one.key for one in segments if type_code == f"{one.type.scheme}:{one.type.value}"), "")
+    return load_catalog().vocabulary.key_of(label, type_code) or ""
 
 
 def mask_facts(context: Context) -> list[tuple[int, MaskFacts]]:

@@ -1,8 +1,8 @@
-"""The folder of an export: one process at a time writes there, and a run takes up where an earlier one stopped.
+"""The folder of an export: one process writes to it at a time, and a run continues where an earlier one stopped.
 
-What is written whole is told by a record, ``.hcc-tace/records/<name>.json``: one a patient, or one a study. A record
-is begun before the first of its files is written and lists what is going to be; so whatever a killed run left is
-known, and goes when it is not written anew.
+A record, ``.hcc-tace/records/<name>.json``, lists the complete files of one patient or one study. It is started before
+the first of its files is written and lists what will be written, so the leftovers of a killed run are known, and are
+removed unless they are written again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hcc_tace_data.errors import FolderLockedError, OutputError, UsageError
 from hcc_tace_data.system.files import drop_leftovers, write_json, writing_to
 from hcc_tace_data.system.lock import lock_folder
 
-__all__ = ["Record", "begin_record", "claim_folder", "drop_record", "write_record"]
+__all__ = ["ExportRecord", "begin_record", "claim_folder", "drop_record", "write_record"]
 
 _FOLDER = ".hcc-tace"
 _RECORDS = f"{_FOLDER}/records"
@@ -26,16 +26,16 @@ _PARAMETERS = f"{_FOLDER}/parameters.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One patient, or one study, of an export.
+class ExportRecord:
+    """The files of one patient, or of one study, in an export.
 
     Attributes
     ----------
     name : str
-        Of the record, different from all others of the export.
+        Name of the record, unique in the export.
     patient_id : str
     digest : str
-        Of the sources; another one means that they changed since. Empty while the files are being written.
+        Digest of the sources; a different one means that they changed since. Empty while files are being written.
     split : str
         "train" or "test".
     fold : int or None
@@ -43,7 +43,7 @@ class Record:
     files : dict of str to int
         Path relative to the export's folder -> bytes.
     sources : dict
-        UIDs, annotations and readers the files were made of.
+        UIDs, annotations and readers that the files were made from.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Record:
     sources: dict[str, Any] = field(default_factory=dict)
 
     def is_whole(self, out: Path, digest: str | None = None) -> bool:
-        """Tell whether the files are there in their length, and were made of sources of this digest."""
+        """Return whether all files exist with their sizes, and were made from sources with this digest."""
         if not self.digest or digest not in {None, self.digest}:
             return False
         try:
@@ -64,33 +64,35 @@ class Record:
             return False
 
 
-def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> Record:
-    """Note that files of a record are about to be written."""
-    begun = Record(name=name, patient_id=patient_id, files={path.relative_to(out).as_posix(): 0 for path in files})
+def begin_record(out: Path, name: str, patient_id: str, files: Iterable[Path]) -> ExportRecord:
+    """Record that files are about to be written."""
+    begun = ExportRecord(
+        name=name, patient_id=patient_id, files={path.relative_to(out).as_posix(): 0 for path in files}
+    )
     write_record(out, begun)
     return begun
 
 
-def write_record(out: Path, record: Record) -> None:
-    """Note what became of a patient or study."""
+def write_record(out: Path, record: ExportRecord) -> None:
+    """Record what was written for a patient or study."""
     write_json(out / _RECORDS / f"{record.name}.json", asdict(record))
 
 
-def drop_record(out: Path, record: Record) -> None:
+def drop_record(out: Path, record: ExportRecord) -> None:
     """Remove a record with its files."""
     root = out.resolve()
     for name in record.files:
         path = out / name
         if root in path.resolve().parents:
             path.unlink(missing_ok=True)
-            with suppress(OSError):  # other files lie there
+            with suppress(OSError):  # the folder has other files
                 path.parent.rmdir()
     (out / _RECORDS / f"{record.name}.json").unlink(missing_ok=True)
 
 
 @contextmanager
-def claim_folder(out: Path, parameters: Mapping[str, Any]) -> Iterator[dict[str, Record]]:
-    """Hold the folder of an export for this process; yield name -> record of what an earlier run wrote.
+def claim_folder(out: Path, parameters: Mapping[str, Any]) -> Iterator[dict[str, ExportRecord]]:
+    """Lock the folder of an export for this process; yield name -> record of what an earlier run wrote.
 
     Raises
     ------
@@ -127,13 +129,13 @@ def _check_ours(out: Path, mine: dict[str, Any]) -> None:
         raise UsageError(f"{out} holds an export with another {changed}; name another folder, or empty this one.")
 
 
-def _read_records(out: Path) -> dict[str, Record]:
+def _read_records(out: Path) -> dict[str, ExportRecord]:
     records = {}
     for path in sorted((out / _RECORDS).glob("*.json")):
         try:
-            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            record = ExportRecord(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
-            continue  # made anew
+            continue  # its files are written again
         if record.name == path.name.removesuffix(".json"):
             records[record.name] = record
     return records
