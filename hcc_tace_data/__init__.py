@@ -3,8 +3,7 @@
 Public names are loaded on first use (:pep:`562`), so importing the package is cheap and never loads torch.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations`: the name would be importable from here
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.system.caches import clear_caches, find_caches
 from hcc_tace_data.system.files import writing_to
 from hcc_tace_data.system.roots import default_root
@@ -19,7 +20,8 @@ app = typer.Typer(add_completion=False)
 def cache(
     root: Annotated[Path | None, typer.Argument(help="The collection's folder.")] = None,
     clear: Annotated[bool, typer.Option(help="Delete the caches, and nothing else.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show or clear caches: header tables, training stores, Hugging Face files."""
     folder = default_root() if root is None else root.expanduser()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.facts.catalog import load_catalog
 
 app = typer.Typer(add_completion=False)
@@ -23,8 +24,9 @@ class Format(StrEnum):
 
 @app.command()
 def cite(
-    format: Annotated[Format, typer.Option(help="How to write them.")] = Format.text,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what to cite when you use the data: the data set, its descriptor, the archive, the baseline."""
     catalog = load_catalog()
@@ -34,5 +36,5 @@ def cite(
     for citation in catalog.citations:
         say(citation.bibtex() if format is Format.bibtex else f"{citation.text} https://doi.org/{citation.doi}")
         say()
-    if format is Format.text:
+    if format is Format.text and not quiet:
         say(f"The data are under {catalog.identity.licence} ({catalog.identity.licence_url}).")

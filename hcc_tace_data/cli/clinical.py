@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.clinical.agreement import reader_agreement
 from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.clinical.plots import plot_survival
@@ -18,6 +19,7 @@ from hcc_tace_data.clinical.survival import ENDPOINTS, cox_by_stage, kaplan_meie
 from hcc_tace_data.errors import ClinicalError
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.text import csv_table
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +33,8 @@ def clinical(
     by: Annotated[str | None, typer.Option(help="Column to group the survival curves by.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the typed table to this CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the survival curves to this PNG file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Load and check the clinical sheet; print endpoints, reader agreement and survival."""
     path = find_sheet(root)
@@ -110,7 +112,7 @@ def _finite(value: float) -> float | None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    say(f"{document['patients']} patients in {document['source']}")
+    say(f"{count(document['patients'], 'patient')} in {document['source']}")
     response = document["tace_response"]
     say(
         f"TACE response at 14 weeks: {response['refractory']} refractory, {response['susceptible']} susceptible, "
@@ -120,7 +122,8 @@ def _print(document: dict[str, Any]) -> None:
         say(f"{endpoint.upper()}:")
         for group in entry["groups"]:
             median = "not reached" if group["median_weeks"] is None else f"{group['median_weeks']:.1f} weeks"
-            say(f"  {group['group']}: {group['patients']} patients, {group['events']} events, median {median}")
+            sizes = f"{count(group['patients'], 'patient')}, {count(group['events'], 'event')}"
+            say(f"  {group['group']}: {sizes}, median {median}")
         if "log_rank" in entry:
             say(f"  log-rank p = {entry['log_rank']['p']:.4g}")
         for cox in entry["cox"]:

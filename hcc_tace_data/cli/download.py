@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, say
+from hcc_tace_data.cli.options import Json, Patients, Quiet, chosen_patients
 from hcc_tace_data.downloads import RetryPolicy, make_plan
 from hcc_tace_data.downloads import download as fetch
 from hcc_tace_data.errors import IncompleteDownloadError
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.downloads import Plan
@@ -26,11 +28,13 @@ _SHOWN = 20
 
 @app.command()
 def download(
-    root: Annotated[Path | None, typer.Argument(help="Folder to fetch into.")] = None,
+    root: Annotated[
+        Path | None, typer.Argument(help="Folder to download to; default: $HCC_TACE_HOME, else the user's data folder.")
+    ] = None,
     source: Annotated[str, typer.Option(help="idc (Imaging Data Commons) or nbia (TCIA).")] = "idc",
-    patients: Annotated[str | None, typer.Option(help="PatientIDs separated by commas; default all.")] = None,
+    patients: Patients = None,
     modality: Annotated[str | None, typer.Option(help="CT or SEG; default both.")] = None,
-    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="Also the segmentations by BAMF AIMI (IDC).")] = False,
+    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="Include BAMF AIMI's segmentations (IDC).")] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
     endpoint: Annotated[
         str | None,
@@ -39,29 +43,27 @@ def download(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Files (idc: 16) or series (nbia: 4) at a time.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be fetched.")] = False,
-    rate: Annotated[float, typer.Option(min=0.001, help="MB a second, for the time that --dry-run tells.")] = 20.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be downloaded and exit.")] = False,
+    rate: Annotated[float, typer.Option(min=0.001, help="MB per second, for the time estimate of --dry-run.")] = 20.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Only the series that failed before.")] = False,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read again what is here; fetch again what was altered.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Re-read existing files and re-download altered ones.")] = False,
     clinical: Annotated[
         bool | None, typer.Option("--clinical/--no-clinical", help="The clinical sheet; default with the real table.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for another download into the folder.")] = True,
-    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds without a byte before it is tried again.")] = 60.0,
-    retries: Annotated[int, typer.Option(min=1, help="Tries for a series, the first included.")] = 5,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only errors.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.5, help="Seconds without a byte before a retry.")] = 60.0,
+    retries: Annotated[int, typer.Option(min=1, help="Attempts per series, the first included.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fetch what of the collection is not here yet; exit code 4 if something could not be had.
+    """Download missing parts of the collection. Exit code 4 if anything failed.
 
-    A file under its final name is whole, always. Whatever ends a run, the next goes on where it was.
+    A file only appears under its final name once it is complete. An interrupted download can be resumed.
     """
     silent = quiet or as_json
     folder = default_root() if root is None else root.expanduser()
-    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    chosen = chosen_patients(patients)
     kinds = [name.strip().upper() for name in modality.split(",") if name.strip()] if modality else None
     choice: dict[str, Any] = {
         "source": source, "patients": chosen, "modality": kinds, "with_bamf": with_bamf, "table": table,
@@ -75,7 +77,7 @@ def download(
         return
     if not silent:
         _tell(plan, None)
-    if plan.wanted and not yes and sys.stdin.isatty() and not typer.confirm("Fetch it?", default=True, err=True):
+    if plan.wanted and not yes and sys.stdin.isatty() and not typer.confirm("Download it?", default=True, err=True):
         raise typer.Abort
     with _bar(plan, quiet=silent) as advance:
         try:
@@ -97,14 +99,14 @@ def download(
         except IncompleteDownloadError as error:
             report, incomplete = error.report, error
         except KeyboardInterrupt:
-            note("Stopped; what came is kept, and the same command goes on from here.", quiet=quiet)
+            note("Complete files are kept; repeat the command to resume.", quiet=quiet)
             raise
     if as_json:
         emit_json(report.as_dict())
     elif not quiet:
         say(
-            f"{report.series} series came ({report.instances} files, {_size(report.bytes)}, {report.seconds:.1f} s), "
-            f"{report.here} were here; all checked, in {report.root}"
+            f"Downloaded {count(report.series, 'series')} ({count(report.instances, 'file')}, {_size(report.bytes)}, "
+            f"{report.seconds:.1f} s); {report.here:,} already present. All verified: {report.root}"
         )
     if incomplete is not None:
         if not as_json:
@@ -114,19 +116,19 @@ def download(
                 note(f"... and {len(report.failed) - _SHOWN} more; --json lists them all")
             if report.sheet_error:
                 note(f"failed: {report.sheet_error}")
-            note(f"{len(report.failed)} series failed; 'hcc-tace download --retry-failed' tries them again.")
+            note(f"{count(len(report.failed), 'series')} failed; 'hcc-tace download --retry-failed' retries them.")
         raise typer.Exit(4)
 
 
 def _tell(plan: Plan, rate: float | None) -> None:
-    """Say what would be fetched, where to, whether there is room, and how long it takes."""
+    """Print what would be downloaded, where to, whether there is room, and how long it takes."""
     write = say if rate is not None else note
     write(
-        f"{len(plan.wanted)} series, {plan.instances:,} files, {_size(plan.bytes)} to fetch from {plan.source.upper()} "
-        f"to {plan.root}" + (f"; {len(plan.here)} series are here" if plan.here else "")
+        f"{count(len(plan.wanted), 'series')}, {count(plan.instances, 'file')}, {_size(plan.bytes)} to download from "
+        f"{plan.source.upper()} to {plan.root}" + (f"; {len(plan.here):,} series already present" if plan.here else "")
     )
     if rate is not None:
-        room = "enough" if plan.fits else f"{_size(plan.needed_bytes - plan.free_bytes)} too little"
+        room = "enough" if plan.fits else f"{_size(plan.needed_bytes - plan.free_bytes)} short"
         write(f"  free there {_size(plan.free_bytes)}: {room}")
         write(f"  at {rate:g} MB/s it takes {_duration(plan.bytes / (rate * 1e6))}")
 

@@ -7,19 +7,20 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.options import Json, Quiet
 
 __all__ = ["app"]
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def explain(
-    code: Annotated[str | None, typer.Argument(help="Code of a rule; without one, all are listed.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beyond the rule's summary.")] = False,
+    code: Annotated[str | None, typer.Argument(help="Code of a rule; default: list all rules.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say what a rule checks, why, and how to repair what it finds."""
+    """Explain what a rule checks, why, and how to fix what it finds."""
     from hcc_tace_data.validators.registry import RULES, find_rule  # noqa: PLC0415 - its libraries are slow to import
 
     names = ("code", "name", "severity", "scope", "depth", "summary", "why", "fix", "source")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Json, Patients, Quiet, names_of
 from hcc_tace_data.cli.tables import series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.export.format import CaseWriter, Format
 from hcc_tace_data.export.registry import FORMATS, find_format
 from hcc_tace_data.export.run import export_cases
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.format import ExportSummary
@@ -28,21 +30,21 @@ def export(
     format: Annotated[str, typer.Argument(help=f"One of {', '.join(FORMATS)}.")],
     out: Annotated[Path, typer.Argument(help="Folder to write to; resumes an earlier run in that folder.")],
     root: Annotated[Path | None, typer.Argument(help="Folder with DICOM files, of the collection or others.")] = None,
-    patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
+    patients: Patients = None,
     labels: Annotated[str, typer.Option(help="Label set: standard, lesion or liver.")] = "standard",
     annotations: Annotated[
         str, typer.Option(help="Whose labels: collection, bamf, staple, a reader, or several: a,b.")
     ] = "collection",
     all_volumes: Annotated[bool, typer.Option("--all-volumes", help="nifti: also CT without a segmentation.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write CT and labels in another format."""
     chosen = find_format(format)
     asked: dict[str, Any] = {}
-    if patient:
-        asked["patients"] = patient
+    if patients:
+        asked["patients"] = names_of(patients)
     if labels != "standard":
         asked["labels"] = labels
     if annotations != "collection":
@@ -61,7 +63,7 @@ def export(
         for one in done.known:
             note(f"known: {one.patient_id}: {one.reason}", quiet=quiet)
         if not quiet:
-            say(f"{len(written)} files in {out}")
+            say(f"{count(len(written), 'file')} in {out}")
             if chosen.next_step:
                 say(chosen.next_step.format(out=out))
     if done.skipped:
@@ -73,8 +75,9 @@ def _check_options(chosen: Format, asked: dict[str, Any]) -> None:
     refused = [name for name in asked if name not in chosen.options]
     if refused:
         takes = [name for name, one in FORMATS.items() if refused[0] in one.options]
-        option = "--" + {"patients": "patient"}.get(refused[0], refused[0]).replace("_", "-")
-        raise UsageError(f"{option} does not go with {chosen.name}; it goes with {', '.join(takes)}.")
+        raise UsageError(
+            f"--{refused[0].replace('_', '-')} does not go with {chosen.name}; it goes with {', '.join(takes)}."
+        )
 
 
 def _export(

@@ -1,4 +1,4 @@
-"""`hcc-tace fuse READER...`: readers' masks of one patient into one label map."""
+"""`hcc-tace fuse READER...`: fuse readers' masks of one patient into one label map."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.labels.fuse import fuse_files
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
@@ -19,8 +21,8 @@ _REGIONS = ("image", "union")
 
 @app.command()
 def fuse(
-    readers: Annotated[list[Path], typer.Argument(help="One file a reader: NIfTI, NRRD or DICOM-SEG.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
+    readers: Annotated[list[Path], typer.Argument(help="One file per reader: NIfTI, NRRD or DICOM-SEG.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     ct: Annotated[
         Path | None,
         typer.Option(
@@ -30,14 +32,14 @@ def fuse(
     ] = None,
     phase: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER[:N]", help="Another CT phase, to be registered; may be repeated."),
+        typer.Option(metavar="FOLDER[:N]", help="Another CT phase to register; may be repeated."),
     ] = None,
     method: Annotated[str, typer.Option(help="staple, majority, union or intersection.")] = "staple",
-    region: Annotated[str, typer.Option(help="Prior over the whole image, or over the readers' union.")] = "image",
-    weight: Annotated[float, typer.Option(help="Factor of the prior.")] = 1.0,
-    threshold: Annotated[float, typer.Option(help="Probability from which a voxel gets a label.")] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
+    region: Annotated[str, typer.Option(help="Where the prior is taken: image, or union of readers.")] = "image",
+    weight: Annotated[float, typer.Option(help="Multiplier for the prior.")] = 1.0,
+    threshold: Annotated[float, typer.Option(help="Lowest probability at which a voxel gets a label.")] = 0.5,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fuse readers' masks: label map, probabilities, sensitivity, specificity and agreement of readers, DICOM-SEG."""
     if method not in _METHODS or region not in _REGIONS:
@@ -48,7 +50,7 @@ def fuse(
         emit_json({"files": [str(path) for path in fused.files], **fused.report})
     elif not quiet:
         _print(fused.report)
-        say(f"{len(fused.files)} files in {out}")
+        say(f"{count(len(fused.files), 'file')} in {out}")
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -56,7 +58,8 @@ def _print(report: dict[str, Any]) -> None:
     for label, found in report["staple"].items():
         kappa = report["agreement"].get(label, {}).get("fleiss_kappa")
         said = "" if kappa is None else f", Fleiss' kappa {kappa:.3f} within the union"
-        say(f"{label}: {report['voxels'][label]} voxels, {found['iterations']} iterations{said}")
+        voxels, steps = count(report["voxels"][label], "voxel"), count(found["iterations"], "iteration")
+        say(f"{label}: {voxels}, {steps}{said}")
         for name in report["readers"]:
             p, q = found["sensitivity"][name], found["specificity"][name]
             told = "had no say" if p is None and q is None else f"sensitivity {_share(p)}  specificity {_share(q)}"

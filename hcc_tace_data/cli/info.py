@@ -1,34 +1,44 @@
-"""`hcc-tace info`: the facts of the collection."""
+"""`hcc-tace info [ROOT]`: the facts of the collection, and what is in a folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.console import emit_json, open_with_progress, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.downloads import RetryPolicy
 from hcc_tace_data.downloads.drift import find_drift
+from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def info(
+    root: Annotated[Path | None, typer.Argument(help="A folder: show what is in it.")] = None,
     drift: Annotated[
-        bool, typer.Option("--drift", help="Ask the source what it has now; exit 1 if it differs.")
+        bool, typer.Option("--drift", help="Compare the series table with the source; exit code 1 if they differ.")
     ] = False,
     source: Annotated[str, typer.Option(help="For --drift: idc or nbia.")] = "idc",
     endpoint: Annotated[str | None, typer.Option(help="For --drift: another server.")] = None,
     table: Annotated[Path | None, typer.Option(help="For --drift: another series table (CSV).")] = None,
-    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="For --drift: also BAMF AIMI's series.")] = False,
-    retries: Annotated[int, typer.Option(min=1, help="For --drift: tries, the first included.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="For --drift: include BAMF AIMI's series.")] = False,
+    retries: Annotated[int, typer.Option(min=1, help="For --drift: attempts, the first included.")] = 5,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Print what the collection is, holds and asks for. Needs no data on disk."""
+    """Print the facts of the collection, which needs no data; with ROOT, what is in that folder."""
+    if root is not None and drift:
+        raise UsageError("--drift compares the series table with the source; it takes no ROOT.")
+    if root is not None:
+        _folder(root, quiet=quiet, as_json=as_json)
+        return
     if drift:
         _drift(source, endpoint, table, with_bamf, retries, as_json)
         return
@@ -50,9 +60,47 @@ def info(
     )
     say(f"           {paper.stacked_series} series hold several")
     say(f"  labels   {', '.join(f'{s.number} {s.name}' for s in catalog.segments)}")
-    say(f"  beside   {idc.bamf_series} segmentations by BAMF AIMI, not part of the collection ('--with-bamf')")
+    say(f"  extra    {idc.bamf_series} segmentations by BAMF AIMI, not part of the collection ('--with-bamf')")
     say(f"  root     {default_root()}")
     say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json', key known_issues.")
+
+
+def _folder(root: Path, *, quiet: bool, as_json: bool) -> None:
+    """Print what is in a folder: a summary of the index, nothing is looked up in pixels."""
+    collection = open_with_progress(root, quiet=quiet or as_json)
+    series = collection.series
+    kinds = series["modality"].value_counts().to_dict()
+    studies = [study for patient in collection.values() for study in patient.studies]
+    sheet = next(iter(sorted((collection.root / "clinical").glob("*.xlsx"))), None)
+    document: dict[str, Any] = {
+        "root": str(collection.root),
+        "patients": len(collection),
+        "studies": len(studies),
+        "annotated_studies": sum(study.segmentation is not None for study in studies),
+        "series": {str(kind): int(number) for kind, number in sorted(kinds.items())},
+        "instances": len(collection.instances),
+        "bytes": int(collection.instances["size"].sum()),
+        "unreadable": len(collection.problems),
+        "readers": _readers(collection.root),
+        "clinical_sheet": None if sheet is None else str(sheet.relative_to(collection.root)),
+    }
+    if as_json:
+        emit_json(document)
+        return
+    say(f"{document['root']}")
+    annotated = f"{document['annotated_studies']} with a segmentation"
+    say(f"  {count(len(collection), 'patient')}, {count(len(studies), 'study')}, {annotated}")
+    say(f"  series    {', '.join(f'{number} {kind}' for kind, number in document['series'].items()) or 'none'}")
+    say(f"  files     {len(collection.instances):,}, {document['bytes'] / 1e9:.2f} GB")
+    say(f"  readers   {', '.join(document['readers']) or 'none'} (in annotations/)")
+    say(f"  clinical  {document['clinical_sheet'] or 'no sheet'}")
+    if len(collection.problems):
+        say(f"  {count(len(collection.problems), 'file')} could not be read")
+
+
+def _readers(root: Path) -> list[str]:
+    folder = root / "annotations"
+    return sorted(one.name for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
 
 
 def _drift(source: str, endpoint: str | None, table: Path | None, with_bamf: bool, retries: int, as_json: bool) -> None:
@@ -63,6 +111,7 @@ def _drift(source: str, endpoint: str | None, table: Path | None, with_bamf: boo
     else:
         for one in report.differences:
             say(f"{one.kind}: {one.patient_id} {one.series_uid}: {one.message}")
-        say(f"{report.series} series of the table compared with {source.upper()}: {len(report.differences)} differ")
+        compared = count(report.series, "series")
+        say(f"{compared} of the table compared with {source.upper()}: {len(report.differences)} differ")
     if report.differences:
         raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """The command `hcc-tace`: a table of verbs, each loaded only when it is called.
 
-The first word picks the verb, the rest goes to that verb's Typer application. Done by hand because a group
-of the command library would import every verb, and with them the scientific stack, to print `--help`.
+The first word picks the verb, the rest goes to that verb's Typer application. This is done by hand because a group of
+the command library would import every verb, and with them the scientific stack, to print `--help`.
 """
 
 from __future__ import annotations
@@ -35,36 +35,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level = logging.DEBUG if debug else logging.INFO
         words.pop(0)
     _set_up_logging(level)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if not words or words[0] in {"-h", "--help"}:
-        _out(_help())
-        return EXIT_OK
+        return _out(_help())
     if words[0] == "--version":
-        _out(f"hcc-tace {__version__}")
-        return EXIT_OK
+        return _out(f"hcc-tace {__version__}")
     verb = VERBS.get(words[0])
     if verb is None:
         near = get_close_matches(words[0], VERBS, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else "'hcc-tace --help' lists the verbs."
-        _err(f"hcc-tace: there is no verb '{words[0]}'. {hint}")
+        _err(f"hcc-tace: no verb '{words[0]}'. {hint}")
         return EXIT_USAGE
-    return _run(words[0], verb.module, words[1:], debug=debug)
+    return _run(words[0], verb.module, [_current(word) for word in words[1:]], debug=debug)
 
 
 def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
     import typer  # noqa: PLC0415 - slow to import
 
     try:
-        app = import_module(module).app
-        command = typer.main.get_command(app)
-        result = command.main(words, prog_name=f"hcc-tace {name}", standalone_mode=False)
+        command = typer.main.get_command(import_module(module).app)
+        # not command.main(): that turns a closed pipe and Ctrl-C into exit codes of its own
+        with command.make_context(f"hcc-tace {name}", words) as context:
+            result = command.invoke(context)
+        sys.stdout.flush()
     except typer.Exit as error:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         _err("Stopped.")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `hcc-tace list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except BrokenPipeError:
+        return _reader_has_gone()
     except HccTaceError as error:
         if debug:
             raise
@@ -88,6 +89,12 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
         )
         return EXIT_INTERNAL
     return result if isinstance(result, int) else EXIT_OK
+
+
+def _current(word: str) -> str:
+    """Return an option under the name it has now: `--patients` was `--patient` on some verbs."""
+    name, equals, value = word.partition("=")
+    return "--patients" + equals + value if name == "--patient" else word
 
 
 def exit_code_of(error: HccTaceError) -> int:
@@ -120,19 +127,31 @@ def _help() -> str:
         [
             "Usage: hcc-tace [--verbose | --debug] VERB [ROOT] [OPTIONS]",
             "",
-            "The HCC-TACE-Seg collection: fetch it, prove it whole and curated, train on it.",
+            "The HCC-TACE-Seg collection: fetch it, verify and validate it, train on it.",
             "",
-            "Verbs ('hcc-tace VERB --help' tells more):",
+            "Verbs ('hcc-tace VERB --help' or 'hcc-tace help VERB' shows the options of one):",
             *rows,
             "",
-            "ROOT is a folder; without it, $HCC_TACE_HOME, else the user's data folder.",
-            "Exit codes: 0 fine, 1 findings or failed verification, 2 usage, 3 data not found, 4 network, 5 internal.",
+            "ROOT is a folder; default: $HCC_TACE_HOME, else the user's data folder.",
+            "Exit codes: 0 fine, 1 findings or failed verification, 2 usage, 3 data not found, 4 network,",
+            "5 internal error, 130 stopped by Ctrl-C.",
         ]
     )
 
 
-def _out(text: str) -> None:
-    sys.stdout.write(visible_lines(text) + "\n")
+def _reader_has_gone() -> int:
+    """Make `hcc-tace list | head` end well: nothing more is written, also not when Python closes its streams."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OK
+
+
+def _out(text: str) -> int:
+    try:
+        sys.stdout.write(visible_lines(text) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_has_gone()
+    return EXIT_OK
 
 
 def _err(text: str) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, StoreError, UsageError
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
+from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
 from hcc_tace_data.loaders.store import Store
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case
@@ -25,7 +27,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def prepare(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    root: Root = None,
     phases: Annotated[
         str, typer.Option(help="Channels, separated by commas; 'all' is pre_contrast,arterial,portal_venous.")
     ] = "portal_venous",
@@ -35,18 +37,18 @@ def prepare(
     ] = "collection",
     spacing: Annotated[str | None, typer.Option(help="mm along D,H,W to resample to, as 2.5,1,1.")] = None,
     margin: Annotated[float | None, typer.Option(help="Crop to the liver and this many mm around it.")] = None,
-    patient: Annotated[list[str] | None, typer.Option(help="Only this patient; may be repeated.")] = None,
+    patients: Patients = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of stores; default ROOT/.hcc-tace/store.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take and write nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bring phases and labels of each study onto one grid and store them, for `load_hcc_tace` with the same options.
 
-    Whole studies are written or none; what is there already is kept, so a run that was broken off goes on. Exit code 1
-    if a study could not be prepared or a registration is implausible.
+    A study is written completely or not at all, and stored studies are kept, so an interrupted run can be resumed.
+    Exit code 1 if a study could not be prepared or a registration is implausible.
     """
     from hcc_tace_data.loaders.prepare import prepare_cases  # noqa: PLC0415 - its libraries are slow to import
 
@@ -68,12 +70,10 @@ def prepare(
         raise CollectionNotFoundError(
             f"No DICOM files at {folder}. 'hcc-tace phantom {folder}' writes a synthetic twin."
         )
-    unknown = sorted(set(patient or ()) - set(collection))
-    if unknown:
-        raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
+    chosen = chosen_patients(patients, collection, where=str(folder))
     # a phase that was not acquired is marked in the store, for missing="nan"
     cases, left_out = find_cases(
-        collection, patient or list(collection), annotators, phases=parameters.phases, keep_incomplete=True
+        collection, chosen or list(collection), annotators, phases=parameters.phases, keep_incomplete=True
     )
     store = Store(store_folder(folder, cache), parameters)
     stored_before, unreadable = store.find_all(cases)
@@ -82,7 +82,7 @@ def prepare(
     place = next(parent for parent in (store.folder, *store.folder.parents) if parent.is_dir())
     free = shutil.disk_usage(place).free
     note(
-        f"{len(cases)} studies, {len(cases) - len(todo)} of them stored already; "
+        f"{count(len(cases), 'study')}, {len(cases) - len(todo)} already stored; "
         f"at most {_size(need)} to write to {store.folder} ({_size(free)} free)",
         quiet=silent,
     )
@@ -157,7 +157,7 @@ def _row(item: StoredCase) -> dict[str, Any]:
 
 
 def _report(document: dict[str, Any], *, silent: bool) -> bool:
-    """Tell what is stored and what is wrong; return whether something is that should not be."""
+    """Print what is stored and what went wrong; return whether anything did."""
     for patient_id, reason in (document["left_out"] | document["failed"]).items():
         note(f"left out: {patient_id}: {reason}", quiet=silent)
     bad = bool(document["failed"] or document["left_out"])
@@ -167,8 +167,8 @@ def _report(document: dict[str, Any], *, silent: bool) -> bool:
             bad = bad or phase in case["registrations"] or reason != "not acquired"
     registered = [found for case in document["cases"] for found in case["registrations"].values()]
     if not silent:
-        say(f"{len(document['cases'])} studies, {_size(document['bytes_stored'])} in {document['store']}")
+        say(f"{count(len(document['cases']), 'study')}, {_size(document['bytes_stored'])} in {document['store']}")
         if registered:
             plausible = sum(found["plausible"] for found in registered)
-            say(f"{len(registered)} registrations, {plausible} of them plausible")
+            say(f"{count(len(registered), 'registration')}, {plausible} plausible")
     return bad

@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, progress, say
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, names_of
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.report import write_report
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
@@ -22,21 +24,21 @@ _STEPS = {"headers": "reading headers", "rules": "checking rules", "drawing": "d
 
 @app.command()
 def report(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    root: Root = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("hcc-tace-report.html"),
-    depth: Annotated[_Depth, typer.Option(help="How deep the rules look.")] = _Depth("headers"),
-    patient: Annotated[list[str] | None, typer.Option(help="Draw only this patient; may be repeated.")] = None,
+    depth: Annotated[_Depth, typer.Option(help="What the rules read.")] = _Depth("headers"),
+    patients: Patients = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Folder of predicted label maps; default ROOT/predictions.")
     ] = None,
-    slices: Annotated[int, typer.Option(help="CT slices a patient.", min=1, max=24)] = 5,
+    slices: Annotated[int, typer.Option(help="CT slices per patient.", min=1, max=24)] = 5,
     workers: Annotated[int, typer.Option(help="Processes that read headers, threads that draw.", min=1)] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write one HTML page: inventory, findings, phases, cohort, survival, readers, and slices of every patient.
 
-    The page holds everything it shows, asks no network for anything and opens from disk.
+    The page is self-contained, needs no network and opens from disk.
     """
     if out.is_dir():
         raise UsageError(f"{out} is a folder; name the page, for example {out / 'report.html'}.")
@@ -59,7 +61,7 @@ def report(
             root,
             out,
             depth=depth.value,
-            patients=patient,
+            patients=names_of(patients) or None,
             predictions=predictions,
             slices=slices,
             workers=workers,
@@ -71,8 +73,8 @@ def report(
     for name, reason in list(summary.not_drawn.items())[:5]:
         note(f"{name}: {reason}", quiet=quiet)
     if len(summary.not_drawn) > 5:
-        note(f"{len(summary.not_drawn) - 5} more patients are not drawn; the page says why", quiet=quiet)
+        note(f"{count(len(summary.not_drawn) - 5, 'more patient')} not drawn; the page says why", quiet=quiet)
     if not quiet:
         found = ", ".join(f"{number} {name}" for name, number in summary.findings.items())
-        say(f"{summary.patients} patients, {summary.pictures} slices; findings: {found}")
+        say(f"{count(summary.patients, 'patient')}, {count(summary.pictures, 'slice')}; findings: {found}")
     say(f"{summary.path.resolve()} ({summary.bytes / 1e6:.1f} MB, {summary.seconds:.0f} s)")

@@ -1,4 +1,4 @@
-"""The verbs of `hcc-tace`: where each lives and the line that `--help` prints for it."""
+"""The verbs of `hcc-tace`: the module of each and the line that `--help` prints for it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class Verb(NamedTuple):
 
 #: In the order `--help` shows them.
 VERBS: dict[str, Verb] = {
-    "demo": Verb("hcc_tace_data.cli.demo", "The main job from end to end, on a synthetic twin."),
-    "info": Verb("hcc_tace_data.cli.info", "The facts of the collection."),
-    "list": Verb("hcc_tace_data.cli.list", "The series of the collection, or of a phantom."),
+    "demo": Verb("hcc_tace_data.cli.demo", "Run the whole pipeline on synthetic data."),
+    "info": Verb("hcc_tace_data.cli.info", "The facts of the collection, and what is in a folder."),
+    "list": Verb("hcc_tace_data.cli.list", "List the series of the collection, or of a phantom."),
     "cite": Verb("hcc_tace_data.cli.cite", "What to cite."),
-    "cache": Verb("hcc_tace_data.cli.cache", "Where caches lie, and their clearing."),
-    "download": Verb("hcc_tace_data.cli.download", "Fetch the collection, and check every file."),
-    "verify": Verb("hcc_tace_data.cli.verify", "Are all files here and whole."),
+    "cache": Verb("hcc_tace_data.cli.cache", "Show or clear caches."),
+    "download": Verb("hcc_tace_data.cli.download", "Download the collection and check every file."),
+    "verify": Verb("hcc_tace_data.cli.verify", "Check that every file is present and complete."),
     "validate": Verb("hcc_tace_data.cli.validate", "Check a folder against all curation rules."),
-    "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to repair."),
-    "phases": Verb("hcc_tace_data.cli.phases", "Which contrast phase each CT volume is."),
+    "explain": Verb("hcc_tace_data.cli.explain", "What a rule checks, why, and how to fix what it finds."),
+    "phases": Verb("hcc_tace_data.cli.phases", "Label the contrast phase of each CT volume."),
     "measure": Verb("hcc_tace_data.cli.measure", "Measure lesions: sizes, shapes and HU, per lesion or patient."),
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
-    "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store what training reads."),
-    "fuse": Verb("hcc_tace_data.cli.fuse", "Readers' masks into one: STAPLE, votes, agreement."),
-    "export": Verb("hcc_tace_data.cli.export", "CT and segmentations in other formats."),
+    "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store the data for training."),
+    "fuse": Verb("hcc_tace_data.cli.fuse", "Fuse readers' masks (STAPLE or voting) and report their agreement."),
+    "export": Verb("hcc_tace_data.cli.export", "Write CT and labels in other formats."),
     "baseline": Verb(
         "hcc_tace_data.cli.baseline.app", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
     ),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
     "outcome": Verb("hcc_tace_data.cli.outcome", "Score reference models of survival, progression and response."),
-    "report": Verb("hcc_tace_data.cli.report", "One HTML page: cohort, findings, phases, contours of every patient."),
-    "view": Verb("hcc_tace_data.cli.view", "A patient's CT with its labels, in the browser of this machine."),
+    "report": Verb("hcc_tace_data.cli.report", "Write one HTML page: cohort, findings, phases, contours."),
+    "view": Verb("hcc_tace_data.cli.view", "View a patient's CT with its labels in the browser."),
 }

@@ -1,4 +1,4 @@
-"""`hcc-tace verify [ROOT]`: are all files here and whole."""
+"""`hcc-tace verify [ROOT]`: is every file present and complete."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.errors import CollectionNotFoundError
 from hcc_tace_data.integrity import verify as checks
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
@@ -18,23 +20,21 @@ _SHOWN = 20
 
 @app.command()
 def verify(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection, or of a phantom.")] = None,
+    root: Root = None,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
-    patients: Annotated[str | None, typer.Option(help="PatientIDs separated by commas; default all.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Also compare digests on record (see --adopt).")] = False,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Record sizes and digests of the series that are whole.")
-    ] = False,
+    patients: Patients = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compare recorded digests (see --adopt).")] = False,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Record sizes and digests of complete series.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read files.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare a folder with the series table and its ledger; exit code 1 if anything is not as it should be."""
+    """Compare a folder with the series table and its ledger. Exit code 1 if anything differs."""
     silent = quiet or as_json
     collection = open_with_progress(root, quiet=silent)
     if not len(collection) and not len(collection.problems):
         raise CollectionNotFoundError(f"no DICOM files at {collection.root}.")
-    chosen = [name.strip() for name in patients.split(",") if name.strip()] if patients else None
+    chosen = chosen_patients(patients)
     with progress("reading files", None, quiet=silent) as advance:
         report = checks.verify(
             collection,
@@ -46,7 +46,7 @@ def verify(
         )
     adopted = None
     if adopt and (report.whole or report.ok):
-        series = None if report.ok and chosen is None else report.whole  # what is not whole is not vouched for
+        series = None if report.ok and chosen is None else report.whole  # incomplete series are not vouched for
         with progress("recording digests", None, quiet=silent) as advance:
             adopted = checks.adopt(
                 collection, series=series, workers=workers, progress=lambda _, total: advance(1, total)
@@ -58,14 +58,15 @@ def verify(
             where = " ".join(part for part in (problem.patient_id, problem.path or problem.series_uid) if part)
             say(f"{problem.kind}: {where}: {problem.message}")
         if len(report.problems) > _SHOWN:
-            say(f"... and {len(report.problems) - _SHOWN} problems more; --json lists them all")
+            say(f"... and {count(len(report.problems) - _SHOWN, 'more problem')}; --json lists them all")
         counts = report.as_dict()["counts"]
         found = ", ".join(f"{counts[kind]} {kind}" for kind in ("missing", "altered", "unreadable", "extra"))
         known = sum(problem.kind == "known" for problem in report.problems)
-        found += f"; {known} known issues of the collection" if known else ""
-        say(f"{counts['series']} series whole, {counts['instances']} files, {counts['bytes'] / 1e9:.3f} GB; {found}")
+        found += f"; {count(known, 'known issue')} of the collection" if known else ""
+        complete = f"{count(counts['series'], 'series')} complete, {count(counts['instances'], 'file')}"
+        say(f"{complete}, {counts['bytes'] / 1e9:.3f} GB; {found}")
         if adopted is not None:
-            say(f"recorded the digests of {adopted} files")
+            say(f"recorded the digests of {count(adopted, 'file')}")
         if deep and not report.digests:
             note("no digests are on record here; 'hcc-tace verify --adopt' records them")
     if not report.ok:

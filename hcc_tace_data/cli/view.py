@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
+from hcc_tace_data.cli.options import Json, Quiet, Root
 from hcc_tace_data.report.server import ViewerServer
 from hcc_tace_data.report.volumes import PatientVolumes
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
@@ -21,14 +23,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def view(
     patient: Annotated[str, typer.Argument(help="PatientID, for example HCC_017.")],
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
+    root: Root = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Folder of predicted label maps; default ROOT/predictions.")
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the standard browser.")] = True,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Address and volumes as one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the address.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show one patient until Ctrl-C: scroll, windows, label toggles, phases. Only this machine can connect."""
     folder = resolve_root(root)
@@ -40,7 +42,7 @@ def view(
             emit_json({"url": server.url, "port": server.port, **volumes.describe()})
         else:
             say(server.url)
-            note(f"{len(volumes.volumes)} CT volumes of {patient}; Ctrl-C ends the server", quiet=quiet)
+            note(f"{count(len(volumes.volumes), 'CT volume')} of {patient}; Ctrl-C stops the server", quiet=quiet)
         _flush()
         if browser:
             _open(server.url)

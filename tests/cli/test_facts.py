@@ -111,3 +111,19 @@ def test_a_store_that_is_a_link_keeps_its_target_folder(tmp_path: Path, monkeypa
     (tmp_path / "root" / ".hcc-tace" / "store").symlink_to(tmp_path / "big", target_is_directory=True)
     assert main(["cache", str(tmp_path / "root"), "--clear"]) == 0
     assert [path.name for path in (tmp_path / "big").iterdir()] == ["mine.txt"]
+
+
+def test_info_of_a_folder(twin: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(twin), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = list(csv.DictReader((twin / "series.csv").open(encoding="utf-8")))
+    assert found["patients"] == len({row["patient_id"] for row in rows})
+    assert found["studies"] == len({row["study_uid"] for row in rows})
+    assert found["series"] == {kind: sum(row["modality"] == kind for row in rows) for kind in ("CT", "SEG")}
+    assert found["instances"] == sum(int(row["instances"]) for row in rows)
+    assert found["bytes"] == sum(int(row["bytes"]) for row in rows)
+    assert found["readers"] == sorted(path.name for path in (twin / "annotations").iterdir())
+    assert main(["info", str(twin)]) == 0
+    assert f"{found['patients']} patients, " in capsys.readouterr().out
+    assert main(["info", str(twin / "nowhere")]) == 3
+    assert main(["info", str(twin), "--drift"]) == 2

@@ -1,0 +1,62 @@
+"""Options that several verbs have: one name, one help text, one way to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hcc_tace_data.errors import PatientNotFoundError
+
+__all__ = ["Json", "Patients", "Quiet", "Root", "chosen_patients", "names_of"]
+
+Root = Annotated[
+    Path | None, typer.Argument(help="Folder of the collection; default: $HCC_TACE_HOME, else the user's data folder.")
+]
+Patients = Annotated[
+    list[str] | None,
+    typer.Option("--patients", metavar="ID,...", help="Only these patients; may be repeated. Default: all."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks, no summary.")]
+
+
+def names_of(values: Sequence[str] | None) -> list[str]:
+    """Return the names in the values of an option that may be repeated and may hold several, separated by commas.
+
+    Examples
+    --------
+    >>> names_of(["HCC_001,HCC_002", "HCC_001", " HCC_003 "])
+    ['HCC_001', 'HCC_002', 'HCC_003']
+    """
+    parts = [part.strip() for value in values or () for part in value.split(",")]
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def chosen_patients(
+    values: Sequence[str] | None, known: Collection[str] | None = None, *, where: str = ""
+) -> list[str] | None:
+    """Return the patients that `--patients` names, or None for all of them.
+
+    Parameters
+    ----------
+    values : sequence of str, optional
+        Values of the option.
+    known : collection of str, optional
+        The patients there are; names outside it are refused.
+    where : str
+        What holds `known`, for the message.
+
+    Raises
+    ------
+    PatientNotFoundError
+        A patient is not in `known`.
+    """
+    names = names_of(values)
+    unknown = [name for name in names if name not in known] if known is not None else []
+    if unknown and known is not None:
+        first = f"; the first is {min(known)}" if known else ""
+        raise PatientNotFoundError(f"No patient {', '.join(unknown)} in {where} ({len(known)} patients{first}).")
+    return names or None

@@ -1,0 +1,35 @@
+"""Numbers with their nouns, as messages show them."""
+
+from __future__ import annotations
+
+__all__ = ["count"]
+
+#: Nouns whose plural does not follow the rules below.
+_PLURALS = {"series": "series", "CT": "CT", "axis": "axes", "person": "people"}
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    Parameters
+    ----------
+    number : int
+        From 1,000 on it is written with separators.
+    noun : str
+        In the singular; of several words, the last one gets the plural.
+
+    Examples
+    --------
+    >>> count(1, "file"), count(0, "file"), count(2, "study"), count(1200, "CT volume"), count(2, "series")
+    ('1 file', '0 files', '2 studies', '1,200 CT volumes', '2 series')
+    """
+    return f"{number:,} {noun if number == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    head, space, last = noun.rpartition(" ")
+    if last in _PLURALS:
+        return head + space + _PLURALS[last]
+    if last.endswith("y") and last[-2:-1] not in "aeiou":
+        return head + space + last[:-1] + "ies"
+    return head + space + last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")
