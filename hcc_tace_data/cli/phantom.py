@@ -8,20 +8,24 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.cli.console import emit_json, progress, say
+from hcc_tace_data.cli.options import Json, Quiet, names_of
+from hcc_tace_data.system.words import count
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; it must be empty or missing.")],
-    patients: Annotated[str, typer.Option(help="How many, or PatientIDs separated by commas.")] = "2",
+    patients: Annotated[
+        list[str] | None, typer.Option(metavar="N|ID,...", help="How many, or which; may be repeated. Default: 2.")
+    ] = None,
     size: Annotated[str, typer.Option(help="tiny (64 pixels), small (128) or full (512, every slice).")] = "tiny",
     seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same bytes.")] = 0,
     defect: Annotated[str | None, typer.Option(help="Plant a defect; 'list' shows the codes.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a synthetic twin of patients of the collection, as real DICOM, with its ground truth."""
     from hcc_tace_data.facts.catalog import load_catalog  # noqa: PLC0415 - its libraries are slow to import
@@ -34,9 +38,8 @@ def phantom(
         else:
             say("\n".join(defect_codes()))
         return
-    chosen: int | list[str] = (
-        int(patients) if patients.isdigit() else [name.strip() for name in patients.split(",") if name.strip()]
-    )
+    names = names_of(patients)
+    chosen: int | list[str] = int(names[0]) if len(names) == 1 and names[0].isdigit() else names or 2
     total = chosen if isinstance(chosen, int) else len(chosen)
     with progress("writing patients", total, quiet=quiet or json) as advance:
         root = make_phantom(
@@ -58,4 +61,4 @@ def phantom(
             }
         )
     elif not quiet:
-        say(f"{total} patients, {len(files)} DICOM files in {root}")
+        say(f"{count(total, 'patient')}, {count(len(files), 'DICOM file')} in {root}")

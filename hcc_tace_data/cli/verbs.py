@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "phantom": Verb("hcc_tace_data.cli.phantom", "Write a digital twin of the collection as real DICOM."),
     "prepare": Verb("hcc_tace_data.cli.prepare", "Register, resample and store the data for training."),
     "fuse": Verb("hcc_tace_data.cli.fuse", "Fuse readers' masks (STAPLE or voting) and report their agreement."),
+    "compare": Verb("hcc_tace_data.cli.compare", "Compare your masks with those of the collection."),
     "export": Verb("hcc_tace_data.cli.export", "Write CT and labels in other formats."),
     "baseline": Verb(
         "hcc_tace_data.cli.baseline.app", "The reference cascaded U-Net: train, evaluate, predict, reproduce."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import PatientNotFoundError
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +23,17 @@ T = TypeVar("T")
 __all__ = ["Collection", "Patient", "PhaseVolume", "Series", "Study"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Series:
     """One series. `instances` are its rows of the instance table, `root` the collection's folder."""
 
     root: Path
     instances: pd.DataFrame
     catalog: Catalog = field(kw_only=True, repr=False)
+
+    def __repr__(self) -> str:
+        number = "" if self.number is None else f" {self.number}"
+        return f"<{self.modality} series{number} of {self.patient_id}: {count(len(self.instances), 'file')}>"
 
     def _first(self, column: str) -> Any:
         return self.instances[column].iloc[0]
@@ -82,15 +88,24 @@ class Series:
         return "bamf" if self.modality == "SEG" and self.description.startswith(prefix) else "collection"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
-    """One study. `is_baseline` tells whether it is its patient's baseline."""
+    """One study. `is_baseline` is true for the patient's baseline."""
 
     root: Path
     instances: pd.DataFrame
     is_baseline: bool = True
     catalog: Catalog = field(kw_only=True, repr=False)
     _facts: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        visit = "baseline" if self.is_baseline else "study"
+        return f"<{visit} {self.date or 'without a date'} of {self.patient_id}: {count(len(self.series), 'series')}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the series, for notebooks."""
+        rows = [[one.number, one.modality, len(one.volumes), len(one.instances)] for one in self.series]
+        return _html(repr(self), ["series", "modality", "volumes", "files"], rows)
 
     @property
     def patient_id(self) -> str:
@@ -136,13 +151,25 @@ class Study:
         return cast("T", self._facts[build])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Patient:
     """One patient."""
 
     root: Path
     instances: pd.DataFrame
     catalog: Catalog = field(kw_only=True, repr=False)
+
+    def __repr__(self) -> str:
+        files = count(len(self.instances), "file")
+        return f"<patient {self.patient_id}: {count(len(self.studies), 'study')}, {files}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the studies, for notebooks."""
+        rows = [
+            [one.date, "baseline" if one.is_baseline else "", len(one.series), len(one.instances)]
+            for one in self.studies
+        ]
+        return _html(repr(self), ["study", "", "series", "files"], rows)
 
     @property
     def patient_id(self) -> str:
@@ -175,6 +202,17 @@ class Patient:
             return None
         place = next(i for i, study in enumerate(studies) if study is baseline)
         return next((study for study in studies[place + 1 :] if study.date > baseline.date), None)
+
+
+def _html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, more: int = 0) -> str:
+    """Return a small table; every text is escaped."""
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape('' if c is None else str(c))}</{tag}>" for c in cells) + "</tr>"
+
+    rest = f"<tr><td colspan={len(heads)}>and {more:,} more</td></tr>" if more else ""
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><caption>{escape(caption)}</caption>{line(heads, 'th')}{body}{rest}</table>"
 
 
 class Collection(Mapping[str, Patient]):
@@ -211,7 +249,7 @@ class Collection(Mapping[str, Patient]):
             return self._patients[patient_id]
         except KeyError:
             raise PatientNotFoundError(
-                f"No patient {patient_id!r} in {self.root}, which holds {len(self._patients)}; iterate over the "
+                f"No patient {patient_id!r} in {self.root} ({count(len(self._patients), 'patient')}); iterate over the "
                 "collection for their IDs."
             ) from None
 
@@ -222,7 +260,13 @@ class Collection(Mapping[str, Patient]):
         return len(self._patients)
 
     def __repr__(self) -> str:
-        return f"<Collection {self.root}: {len(self)} patients, {len(self.instances)} files>"
+        return f"<Collection {self.root}: {count(len(self), 'patient')}, {count(len(self.instances), 'file')}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the patients, for notebooks; of a large collection the first ones."""
+        shown = list(self.values())[:20]
+        rows = [[one.patient_id, len(one.studies), len(one.instances)] for one in shown]
+        return _html(repr(self), ["patient", "studies", "files"], rows, more=len(self) - len(shown))
 
     def subset(self, patients: Iterable[str]) -> Self:
         """Return the same collection with some of its patients only; those it does not hold are left out."""

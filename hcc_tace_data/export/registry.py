@@ -24,7 +24,7 @@ def find_format(name: str) -> Format:
         There is no such format.
     """
     if name not in FORMATS:
-        raise UsageError(f"Unknown format {name!r}. Valid: {', '.join(FORMATS)}.")
+        raise UsageError(f"Unknown format {name!r}; use {', '.join(FORMATS)}.")
     return FORMATS[name]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from hcc_tace_data.collection.model import Series, Study
     from hcc_tace_data.facts.catalog import Catalog
 
-__all__ = ["LOST_FILE", "Annotation", "Masks", "choose_annotations", "find_annotations", "read_annotations"]
+__all__ = [
+    "LOST_FILE",
+    "Annotation",
+    "Masks",
+    "choose_annotations",
+    "find_annotations",
+    "place_file",
+    "read_annotations",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +141,28 @@ def find_annotations(study: Study) -> tuple[Annotation, ...]:
     return (*found, *(_of_reader(study, path, first, volumes) for path in files))
 
 
+def place_file(study: Study, path: Path, *, reader: str = "") -> Annotation:
+    """Find the CT volume of a study on which a label file lies; only headers are read.
+
+    Parameters
+    ----------
+    study : Study
+    path : pathlib.Path
+        NIfTI, NRRD or DICOM-SEG, in any folder.
+    reader : str
+        Whose labels they are; default: the name of the folder.
+
+    Returns
+    -------
+    Annotation
+        Without a CT, and with the reason, if the file cannot be read or placed.
+    """
+    own = [one for one in study.fact(find_annotations) if one.reader == "collection"]
+    first = next(((one.series_uid, one.volume) for one in own if one.paths), None)
+    volumes = _volumes(study) if path.suffix != ".dcm" else []
+    return replace(_of_reader(study, path, first, volumes), reader=reader or path.parent.name)
+
+
 def _of_seg(study: Study, reader: str, series: Series, path: Path | None = None) -> Annotation:
     kinds: dict[str, Literal["fusion", "model", "corrected", "reader"]] = {"collection": "fusion", "bamf": "model"}
     kind = kinds.get(reader, "reader")
@@ -179,7 +209,7 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
 
     reader = path.parent.name
     if path.suffix == ".dcm":
-        rows = pd.DataFrame({"path": [path.relative_to(study.root).as_posix()], "series_description": [""]})
+        rows = pd.DataFrame({"path": [path.resolve().as_posix()], "series_description": [""]})
         return _of_seg(study, reader, Series(study.root, rows, catalog=study.catalog), path)
     uid, number = "", 0
     paths: tuple[Path, ...] = ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from hcc_tace_data import open_collection
+from hcc_tace_data.open import Patient
 
 
 def test_baseline_is_annotated_and_follow_up_later(twin: Path) -> None:
@@ -23,7 +25,7 @@ def test_a_study_before_the_annotated_one_is_no_follow_up(twin: Path) -> None:
     rows = patient.instances.copy()
     later = rows["study_uid"] != patient.baseline.study_uid  # type: ignore[union-attr]  # tested above
     rows.loc[later, "study_date"] = "19000101"
-    moved = type(patient)(patient.root, rows)
+    moved = type(patient)(patient.root, rows, catalog=patient.catalog)
     assert moved.baseline is not None
     assert moved.baseline.segmentation is not None
     assert moved.follow_up is None
@@ -44,3 +46,29 @@ def test_the_volumes_of_a_series_are_its_rows(twin: Path) -> None:
     for patient in open_collection(twin).values():
         for series in (series for study in patient.studies for series in study.series if series.modality == "CT"):
             assert sorted(path for part in series.volumes for path in part["path"]) == sorted(series.instances["path"])
+
+
+def test_objects_show_themselves_in_one_line(twin: Path) -> None:
+    collection = open_collection(twin)
+    patient = collection["HCC_003"]
+    study = patient.studies[0]
+    for shown in (collection, patient, study, study.series[0]):
+        text = repr(shown)
+        assert len(text.splitlines()) == 1
+        assert len(text) < 100 + len(str(twin))
+        assert text.startswith("<")
+        assert text.endswith(("file>", "files>", "series>"))
+    for shown in (collection, patient, study):
+        html = shown._repr_html_()
+        assert html.count("<tr>") == html.count("</tr>") > 1
+        assert html.startswith(f"<table><caption>{escape(repr(shown))}</caption>")
+    assert "HCC_003" in repr(patient)
+    assert "baseline" in repr(patient.baseline)
+
+
+def test_html_is_escaped(twin: Path) -> None:
+    collection = open_collection(twin)
+    rows = collection["HCC_003"].instances.assign(patient_id="<script>", modality="<b>")
+    html = Patient(twin, rows, catalog=collection.catalog)._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html

@@ -131,9 +131,9 @@ def test_the_annotated_volume_of_every_patient(twin: Path) -> None:
 def test_no_ct_is_said(twin: Path) -> None:
     study = open_collection(twin)["HCC_012"].baseline
     assert study is not None
-    lonely = type(study)(study.root, study.instances[study.instances["modality"] == "SEG"])
+    lonely = type(study)(study.root, study.instances[study.instances["modality"] == "SEG"], catalog=study.catalog)
     found = find_annotated(lonely)
     assert found.volume is None
     assert "no CT" in found.reason
-    bare = type(study)(study.root, study.instances[study.instances["modality"] == "CT"])
+    bare = type(study)(study.root, study.instances[study.instances["modality"] == "CT"], catalog=study.catalog)
     assert "no segmentation" in find_annotated(bare).reason

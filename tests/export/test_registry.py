@@ -62,7 +62,7 @@ def test_options_that_a_format_does_not_take_are_refused(
 
 
 def test_an_unknown_format_is_refused_with_the_valid_ones() -> None:
-    with pytest.raises(UsageError, match=r"Unknown format 'nnUnet'\. Valid: nifti, "):
+    with pytest.raises(UsageError, match=r"Unknown format 'nnUnet'; use nifti, "):
         find_format("nnUnet")
 
 
