@@ -16,6 +16,8 @@ from hcc_tace_data.report.provenance import provenance
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from hcc_tace_data.validators.engine import Report
+
 __all__ = ["findings_page", "render"]
 
 
@@ -76,25 +78,26 @@ def render(template: str, **context: Any) -> str:
     )
 
 
-def findings_page(report: Mapping[str, Any]) -> str:
+def findings_page(report: Report | Mapping[str, Any]) -> str:
     """Return the findings of the validators as one self-contained HTML page.
 
     Parameters
     ----------
-    report : mapping
-        The document of ``hcc-tace validate --format json``.
+    report : Report or mapping
+        What :func:`hcc_tace_data.validate` returns, or the document of ``hcc-tace validate --format json``.
 
     Returns
     -------
     str
         HTML with filters by severity, rule, patient and text; it opens from disk and loads nothing.
     """
-    collection = report.get("collection") or {}
+    document = report if isinstance(report, Mapping) else report.as_dict()
+    collection = document.get("collection") or {}
     facts = {str(key).replace("_", " "): value for key, value in collection.items() if isinstance(value, (str, int))}
     return render(
         "findings.html.j2",
         title="Curation findings",
-        findings=findings_section(report),
+        findings=findings_section(document),
         linked=frozenset(),
         provenance=provenance(facts),
     )

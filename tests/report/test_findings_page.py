@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hcc_tace_data import validate
 from hcc_tace_data.report import findings_page
 
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
@@ -76,3 +77,10 @@ def test_filters_act_together(browser: Any, tmp_path: Path) -> None:
     assert browser.run(shown) == ["HT102"]
     browser.shot("findings")
     browser.assert_quiet()
+
+
+def test_the_page_takes_what_validate_returns(twin: Path) -> None:
+    report = validate(twin, select=["HT1"], depth="index")
+    page = findings_page(report)
+    assert page == findings_page(report.as_dict())
+    assert "HT101" in page
