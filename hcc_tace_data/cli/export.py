@@ -35,6 +35,9 @@ def export(
     annotations: Annotated[
         str, typer.Option(help="Whose labels: collection, bamf, staple, a reader, or several: a,b.")
     ] = "collection",
+    phases: Annotated[
+        str, typer.Option(help="Channels of the image, as arterial,portal_venous; 'all' or 'annotated'.")
+    ] = "annotated",
     all_volumes: Annotated[bool, typer.Option("--all-volumes", help="nifti: also CT without a segmentation.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
     as_json: Json = False,
@@ -49,6 +52,8 @@ def export(
         asked["labels"] = labels
     if annotations != "collection":
         asked["annotations"] = annotations.split(",") if "," in annotations else annotations
+    if phases != "annotated":
+        asked["phases"] = names_of([phases]) if "," in phases else phases
     if all_volumes:
         asked["all_volumes"] = True
     _check_options(chosen, asked)

@@ -8,16 +8,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from hcc_tace_data.export.output_folder import ExportRecord
     from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
-__all__ = ["CaseWriter", "Classes", "ExportSummary", "Format", "LeftOut"]
+__all__ = ["CaseWriter", "Classes", "ExportSummary", "Exported", "Format", "LeftOut", "images_of"]
 
 T = TypeVar("T")
 
 #: Class number -> segment keys, in painting order.
 Classes = dict[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export holds as a whole.
+
+    Attributes
+    ----------
+    out : pathlib.Path
+        Its folder.
+    records : dict of str to ExportRecord
+        Name in file names -> what was written for a patient.
+    names : dict of int to str
+        Class number -> name.
+    phases : tuple of str
+        The channels, as asked for: phases, or "annotated".
+    catalog : Catalog
+    """
+
+    out: Path
+    records: dict[str, ExportRecord]
+    names: dict[int, str]
+    phases: tuple[str, ...]
+    catalog: Catalog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +54,17 @@ class CaseWriter:
     Attributes
     ----------
     files : callable
-        ``files(out, name, split)`` returns the files of a case that is called `name` in file names.
+        ``files(out, name, split, phases)`` returns the files of a case that is called `name` in file names; `phases`
+        are the channels of its image.
     write_case : callable
         ``write_case(case, arrays, files, classes)`` writes them, each complete or not at all. Runs in worker processes.
     finish : callable
-        ``finish(out, records, names, catalog)`` writes what describes the whole: `records` of all patients, `names` of
-        the classes.
+        ``finish(exported)`` writes what describes the whole.
     """
 
-    files: Callable[[Path, str, str], list[Path]]
+    files: Callable[[Path, str, str, tuple[str, ...]], list[Path]]
     write_case: Callable[[Case, CaseArrays, list[Path], Classes], None]
-    finish: Callable[[Path, dict[str, ExportRecord], dict[int, str], Catalog], None]
+    finish: Callable[[Exported], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +82,7 @@ class Format:
     needs : {"annotated", "studies", "table"}
         Annotated CT volumes, all studies with segmentations, or the series table alone (no DICOM files).
     options : frozenset of str
-        Which of "labels", "annotations", "all_volumes" and "patients" it takes.
+        Which of "patients", "labels", "annotations", "phases" and "all_volumes" it takes.
     write : CaseWriter or callable
         The functions that write one patient; or ``write(source, out, **options)``, which returns an
         :class:`ExportSummary`, where `source` is the collection, or the series table.
@@ -71,6 +98,11 @@ class Format:
     options: frozenset[str]
     write: CaseWriter | Callable[..., ExportSummary[Any]]
     next_step: str = ""
+
+
+def images_of(arrays: CaseArrays) -> list[npt.NDArray[np.int16]]:
+    """Return the channels of a case, each (D, H, W)."""
+    return [arrays.image] if arrays.image.ndim == 3 else list(arrays.image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

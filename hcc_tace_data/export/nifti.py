@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import PatientNotFoundError
+from hcc_tace_data.export.bids_tables import write_participants, write_scans
 from hcc_tace_data.export.companions import write_companions
 from hcc_tace_data.export.format import ExportSummary, Format, LeftOut
-from hcc_tace_data.export.nifti_study import export_study, record_name, study_digest
+from hcc_tace_data.export.nifti_study import Phases, export_study, phases_in, phases_of, record_name, study_digest
 from hcc_tace_data.export.output_folder import ExportRecord, claim_folder, drop_record
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.system.parallel import in_parallel, workers_for
@@ -60,7 +61,8 @@ def export_nifti(
 ) -> ExportSummary[ExportedStudy]:
     """Write every segmentation and the CT volume it was drawn on, study by study on all cores.
 
-    A study becomes ``sub-<patient>/ses-<date>/``: ``..._ct.nii.gz`` int16 HU; for each SEG ``..._dseg.nii.gz``, the
+    A study becomes ``sub-<patient>/ses-<date>/``: ``..._ct.nii.gz`` int16 HU, with the contrast phase in its name
+    (``_ce-arterial``) and its sidecar; for each SEG ``..._dseg.nii.gz``, the
     segment numbers as the SEG has them (where segments overlap the highest wins), and, if any overlap, one
     ``..._mask.nii.gz`` per segment as well; JSON sidecars name source UIDs and segments. Studies that an earlier run
     completed from the same sources are kept. Licence, citation and provenance are written beside the data.
@@ -101,9 +103,10 @@ def export_nifti(
     exported: list[ExportedStudy] = []
     subjects = _subjects(collection)
     studies = [study for patient in wanted for study in collection[patient].studies]
+    phases = phases_of(collection.subset(wanted))
     with claim_folder(folder, parameters) as records:
         _write_description(folder, catalog)
-        for record in _run(studies, folder, subjects, all_volumes, records, workers):
+        for record in _run(studies, folder, subjects, phases, all_volumes, records, workers):
             records[record.name] = record
             exported.append(
                 ExportedStudy(
@@ -118,6 +121,9 @@ def export_nifti(
                 progress()
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
+        write_scans(folder, records)
+        exported_now = {record.patient_id for record in records.values()}
+        write_participants(folder, collection.root, {name: subjects[name] for name in exported_now if name in subjects})
         write_companions(folder, parameters, records, catalog=catalog, unit="studies")
     return ExportSummary(
         format="nifti",
@@ -133,6 +139,7 @@ def _run(
     studies: list[Study],
     out: Path,
     subjects: dict[str, str],
+    phases: Phases,
     all_volumes: bool,
     records: dict[str, ExportRecord],
     workers: int | None,
@@ -141,14 +148,14 @@ def _run(
     todo = []
     for study in studies:
         record = records.get(record_name(study))
-        if record is not None and record.is_whole(out, study_digest(study)):
+        if record is not None and record.is_whole(out, study_digest(study, phases)):
             yield record
             continue
         if record is not None:
             drop_record(out, record)
         todo.append(study)
     size = sum(int(study.instances["size"].sum()) for study in todo)
-    calls = [(study, out, subjects[study.patient_id], all_volumes) for study in todo]
+    calls = [(study, out, subjects[study.patient_id], phases_in(study, phases), all_volumes) for study in todo]
     yield from in_parallel(export_study, calls, workers_for(size, workers))
 
 
@@ -180,8 +187,8 @@ FORMAT = Format(
     summary="every segmentation as it is, with BIDS-like names",
     written=(
         "`sub-<patient>/ses-<date>/`: every SEG as it is (`_dseg.nii.gz`, one `_mask.nii.gz` per segment where they "
-        "overlap) and the CT it was drawn on (`_ct.nii.gz`), each with a JSON file; `--all-volumes` adds the CT "
-        "volumes without a segmentation"
+        "overlap) and the CT it was drawn on (`_ct.nii.gz`), with the phase in the name (`_ce-arterial`) and in a JSON "
+        "file; `--all-volumes` adds the CT volumes without a segmentation; `participants.tsv`, `*_scans.tsv`"
     ),
     read_with="any NIfTI reader",
     needs="studies",

@@ -22,9 +22,34 @@ from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
     from hcc_tace_data.dicom.seg import SegmentationOnGrid
-    from hcc_tace_data.open import Series, Study
+    from hcc_tace_data.open import Collection, Series, Study
 
-__all__ = ["export_study", "record_name", "study_digest"]
+__all__ = ["Phases", "VolumePhase", "export_study", "phases_in", "phases_of", "record_name", "study_digest"]
+
+#: SeriesInstanceUID and number of the volume in it -> its phase.
+Phases = dict[tuple[str, int], "VolumePhase"]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePhase:
+    """The contrast phase of a CT volume and its probability."""
+
+    phase: str = "unknown"
+    confidence: float = 0.0
+
+
+def phases_of(collection: Collection) -> Phases:
+    """Return the phase of every CT volume of a collection, from headers and tables."""
+    return {
+        (str(row["series_uid"]), int(row["volume"])): VolumePhase(str(row["phase"]), round(float(row["confidence"]), 4))
+        for row in collection.phase_volumes.to_dict("records")
+    }
+
+
+def phases_in(study: Study, phases: Phases) -> Phases:
+    """Return the phases of the volumes of one study."""
+    own = {series.series_uid for series in study.series}
+    return {key: phase for key, phase in phases.items() if key[0] in own}
 
 
 def record_name(study: Study) -> str:
@@ -32,9 +57,10 @@ def record_name(study: Study) -> str:
     return f"{safe_name(study.patient_id)}-{_digest(study.study_uid, 12)}"
 
 
-def study_digest(study: Study) -> str:
-    """Return digits that change when a file of the study does: in name, size or time of change."""
-    return _digest(study.instances[["path", "size", "mtime_ns"]].sort_values("path").to_csv(index=False), 16)
+def study_digest(study: Study, phases: Phases) -> str:
+    """Return digits that change when a phase or a file of the study does: in name, size or time of change."""
+    files = study.instances[["path", "size", "mtime_ns"]].sort_values("path").to_csv(index=False)
+    return _digest(files + str(sorted(phases_in(study, phases).items(), key=lambda item: item[0])), 16)
 
 
 def _digest(text: str, digits: int) -> str:
@@ -49,7 +75,9 @@ class _Work:
     stem: Path
     name: str
     patient_id: str
+    phases: Phases
     files: list[Path] = field(default_factory=list)
+    scans: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
 
@@ -61,14 +89,34 @@ class _Work:
     def volume_name(self, series: Series, volume: int) -> str:
         """Return the path of a volume's files without their suffix; series of one number differ by their UIDs."""
         number = "x" if series.number is None else str(series.number)
-        return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}_run-{volume + 1}"
+        phase = self.phase(series, volume).phase
+        contrast = "" if phase == "unknown" else f"_ce-{phase.replace('_', '')}"
+        return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}{contrast}_run-{volume + 1}"
+
+    def phase(self, series: Series, volume: int) -> VolumePhase:
+        """Return the phase of a volume."""
+        return self.phases.get((series.series_uid, volume), VolumePhase())
+
+    def note(self, path: Path, kind: str, series: Series, volume: int) -> None:
+        """Note what a file is, for the table of the session."""
+        found = self.phase(series, volume)
+        self.scans.append(
+            {
+                "filename": path.relative_to(self.out).as_posix(),
+                "kind": kind,
+                "phase": found.phase,
+                "phase_confidence": found.confidence,
+                "series_uid": series.series_uid,
+                "volume": volume,
+            }
+        )
 
 
-def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> ExportRecord:
+def export_study(study: Study, out: Path, subject: str, phases: Phases, all_volumes: bool) -> ExportRecord:
     """Write one study; `subject` is the patient's name in file names."""
     session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
     stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
-    work = _Work(out=out, stem=stem, name=record_name(study), patient_id=study.patient_id)
+    work = _Work(out=out, stem=stem, name=record_name(study), patient_id=study.patient_id, phases=phases)
     written: set[tuple[str, int]] = set()
     for series in study.series:
         if series.modality == "SEG":
@@ -83,10 +131,11 @@ def export_study(study: Study, out: Path, subject: str, all_volumes: bool) -> Ex
     record = ExportRecord(
         name=work.name,
         patient_id=study.patient_id,
-        digest=study_digest(study),
+        digest=study_digest(study, phases),
         files={path.relative_to(out).as_posix(): path.stat().st_size for path in work.files},
         sources={
             "study_uid": study.study_uid, "study_date": study.date, "skipped": work.skipped, "known": work.known,
+            "scans": work.scans,
         },
     )  # fmt: skip
     write_record(out, record)
@@ -117,11 +166,11 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
         told = f"{named}: {len(seg.lost)} frames with voxels set lie off the CT"
         (work.known if expected else work.skipped).append(told)
     base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"
-    _write_segments(base, seg, one, work)
+    work.note(_write_segments(base, seg, one, work), "segmentation", ct, found.volume.volume)
 
 
-def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _Work) -> None:
-    """Write label map, masks where segments overlap or are fractional, and what the numbers mean."""
+def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _Work) -> Path:
+    """Write label map, masks where segments overlap or are fractional, and what the numbers mean; return the first."""
     overlapping = len(seg.segments) > 1 and bool((np.count_nonzero(seg.array, axis=0) > 1).any())
     sidecar = {
         "SOPInstanceUID": str(series.instances["sop_uid"].iloc[0]),
@@ -150,6 +199,7 @@ def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _W
     for path, array in arrays:
         write_nifti(path, array, seg.affine)
     write_json(Path(f"{base}_dseg.json"), sidecar)
+    return arrays[0][0]
 
 
 def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, written: set[tuple[str, int]]) -> Any:
@@ -174,8 +224,11 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
         "SlicesRead": len(volume.positions),
         "SlicesFilled": len(volume.array) - len(volume.positions),
         "Units": "HU",
+        "Phase": work.phase(series, number).phase,
+        "PhaseConfidence": work.phase(series, number).confidence,
     }
     write_json(told, sidecar)
+    work.note(image, "image", series, number)
     written.add((series.series_uid, number))
     return volume
 

@@ -7,36 +7,40 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hcc_tace_data.export.companions import licence_text
-from hcc_tace_data.export.format import CaseWriter, Classes, Format
+from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format, images_of
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.output_folder import ExportRecord
-    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
 __all__ = ["FORMAT", "features"]
 
 
-def features() -> Any:
-    """Return the typed columns of the table."""
+def features(phases: tuple[str, ...] = ()) -> Any:
+    """Return the typed columns of the table; of several phases, with an image and a mask of validity each."""
     from datasets import Features, List, Nifti, Value
 
     text = Value("string")
-    return Features(
-        {
-            "image": Nifti(), "label": Nifti(), "patient_id": text, "study_uid": text, "series_uid": text,
-            "annotations": List(text), "readers": Value("int32"), "fold": Value("int32"),
-            "spacing_mm": List(Value("float64")), "clinical": text,
-        }
-    )  # fmt: skip
+    numbers = Value("int32")
+    columns = {name: Nifti() for name in (*_image_columns(phases), "label")}
+    columns |= dict.fromkeys(("patient_id", "study_uid", "series_uid"), text)
+    columns |= {"annotations": List(text), "readers": numbers, "fold": numbers}
+    return Features({**columns, "spacing_mm": List(Value("float64")), "clinical": text})
 
 
-def files(out: Path, name: str, split: str) -> list[Path]:
+def _image_columns(phases: tuple[str, ...]) -> list[str]:
+    if len(phases) < 2:
+        return ["image"]
+    return [f"{kind}_{phase}" for kind in ("image", "valid") for phase in phases]
+
+
+def files(out: Path, name: str, split: str, phases: tuple[str, ...]) -> list[Path]:
     """Return the one file of a case, which holds its row, so that an interrupted run can be resumed."""
     return [out / "data" / f"{split}-{name}.parquet"]
 
@@ -52,8 +56,14 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
             write_nifti(path, array, arrays.affine)
             return {"bytes": path.read_bytes(), "path": path.name}
 
+    images = images_of(arrays)
+    phases = case.phases if len(images) > 1 else ()
+    masks = np.ones(arrays.image.shape, np.uint8) if arrays.valid is None else arrays.valid
     row = {
-        "image": volume("image", arrays.image),
+        **{
+            name: volume(name, array)
+            for name, array in zip(_image_columns(phases), [*images, *(masks if phases else ())], strict=True)
+        },
         "label": volume("label", arrays.label),
         "patient_id": case.patient_id,
         "study_uid": case.study_uid,
@@ -65,16 +75,25 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
         "clinical": json.dumps({k: None if v != v else v for k, v in case.clinical.items()}, ensure_ascii=False),
     }
     with atomic_path(files[0]) as temporary:
-        pq.write_table(pa.Table.from_pylist([row], schema=features().arrow_schema), temporary, compression="none")
+        pq.write_table(pa.Table.from_pylist([row], schema=features(phases).arrow_schema), temporary, compression="none")
 
 
-def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
+def finish(exported: Exported) -> None:
     """Write the dataset card."""
+    out, records, names, catalog = exported.out, exported.records, exported.names, exported.catalog
     splits = [s for s in ("train", "test") if any(record.split == s for record in records.values())]
     listed = "".join(f"\n      - split: {split}\n        path: data/{split}-*.parquet" for split in splits)
     configs = f"\nconfigs:\n  - config_name: default\n    data_files:{listed}" if splits else ""
     rows = "\n".join(f"| {number} | {names[number]} |" for number in sorted(names))
     counts = ", ".join(f"{sum(r.split == s for r in records.values())} to {_USE[s]}" for s in splits)
+    several = len(exported.phases) > 1
+    images = "| `image` | CT in HU, NIfTI |"
+    if several:
+        images = "\n".join(
+            f"| `image_{phase}`, `valid_{phase}` | CT in HU on the grid of the annotated CT, and where it has data |"
+            for phase in exported.phases
+        )
+    first = f"image_{exported.phases[0]}" if several else "image"
     cited = "\n".join(f"- {citation.text} https://doi.org/{citation.doi}" for citation in catalog.citations)
     card = f"""---
 license: cc-by-4.0
@@ -97,7 +116,7 @@ empty for the test set) are fixed, by patient.
 
 | column | what |
 |---|---|
-| `image` | CT in HU, NIfTI |
+{images}
 | `label` | class numbers on the same grid, NIfTI |
 | `annotations`, `readers` | whose labels, and how many readers stand behind them |
 | `spacing_mm` | slices, rows, columns |
@@ -111,7 +130,7 @@ empty for the test set) are fixed, by patient.
 ```python
 from datasets import load_dataset
 ds = load_dataset("this folder", split="train")
-ds[0]["image"].get_fdata()
+ds[0]["{first}"].get_fdata()
 ```
 
 ## Licence
@@ -129,9 +148,12 @@ _USE = {"train": "train on", "test": "test on"}
 FORMAT = Format(
     name="hf",
     summary="Parquet with a dataset card, for Hugging Face datasets",
-    written="`data/<split>-<patient>.parquet` with `Nifti` columns, and the dataset card `README.md`",
+    written=(
+        "`data/<split>-<patient>.parquet` with `Nifti` columns, and the dataset card `README.md`; with `--phases` an "
+        "image and a mask of validity per phase"
+    ),
     read_with='`datasets.load_dataset("out")` (datasets 4.4 or newer, nibabel)',
     needs="annotated",
-    options=frozenset({"patients", "labels", "annotations"}),
+    options=frozenset({"patients", "labels", "annotations", "phases"}),
     write=CaseWriter(files=files, write_case=write_case, finish=finish),
 )

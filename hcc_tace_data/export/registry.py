@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.export import croissant, decathlon, nifti, nnunet, parquet, seg_files
+from hcc_tace_data.export import croissant, decathlon, nifti, nnunet, parquet, radiomics, seg_files
 from hcc_tace_data.export.format import Format
 
 __all__ = ["FORMATS", "find_format", "formats_table"]
@@ -11,7 +11,15 @@ __all__ = ["FORMATS", "find_format", "formats_table"]
 #: Name -> format, in the order of the help and the docs.
 FORMATS: dict[str, Format] = {
     one.name: one
-    for one in (nifti.FORMAT, nnunet.FORMAT, decathlon.FORMAT, parquet.FORMAT, seg_files.FORMAT, croissant.FORMAT)
+    for one in (
+        nifti.FORMAT,
+        nnunet.FORMAT,
+        decathlon.FORMAT,
+        parquet.FORMAT,
+        seg_files.FORMAT,
+        radiomics.FORMAT,
+        croissant.FORMAT,
+    )
 }
 
 

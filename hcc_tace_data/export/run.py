@@ -9,11 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hcc_tace_data.errors import HccTaceError, PatientNotFoundError, UsageError
 from hcc_tace_data.export.companions import write_companions
-from hcc_tace_data.export.format import CaseWriter, Classes, ExportSummary, LeftOut
+from hcc_tace_data.export.format import CaseWriter, Classes, Exported, ExportSummary, LeftOut
 from hcc_tace_data.export.output_folder import (
     ExportRecord,
     begin_record,
@@ -25,12 +27,13 @@ from hcc_tace_data.export.registry import FORMATS, find_format
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.labels.names import class_names
 from hcc_tace_data.loaders.cases import find_cases
-from hcc_tace_data.loaders.store import case_digest
+from hcc_tace_data.loaders.channels import ANNOTATED, resolve_phases
+from hcc_tace_data.loaders.store import StoreParameters, case_digest
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 
 if TYPE_CHECKING:
-    from hcc_tace_data.loaders.cases import Case
+    from hcc_tace_data.loaders.cases import Case, CaseArrays
     from hcc_tace_data.open import Collection
 
 __all__ = ["ExportedCase", "export_cases"]
@@ -62,6 +65,7 @@ def export_cases(
     patients: Iterable[str] | None = None,
     labels: str = "standard",
     annotations: str | Sequence[str] = "collection",
+    phases: str | Sequence[str] = ANNOTATED,
     workers: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExportSummary[ExportedCase]:
@@ -83,6 +87,9 @@ def export_cases(
         Label set of ``catalog.yaml``: "standard", "lesion" or "liver".
     annotations : str or sequence of str
         See :func:`hcc_tace_data.load_hcc_tace`.
+    phases : str or sequence of str
+        Channels of the image; see :func:`hcc_tace_data.load_hcc_tace`. Other phases than the annotated one are
+        registered onto it; a patient who lacks one, or whose registration is implausible, is left out.
     workers : int, optional
         Processes; default one per core.
     progress : callable, optional
@@ -112,12 +119,18 @@ def export_cases(
     unknown = sorted(set(wanted) - set(collection))
     if unknown:
         raise PatientNotFoundError(f"{', '.join(unknown)} not in {collection.root}, which holds {len(collection)}.")
-    cases, left_out = find_cases(collection, wanted, annotations)
+    channels = resolve_phases(phases)
+    cases, left_out = find_cases(collection, wanted, annotations, phases=channels)
     named = annotations if isinstance(annotations, str) else list(annotations)
-    parameters = {"format": format, "labels": labels, "annotations": named}
+    parameters: dict[str, Any] = {"format": format, "labels": labels, "annotations": named}
+    if channels != (ANNOTATED,):
+        if "phases" not in find_format(format).options:
+            raise UsageError(f"phases do not go with {format!r}, which holds labels alone.")
+        parameters["phases"] = list(channels)
+    job = _Job(out=Path(out), writer=writer, classes=classes, phases=channels)
     folder, exported = Path(out), []
     with claim_folder(folder, parameters) as records:
-        for patient_id, done in _run(cases, left_out, folder, writer, classes, records, workers):
+        for patient_id, done in _run(cases, left_out, job, records, workers):
             if isinstance(done, ExportRecord):
                 records[done.name] = done
                 files = tuple(folder / name for name in done.files)
@@ -129,7 +142,7 @@ def export_cases(
                 progress()
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
-        writer.finish(folder, records, names, catalog)
+        writer.finish(Exported(out=folder, records=records, names=names, phases=channels, catalog=catalog))
         write_companions(folder, parameters, records, catalog=catalog)
     return ExportSummary(
         format=format,
@@ -138,6 +151,21 @@ def export_cases(
         files=tuple(path for case in exported for path in case.files),
         skipped=tuple(LeftOut(patient_id=one.patient_id, reason=one.skipped) for one in exported if one.skipped),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What is the same for every case of an export; it is sent to worker processes."""
+
+    out: Path
+    writer: CaseWriter
+    classes: Classes
+    phases: tuple[str, ...]
+
+
+def _counts(arrays: CaseArrays) -> tuple[list[int], list[int]]:
+    numbers, counts = np.unique(arrays.label, return_counts=True)
+    return numbers.tolist(), counts.tolist()
 
 
 def _drop(out: Path, records: dict[str, ExportRecord], patient_id: str) -> None:
@@ -150,9 +178,7 @@ def _drop(out: Path, records: dict[str, ExportRecord], patient_id: str) -> None:
 def _run(
     cases: Sequence[Case],
     left_out: dict[str, str],
-    out: Path,
-    writer: CaseWriter,
-    classes: Classes,
+    job: _Job,
     records: dict[str, ExportRecord],
     workers: int | None,
 ) -> Iterator[tuple[str, ExportRecord | str]]:
@@ -162,21 +188,22 @@ def _run(
     for case in cases:
         record = records.get(safe_name(case.patient_id))
         try:
-            if record is not None and record.is_whole(out, case_digest(case)):
+            if record is not None and record.is_whole(job.out, case_digest(case)):
                 yield case.patient_id, record
                 continue
-            size += sum(path.stat().st_size for path in case.paths)
+            size += sum(path.stat().st_size for paths in case.channels for path in paths)
         except OSError as error:
             yield case.patient_id, f"a source file cannot be read: {error}"
             continue
         todo.append(case)
     ids = [case.patient_id for case in todo]
-    calls = [(case, out, writer, classes) for case in todo]
+    calls = [(case, job) for case in todo]
     yield from zip(ids, in_parallel(_export_one, calls, workers_for(size, workers)), strict=True)
 
 
-def _export_one(case: Case, out: Path, writer: CaseWriter, classes: Classes) -> ExportRecord | str:
+def _export_one(case: Case, job: _Job) -> ExportRecord | str:
     """Write one case; return its record, or why it cannot be read."""
+    from hcc_tace_data.loaders.prepare import build_arrays  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.loaders.sample import read_case  # noqa: PLC0415 - its libraries are slow to import
 
     table = split_table()
@@ -186,13 +213,19 @@ def _export_one(case: Case, out: Path, writer: CaseWriter, classes: Classes) -> 
     name = safe_name(case.patient_id)
     try:
         digest = case_digest(case)
-        arrays = read_case(case, classes)
+        if job.phases == (ANNOTATED,):
+            arrays = read_case(case, job.classes)
+        else:
+            arrays = build_arrays(case, StoreParameters(phases=job.phases, classes=job.classes))
     except (HccTaceError, OSError) as error:
         return str(error)
-    files = writer.files(out, name, split)
+    if arrays.missing:
+        return "; ".join(f"{phase}: {reason}" for phase, reason in arrays.missing.items())
+    out = job.out
+    files = job.writer.files(out, name, split, job.phases)
     begun = begin_record(out, name, case.patient_id, files)
     try:
-        writer.write_case(case, arrays, files, classes)
+        job.writer.write_case(case, arrays, files, job.classes)
     except HccTaceError as error:
         drop_record(out, begun)
         return str(error)
@@ -208,6 +241,8 @@ def _export_one(case: Case, out: Path, writer: CaseWriter, classes: Classes) -> 
             "series_uid": case.series_uid,
             "annotations": [one.reader for one in case.annotations],
             "readers": case.readers,
+            "phases": list(case.phases),
+            "voxels": {number: int(n) for number, n in zip(*_counts(arrays), strict=True) if number},
             "spacing_mm": [round(float(step), 6) for step in arrays.spacing],
             "shape": list(arrays.image.shape),
         },

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
-from hcc_tace_data.export.format import CaseWriter, Classes, Format
+from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.text import csv_cell
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
-    from hcc_tace_data.export.output_folder import ExportRecord
-    from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
 
 __all__ = ["FORMAT"]
 
 
-def files(out: Path, name: str, split: str) -> list[Path]:
+def files(out: Path, name: str, split: str, phases: tuple[str, ...]) -> list[Path]:
     """Return the one file of a case."""
     return [out / name / f"{name}_seg.dcm"]
 
@@ -46,16 +44,16 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
     )
 
 
-def finish(out: Path, records: dict[str, ExportRecord], names: dict[int, str], catalog: Catalog) -> None:
+def finish(exported: Exported) -> None:
     """Write the table of files."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["patient_id", "file", "series_uid", "annotations", "readers"])
-    for _, record in sorted(records.items()):
-        told, (file,) = record.sources, record.files
-        row = [record.patient_id, file, told["series_uid"], "+".join(told["annotations"]), told["readers"]]
+    for _, record in sorted(exported.records.items()):
+        made, (file,) = record.sources, record.files
+        row = [record.patient_id, file, made["series_uid"], "+".join(made["annotations"]), made["readers"]]
         writer.writerow(map(csv_cell, row))
-    atomic_write_text(out / "segmentations.csv", table.getvalue())
+    atomic_write_text(exported.out / "segmentations.csv", table.getvalue())
 
 
 FORMAT = Format(

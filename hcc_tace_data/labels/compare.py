@@ -46,7 +46,7 @@ class ComparedStructure:
 
 
 def structures(vocabulary: SegmentVocabulary) -> dict[str, tuple[str, ...]]:
-    """Return name -> segment keys of the structures that are compared.
+    """Return name -> segment keys of the structures that are compared, the one that names the structure first.
 
     Readers drew tumours and vessels out of the liver, so livers are compared as a whole.
 
@@ -130,7 +130,7 @@ def compare_masks(
             scores=score_masks(_union(mine, keys), _union(true, keys), spacing),
         )
         for name, keys in structures(study.catalog.vocabulary).items()
-        if set(keys) & set(mine) and set(keys) & set(true)
+        if keys[0] in mine and keys[0] in true
     ]
 
 
