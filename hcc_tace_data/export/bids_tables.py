@@ -113,4 +113,5 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_MISSING if row.get(name) is None else row[name] for name in columns])
-    atomic_write_text(path, text.getvalue())
+    if not path.is_file() or path.read_bytes() != text.getvalue().encode("utf-8"):  # what is right is left alone
+        atomic_write_text(path, text.getvalue())

@@ -12,7 +12,7 @@ import numpy as np
 
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.dicom.seg import read_seg
-from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.errors import HccTaceError, OutputError
 from hcc_tace_data.export.output_folder import ExportRecord, begin_record, write_record
 from hcc_tace_data.labels.annotations import LOST_FILE
 from hcc_tace_data.open import Series
@@ -157,6 +157,8 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
             work.skipped.append(f"{named}: its CT cannot be written")
             return
         seg = read_seg(one.paths[0], like=volume, on_off_grid="drop")
+    except OutputError:  # a full disk stops the export
+        raise
     except HccTaceError as error:
         work.skipped.append(f"{named}: {error}")
         return

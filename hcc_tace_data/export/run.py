@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcc_tace_data.errors import HccTaceError, PatientNotFoundError, UsageError
+from hcc_tace_data.errors import HccTaceError, OutputError, PatientNotFoundError, UsageError
 from hcc_tace_data.export.companions import write_companions
 from hcc_tace_data.export.format import CaseWriter, Classes, Exported, ExportSummary, LeftOut
 from hcc_tace_data.export.output_folder import (
@@ -226,6 +226,8 @@ def _export_one(case: Case, job: _Job) -> ExportRecord | str:
     begun = begin_record(out, name, case.patient_id, files)
     try:
         job.writer.write_case(case, arrays, files, job.classes)
+    except OutputError:  # a full disk stops the export
+        raise
     except HccTaceError as error:
         drop_record(out, begun)
         return str(error)

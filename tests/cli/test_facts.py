@@ -116,7 +116,7 @@ def test_a_store_that_is_a_link_keeps_its_target_folder(tmp_path: Path, monkeypa
 def test_info_of_a_folder(twin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(twin), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    rows = list(csv.DictReader((twin / "series.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((twin / "series.csv").read_text(encoding="utf-8").splitlines()))
     assert found["patients"] == len({row["patient_id"] for row in rows})
     assert found["studies"] == len({row["study_uid"] for row in rows})
     assert found["series"] == {kind: sum(row["modality"] == kind for row in rows) for kind in ("CT", "SEG")}

@@ -113,7 +113,7 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     table = tmp_path / "scores.csv"
     assert main(["compare", str(masks), str(root), "--json", "--csv", str(table)]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert len(document["rows"]) == len(list(csv.DictReader(table.open(encoding="utf-8")))) == 8
+    assert len(document["rows"]) == len(list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))) == 8
     assert main(["compare", str(masks), str(root)]) == 0
     shown = capsys.readouterr().out
     assert shown.count("mean") == 4
