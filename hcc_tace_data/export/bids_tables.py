@@ -14,6 +14,7 @@ from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_text, write_json
+from hcc_tace_data.system.text import csv_cell
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.output_folder import ExportRecord
@@ -112,6 +113,6 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_MISSING if row.get(name) is None else row[name] for name in columns])
+        writer.writerow([_MISSING if row.get(name) is None else csv_cell(row[name]) for name in columns])
     if not path.is_file() or path.read_bytes() != text.getvalue().encode("utf-8"):  # what is right is left alone
         atomic_write_text(path, text.getvalue())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format, images_of
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_cell
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]])
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(map(csv_cell, row) for row in rows)
     atomic_write_text(path, text.getvalue())
 
 
