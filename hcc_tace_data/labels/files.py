@@ -23,6 +23,7 @@ from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import DicomReadError, SegmentationError
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.segments import SegmentVocabulary
+from hcc_tace_data.system.boundary import foreign_errors
 
 __all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
 
@@ -31,6 +32,11 @@ LABEL_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".dcm")
 
 _MAX_VOXELS = 4_000_000_000
 _MAX_HEADER = 1 << 20
+_SAVE_AGAIN = "Save it with its place in the scanner's space."
+#: Spaces that ITK turns to LPS.
+_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
+#: sform and qform agree if no voxel moves by more than this part of one: a quaternion has single precision.
+_SAME_PLACE = 0.1
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Affine = npt.NDArray[np.float64]
@@ -105,7 +111,8 @@ def read_label_grid(path: str | os.PathLike[str]) -> tuple[Affine, tuple[int, in
     file = Path(path)
     if file.name.endswith(".nrrd"):
         image = _nrrd_reader(file)
-        image.ReadImageInformation()
+        with foreign_errors(file, SegmentationError, "is not a readable NRRD file"):
+            image.ReadImageInformation()
         return _itk_grid(file, image)
     return _nifti_grid(file, _open_nifti(file))
 
@@ -158,20 +165,44 @@ def _open_nifti(file: Path) -> Any:
 
 
 def _nifti_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
-    affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    affine = _RAS_TO_LPS @ _patient_affine(file, image)
     width, height, depth = (int(n) for n in image.shape[:3])
     return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
+
+
+def _patient_affine(file: Path, image: Any) -> Affine:
+    """Return the affine to the patient's RAS mm.
+
+    Of sform and qform that disagree, the one of the scanner's space (code 1) is the patient's. A space aligned to
+    something else (code 2) is taken only where there is no other, as nibabel writes it; that of an atlas (3 and above)
+    never is.
+    """
+    with foreign_errors(file, SegmentationError, "has no usable sform or qform", hint=_SAVE_AGAIN):
+        forms = [image.header.get_sform(coded=True), image.header.get_qform(coded=True)]
+        scale = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
+    known = [(int(code), np.asarray(matrix, dtype=np.float64)) for matrix, code in forms if int(code) in (1, 2)]
+    if not known:
+        raise SegmentationError(
+            f"{file} does not say where it is in the patient (sform and qform are unset or of an atlas). {_SAVE_AGAIN}"
+        )
+    code, matrix = min(known, key=lambda one: one[0])
+    corners = np.array([[w, h, d, 1] for w, h, d in np.ndindex(2, 2, 2)], dtype=np.float64).T
+    corners[:3] *= np.array(image.shape[:3], dtype=np.float64)[:, None] - 1
+    for other, another in known:
+        apart = np.abs((matrix - another) @ corners).max()
+        size = np.linalg.norm(matrix[:3, :3], axis=0).min()
+        if other == code and not apart <= _SAME_PLACE * size:
+            raise SegmentationError(
+                f"{file}: sform and qform, both of code {code}, place voxels {apart:.2f} mm apart. {_SAVE_AGAIN}"
+            )
+    return np.asarray(np.diag([scale, scale, scale, 1.0]) @ matrix)
 
 
 def _read_nifti(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     image = _open_nifti(file)
     affine, shape = _nifti_grid(file, image)
-    if image.header.get_sform(coded=True)[1] == 0 and image.header.get_qform(coded=True)[1] == 0:
-        raise SegmentationError(f"{file} does not say where it lies (sform and qform are unset); save it with a place.")
-    try:
+    with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
-    except Exception as error:
-        raise SegmentationError(f"{file} is damaged or cut short: {error}.") from error
     array = _whole_numbers(file, values).transpose(2, 1, 0)
     names, told = _sidecar(file)
     return _label_map(file, affine, shape, array, vocabulary, names if told else None)
@@ -182,14 +213,12 @@ def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
     beside = file.with_name(re.sub(r"\.nii(\.gz)?$", ".json", file.name))
     if not beside.is_file() or beside.stat().st_size > _MAX_HEADER:
         return {}, False
-    try:
+    with foreign_errors(beside, SegmentationError, f"does not name the labels of {file.name}"):
         document = json.loads(beside.read_text(encoding="utf-8"))
         if "Segments" in document:
             return {int(item["Number"]): str(item["Label"]) for item in document["Segments"]}, True
         if "labels" in document:
             return {int(number): str(name) for number, name in document["labels"].items() if int(number) > 0}, True
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SegmentationError(f"{beside} does not name the labels of {file.name}: {error}.") from error
     return {}, False
 
 
@@ -205,6 +234,11 @@ def _nrrd_reader(file: Path) -> Any:
     fields = dict(re.findall(r"^([^:#\n]+): ?(.*)$", head, flags=re.MULTILINE))
     if {"data file", "datafile"} & {name.strip().lower() for name in fields}:
         raise SegmentationError(f"{file} keeps its voxels in another file; save it as one .nrrd file.")
+    space = next((text for name, text in fields.items() if name.strip().lower() == "space"), "")
+    if space.strip().lower() not in _SPACES:
+        raise SegmentationError(
+            f"{file} does not say where it is in the patient (space {space.strip()!r}). {_SAVE_AGAIN}"
+        )
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
     except (KeyError, ValueError) as error:
@@ -231,32 +265,32 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
 
     sitk: Any = SimpleITK  # untyped
     reader = _nrrd_reader(file)
-    try:
+    with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         image = reader.Execute()
-    except RuntimeError as error:
-        raise SegmentationError(f"{file} is damaged or cut short: {str(error).splitlines()[-1]}.") from error
     affine, shape = _itk_grid(file, image)
     array = _whole_numbers(file, sitk.GetArrayFromImage(image))
     layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
     names: dict[int, str] = {}
     layer_of: dict[int, int] = {}
     value_of: dict[int, int] = {}
-    for key in image.GetMetaDataKeys():  # 3D Slicer describes Segment0, Segment1 ...
-        match = re.fullmatch(r"Segment(\d+)_Name", key)
-        if match is None:
-            continue
-        part = f"Segment{match.group(1)}_"
-
-        def told(field: str, default: int, part: str = part) -> int:
-            present = image.HasMetaDataKey(part + field)
-            text = image.GetMetaData(part + field).strip() if present else ""
-            return int(text) if text.isdigit() else default
-
-        number = int(match.group(1)) + 1 if len(layers) > 1 else told("LabelValue", int(match.group(1)) + 1)
-        names[number] = image.GetMetaData(key)
-        value_of[number], layer_of[number] = told("LabelValue", 1), told("Layer", 0)
-        if not 0 <= layer_of[number] < len(layers):
-            raise SegmentationError(f"{file}: segment {names[number]!r} is in layer {layer_of[number]}, which is not.")
+    for place, own in sorted(_slicer_segments(image).items()):
+        value = _field(file, own, "LabelValue", 1)
+        # layers that are not named are the segments' own, as before Slicer shared them
+        layer = _field(file, own, "Layer", 0 if len(layers) == 1 and "LabelValue" in own else place)
+        number = place + 1 if len(layers) > 1 else value
+        name = own.get("Name") or own.get("ID", "")
+        if not 0 <= layer < len(layers):
+            raise SegmentationError(f"{file}: segment {name!r} is in layer {layer}; the file has {len(layers)}.")
+        if (layer, value) in {(layer_of[one], value_of[one]) for one in names}:
+            raise SegmentationError(f"{file}: segment {name!r} and another are both value {value} of layer {layer}.")
+        names[number], value_of[number], layer_of[number] = name, value, layer
+    for layer, values in enumerate(layers if names else ()):
+        described = {value_of[number] for number in names if layer_of[number] == layer}
+        unknown = set(np.unique(values).tolist()) - described - {0}
+        if unknown:
+            raise SegmentationError(
+                f"{file} holds the value {min(unknown)} in layer {layer}, which no segment describes."
+            )
     if not names:
         if len(layers) != 1:
             raise SegmentationError(f"{file} has {len(layers)} components a voxel and no segments that explain them.")
@@ -265,6 +299,27 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
         path=file, affine=affine, shape=shape, names=names, says_all=True, layers=layers, layer_of=layer_of,
         value_of=value_of, codes={}, vocabulary=vocabulary,
     )  # fmt: skip
+
+
+def _slicer_segments(image: Any) -> dict[int, dict[str, str]]:
+    """Return what 3D Slicer says of Segment0, Segment1 ...: number -> field -> text."""
+    found: dict[int, dict[str, str]] = {}
+    for key in image.GetMetaDataKeys():
+        match = re.fullmatch(r"Segment([0-9]{1,6})_(Name|ID|LabelValue|Layer)", key)
+        if match is not None:
+            found.setdefault(int(match.group(1)), {})[match.group(2)] = image.GetMetaData(key).strip()
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _field(file: Path, own: dict[str, str], field: str, default: int) -> int:
+    text = own.get(field, "")
+    if text and not (_is_number(text) and len(text) < 10):
+        raise SegmentationError(f"{file}: {field} of segment {own.get('Name', '')!r} is {text[:20]!r}, not a number.")
+    return int(text) if text else default
 
 
 def _read_seg(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:

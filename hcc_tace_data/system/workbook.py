@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import struct
 import zipfile
 import zlib
@@ -24,10 +25,14 @@ _MAX_UNPACKED_BYTES = 32 * 2**20
 _MAX_ELEMENTS = 1_000_000
 _MAX_MEMBERS = 1_000
 _BLOCK = 1 << 20
+_FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 
 
 def read_rows(path: Path, sheet: str, *, error: type[HccTaceError], max_rows: int, max_columns: int) -> list[list[Any]]:
     """Return the values of one sheet of a workbook, a list per row; blank texts are None.
+
+    The range of cells that a sheet states is not trusted: several exporters write A1. A formula without a calculated
+    value is an error, not an empty cell.
 
     Parameters
     ----------
@@ -51,17 +56,49 @@ def read_rows(path: Path, sheet: str, *, error: type[HccTaceError], max_rows: in
             if sheet not in book.sheetnames:
                 raise error(f"{path} has no sheet '{sheet}'; it has {', '.join(map(repr, book.sheetnames))}.")
             rows: list[list[Any]] = []
+            book[sheet].reset_dimensions()
             for row in book[sheet].iter_rows(max_col=max_columns, values_only=True):
                 rows.append([None if isinstance(cell, str) and not cell.strip() else cell for cell in row])
                 if len(rows) > max_rows:
                     raise error(f"{path}: sheet '{sheet}' has more than {max_rows:,} rows.")
-            return rows
         finally:
             book.close()
+        if _has_formulas(path):
+            _refuse_uncalculated(path, sheet, rows, error)
+        used = [max((i + 1 for i, cell in enumerate(row) if cell is not None), default=0) for row in rows]
+        widest = max(used, default=0)
+        return [row[:widest] + [None] * (widest - len(row)) for row in rows]
     except HccTaceError:
         raise
     except Exception as broken:  # openpyxl raises whatever its XML and zip layers raise
         raise error(f"{path} is not a readable workbook ({type(broken).__name__}: {broken}).") from broken
+
+
+def _has_formulas(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(
+            _FORMULA.search(archive.read(name)) is not None
+            for name in archive.namelist()
+            if name.endswith(".xml") and "sheet" in name.lower()
+        )
+
+
+def _refuse_uncalculated(path: Path, sheet: str, rows: list[list[Any]], error: type[HccTaceError]) -> None:
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True, data_only=False)
+    try:
+        book[sheet].reset_dimensions()
+        cells = (cell for row in book[sheet].iter_rows(max_row=len(rows)) for cell in row if cell.data_type == "f")
+        for cell in cells:
+            row, column = cell.row - 1, cell.column - 1
+            if row < len(rows) and (column < len(rows[row]) and rows[row][column] is None):
+                raise error(
+                    f"{path}: cell {cell.coordinate} of sheet '{sheet}' holds a formula that was never calculated. "
+                    "Open the workbook in a spreadsheet program and save it."
+                )
+    finally:
+        book.close()
 
 
 def refuse_hostile(path: Path, error: type[HccTaceError]) -> None:
