@@ -222,3 +222,62 @@ def test_sentences_name_the_entity_and_the_root(twin):
     assert findings["HT204"].message.endswith("files of one series.")
     assert "1.3.6.1.4.1.14519.5.2.1," in findings["HT306"].hint
     assert "Kowalski" not in str(report.as_dict())
+
+
+def _every_other(paths, edit):
+    change(paths[::2], edit)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "other"),
+    [
+        ("ImageOrientationPatient", [1, 0.000499, 0, -0.000499, 1, 0], [1, 0.000501, 0, -0.000501, 1, 0]),
+        ("PixelSpacing", [0.742185, 0.742185], [0.7421849, 0.7421849]),
+    ],
+)
+def test_decimals_on_both_sides_of_a_rounding_boundary_are_one_number(twin, name, values, other):
+    change(twin.slices, lambda d: setattr(d, name, values))
+    _every_other(twin.slices, lambda d: setattr(d, name, other))
+    assert not set(found(twin, "HT5")[0]) & {"HT502", "HT503", "HT505"}
+
+
+def test_directions_that_move_voxels_are_told_apart(twin):
+    turned = [1, 0.01, 0, -0.01, 1, 0]
+    _every_other(twin.slices, lambda d: setattr(d, "ImageOrientationPatient", turned))
+    assert set(found(twin, "HT503", "HT505")[0]) == {"HT503"}
+
+
+@pytest.mark.parametrize("apart", [0.00049, 0.00051])
+def test_two_frames_at_one_place_whatever_the_last_digit(twin, apart):
+    """0.0005 mm is where positions rounded to three decimals change."""
+
+    def double(dataset):
+        groups = list(dataset.PerFrameFunctionalGroupsSequence)
+        number = [int(one.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for one in groups]
+        first, second = [k for k, own in enumerate(number) if own == number[0]][:2]
+        place = groups[first].PlanePositionSequence[0].ImagePositionPatient
+        groups[second].PlanePositionSequence[0].ImagePositionPatient = [*place[:2], float(place[2]) + apart]
+
+    change([twin.seg], double)
+    assert "HT410" in found(twin, "HT410")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "severity"),
+    [
+        ("RescaleSlope", None, "error"),
+        ("RescaleSlope", "0", "error"),
+        ("RescaleIntercept", None, "error"),
+        ("RescaleType", "OD", "error"),
+        ("RescaleType", "US", "warning"),
+        ("HighBit", 14, "error"),
+        ("ModalityLUTSequence", [Dataset()], "error"),
+    ],
+)
+def test_one_slice_without_known_hu_is_named(twin, name, value, severity):
+    """In the middle of a series: the first file says nothing of it."""
+    path = twin.slices[len(twin.slices) // 2]
+    change([path], lambda d: setattr(d, name, value))
+    findings, report = found(twin, "HT2", "HT5", depth="index")
+    assert set(findings) == {"HT213"}
+    assert [(one.path, one.severity) for one in report.findings] == [(str(path.relative_to(twin.root)), severity)]

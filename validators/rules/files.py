@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hcc_tace_data.dicom.rescale import hu_doubt, hu_problem
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
 from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
@@ -102,6 +103,40 @@ def _pixel_format(context: Context) -> Iterator[Draft]:
                 hint="Fetch the file again.",
                 at=context.place(int(row.Index)),
             )
+
+
+def _hu_known(context: Context) -> Iterator[Draft]:
+    """Judge every slice, not one per series: a single one without its slope differs from its neighbours unseen."""
+    rows = context.fact(ct_slices)
+    headers: list[dict[str, Any]] = [
+        {str(name): value for name, value in header.items()} for header in rows.to_dict("records")
+    ]
+    for place, header in zip(rows.index, headers, strict=True):
+        problem, doubt = hu_problem(header), hu_doubt(header)
+        if problem or doubt:
+            yield Draft(
+                message=f"The HU of the slice are unknown: {problem}."
+                if problem
+                else f"The values of the slice may not be HU: {doubt}.",
+                hint="Fetch the file again, or leave the slice out: readers refuse it."
+                if problem
+                else "Compare air and water in the image with -1000 and 0 HU.",
+                at=context.place(int(place)),
+                tag="00281053",
+                severity="error" if problem else "warning",
+            )
+
+
+def _unread(context: Context) -> Iterator[Draft]:
+    for row in (context.instances["unread_values"] != "").to_numpy().nonzero()[0]:
+        tags = str(context.instances["unread_values"].iloc[row]).split()
+        yield Draft(
+            message=f"The values of {', '.join(tags)} are not what their type demands and were not read.",
+            hint="Fetch the file again, or correct the element in a copy.",
+            at=context.place(int(row)),
+            tag=tags[0].strip("()").replace(",", ""),
+            evidence={"tags": tags},
+        )
 
 
 def _classes(context: Context) -> Iterator[Draft]:
@@ -226,5 +261,20 @@ RULES: tuple[Rule, ...] = (
         why="A violation of the standard makes other software refuse or misread the file.",
         fix="See which attribute it is; report it to the archive, or write the file anew.",
         source="dicom3tools dciodvfy; DICOM PS3.3", check=conformance_findings,
+    ),
+    Rule(
+        code="HT213", name="hu-known", severity="error", scope="instance", depth="index",
+        summary="Every CT slice says how its pixels become HU: slope, intercept, RescaleType, bits; no lookup table.",
+        why="Software that assumes a slope of 1 and an intercept of 0 serves other numbers, silently. RescaleType US, "
+            "which common libraries write into any CT, is a warning.",
+        fix="Fetch the file again.",
+        source="DICOM PS3.3, C.8.2.1 and C.11.1", check=_hu_known,
+    ),
+    Rule(
+        code="HT214", name="values-readable", severity="warning", scope="instance", depth="index",
+        summary="The values of the index are what their types demand: numbers are numbers.",
+        why="A value that cannot be read is left empty, and rules that compare it cannot judge the file by it.",
+        fix="Fetch the file again.",
+        source="DICOM PS3.5, 6.2", check=_unread,
     ),
 )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcc_tace_data.collection.split import positions_along_normal
-from hcc_tace_data.dicom.geometry import check_shear, even_step, slice_axes
+from hcc_tace_data.dicom.geometry import check_shear, even_step, place_bound, size_groups, slice_axes
+from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound
 from hcc_tace_data.errors import NotAVolumeError, TiltError
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
@@ -38,19 +39,28 @@ _LIVER_LEFT = 20.0
 #: The abdominal aorta lies before the spine, a little left of the middle: mm to the left, and depth from front to back.
 _AORTA_LEFT = (-40.0, 70.0)
 _AORTA_DEPTH = (0.45, 0.85)
-#: Slices nearer than this (mm) lie at one place.
+#: Slices nearer than this (mm) are at one place, where the pixel spacing is not known.
 _SAME_MM = 0.01
+#: Pixels along a side, where the size is not known.
+_SIDE = 512
 _PAPER = "10.1038/s41597-023-01928-3"
 
 Found = Iterator[Draft | Partly]
 
 
-_PLACE = (*(f"orientation_{i}" for i in range(6)), "position_x", "position_y", "position_z")
+_ORIENTATION = [f"orientation_{i}" for i in range(6)]
+_PLACE = [*_ORIENTATION, "position_x", "position_y", "position_z", "rows", "columns", "spacing_row", "spacing_column"]
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return where each slice lies, as :func:`~hcc_tace_data.dicom.geometry.slice_axes` takes it."""
-    return [dict(zip(_PLACE, values, strict=True)) for values in rows[list(_PLACE)].to_numpy(float).tolist()]
+    """Return place and size of each slice, as the functions of :mod:`hcc_tace_data.dicom.geometry` take them."""
+    return [dict(zip(_PLACE, values, strict=True)) for values in rows[_PLACE].to_numpy(float, na_value=np.nan).tolist()]
+
+
+def _same_place(rows: pd.DataFrame) -> float:
+    """Return how near (mm) two slices are that are at one place."""
+    bound = place_bound(_records(rows))
+    return bound if bound > 0 else _SAME_MM
 
 
 def _even(context: Context) -> Found:
@@ -59,7 +69,7 @@ def _even(context: Context) -> Found:
         if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
             continue
         steps = np.diff(along)
-        if float(steps.min()) <= _SAME_MM:
+        if float(steps.min()) <= _same_place(rows):
             continue  # two slices at one place: HT504
         common = float(np.median(steps))
         wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
@@ -83,8 +93,9 @@ def _tilt(context: Context) -> Found:
             continue
         try:
             _, _, normal, position = slice_axes(_records(rows))
-            if float(np.ptp(position @ normal)) > _SAME_MM:  # all at one height: HT504
-                check_shear(position, normal)
+            bound = _same_place(rows)
+            if float(np.ptp(position @ normal)) > bound:  # all at one height: HT504
+                check_shear(position, normal, 2 * bound)
         except TiltError as error:
             yield Draft(
                 message=str(error).split(" on_tilt")[0],
@@ -102,9 +113,8 @@ def _tilt(context: Context) -> Found:
 
 
 def _axial(context: Context) -> Found:
-    columns = [f"orientation_{i}" for i in range(6)]
     for _, rows in context.fact(ct_slices).groupby("series_uid", sort=True):
-        orientation = rows[columns].to_numpy(float)
+        orientation = rows[_ORIENTATION].to_numpy(float)
         position = rows[["position_x", "position_y", "position_z"]].to_numpy(float)
         absent = int((np.isnan(orientation).any(axis=1) | np.isnan(position).any(axis=1)).sum())
         if absent:
@@ -114,16 +124,17 @@ def _axial(context: Context) -> Found:
                 at=series_place(rows),
             )
             continue
-        distinct = np.unique(np.round(orientation, 3), axis=0)
-        if len(distinct) > 1:
+        side = np.nanmax(rows[["rows", "columns"]].to_numpy(float, na_value=np.nan), initial=0) or _SIDE
+        distinct = len(set(cluster_rows(list(orientation.T), [direction_bound(int(side))] * 6).tolist()))
+        if distinct > 1:
             yield Draft(
-                message=f"{len(distinct)} orientations in one series.",
+                message=f"{distinct} orientations in one series.",
                 hint="Scouts or reformats are mixed in: read each orientation alone.",
                 tag="00200037",
                 at=series_place(rows),
             )
             continue
-        if abs(float(np.cross(distinct[0, :3], distinct[0, 3:])[2])) < 0.95:
+        if abs(float(np.cross(orientation[0, :3], orientation[0, 3:])[2])) < 0.95:
             yield Draft(
                 message="The slices are not axial.",
                 hint="Leave the series out, or resample it.",
@@ -136,7 +147,7 @@ def _one_place(context: Context) -> Found:
     for rows in context.fact(ct_volumes):
         rows = rows.drop_duplicates("sop_uid")
         along = np.sort(positions_along_normal(rows))
-        same = int((np.diff(along) <= _SAME_MM).sum()) if not np.isnan(along).any() else 0
+        same = int((np.diff(along) <= _same_place(rows)).sum()) if not np.isnan(along).any() else 0
         if same:
             yield Draft(
                 message=f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
@@ -147,9 +158,8 @@ def _one_place(context: Context) -> Found:
 
 
 def _one_grid(context: Context) -> Found:
-    columns = ["rows", "columns", "spacing_row", "spacing_column"]
     for rows in context.fact(ct_volumes):
-        kinds = rows[columns].astype(float).round(5).drop_duplicates()
+        kinds = set(size_groups(_records(rows)).tolist())
         spacing = rows[["spacing_row", "spacing_column"]].to_numpy(float)
         wrong = bool((~(spacing > 0)).any())
         if len(kinds) > 1 or wrong:

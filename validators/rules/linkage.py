@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound, position_bound, same_spacing
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.free_text import suspicions
@@ -150,7 +151,7 @@ def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
     """Return what to do where frames have another pixel spacing than the CT; empty where they have not."""
     own = facts.spacings[0]
     ct = rows[["spacing_row", "spacing_column"]].to_numpy(float)[0]
-    if np.allclose(np.sort(own), np.sort(ct), rtol=1e-3):
+    if all(same_spacing(a, b, max(facts.size)) for a, b in zip(np.sort(own), np.sort(ct), strict=True)):
         return ""
     return (
         f"Its pixel spacing is {own[0]:.4g} x {own[1]:.4g} mm, the CT's {ct[0]:.4g} x {ct[1]:.4g} mm: find out which "
@@ -192,9 +193,10 @@ def _orientation(context: Context) -> Found:
         if found is None or found.volume is None or not len(facts.orientations):
             continue
         orientation, _ = _axes(_volume_rows(context, found))
-        off = np.abs(facts.orientations - orientation).max(axis=1) > 1e-3
+        bound = direction_bound(max(facts.size))
+        off = np.abs(facts.orientations - orientation).max(axis=1) > bound
         if off.any():
-            turned = np.abs(np.abs(facts.orientations[off]) - np.abs(orientation)).max() <= 1e-3
+            turned = np.abs(np.abs(facts.orientations[off]) - np.abs(orientation)).max() <= bound
             yield Draft(
                 message=f"{int(off.sum())} frames have another orientation than the CT: "
                 + ("rows or columns run the other way." if turned else "they are rotated against it."),
@@ -370,11 +372,9 @@ def _double_frames(context: Context) -> Found:
     for row, facts in context.fact(seg_facts):
         if not len(facts.positions):
             continue
-        keys = Counter(
-            (int(segment), *np.round(place, 3).tolist())
-            for segment, place in zip(facts.frame_segments, facts.positions, strict=True)
-        )
-        twice = sum(count - 1 for count in keys.values() if count > 1)
+        bound = position_bound(float(facts.spacings.min()))
+        groups = cluster_rows([facts.frame_segments, *facts.positions.T], [0.0, bound, bound, bound])
+        twice = len(groups) - len(set(groups.tolist()))
         if twice:
             yield Draft(
                 message=f"{twice} frames lie where another frame of the same segment does.",

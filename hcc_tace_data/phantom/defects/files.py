@@ -96,7 +96,17 @@ in_series("HT205", "changed StudyDescription", lambda d: setattr(d, "StudyDescri
 in_series(
     "HT208", "inverted the grey scale", lambda d: setattr(d, "PhotometricInterpretation", "MONOCHROME1"), files=_TOP
 )
+in_series("HT213", "removed RescaleSlope", lambda d: d.__delitem__("RescaleSlope"), files=_TOP)
 in_series("HT212", "removed PositionReferenceIndicator", lambda d: d.__delitem__("PositionReferenceIndicator"))
+
+
+@plant("HT214")
+def _stray_number(twin: Twin) -> str:
+    path = twin.slices[-1]
+    data = path.read_bytes()
+    place = data.index(b"\x18\x00\x50\x00DS") + 8  # SliceThickness; the library would refuse to write this
+    atomic_write_bytes(path, data[:place] + b"x" + data[place + 1 :])
+    return f"wrote a letter into SliceThickness of {named(twin, path)}"
 
 
 @plant("HT207")
