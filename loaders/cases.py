@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 from hcc_tace_data.labels.annotations import choose_annotations
 from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
+from hcc_tace_data.system.faults import reason_of
 
 if TYPE_CHECKING:
     from hcc_tace_data.labels.annotations import Annotation
@@ -155,53 +156,85 @@ def find_cases(
     left_out: dict[str, str] = {}
     readers: set[str] = {"collection", "bamf", "staple"}
     for patient_id in patients:
-        if patient_id not in collection:
-            left_out[patient_id] = "not in this folder"
-            continue
-        study = collection[patient_id].baseline
-        if study is None or (annotations == "collection" and study.segmentation is None):
-            left_out[patient_id] = "no segmentation in the baseline study"
-            continue
-        available = study.annotations
-        readers |= {one.reader for one in available}
-        chosen, paths, reason = choose_annotations(available, annotations)
-        if not chosen:
-            left_out[patient_id] = reason
-            continue
-        volumes = labelled.get(patient_id, [])
-        own = next((volume for volume in volumes if set(volume.paths) == set(paths)), None)
-        drawn_on = "unknown" if own is None else own.phase
-        follow_up = collection[patient_id].follow_up
-        files = [
-            paths
-            if phase in (ANNOTATED, drawn_on)
-            else _files_of(phase, volumes, _day(study), None if follow_up is None else _day(follow_up))
-            for phase in phases
-        ]
-        lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
-        if lacking and not keep_incomplete:
-            left_out[patient_id] = f"no {', '.join(lacking)} volume (annotated: {drawn_on})"
-            continue
-        cases.append(
-            Case(
-                patient_id=patient_id,
-                study_uid=study.study_uid,
-                series_uid=chosen[0].series_uid if own is None else own.series_uid,
-                phases=tuple(drawn_on if phase == ANNOTATED else phase for phase in phases),
-                paths=paths,
-                sources=tuple(files),
-                segmentation=chosen[0].path,
-                readers=sum(one.readers for one in chosen),
-                clinical=rows.get(patient_id, rows.get("", {})),
-                annotations=chosen,
+        try:
+            found = _find_case(
+                collection,
+                patient_id,
+                annotations,
+                phases,
+                labelled.get(patient_id, []),
+                keep_incomplete=keep_incomplete,
             )
-        )
+        except UsageError:
+            raise
+        except Exception as error:  # whatever is wrong with one patient, the others are found
+            left_out[patient_id] = reason_of(error)
+            continue
+        readers |= found.readers
+        if found.case is None:
+            left_out[patient_id] = found.reason
+        else:
+            cases.append(replace(found.case, clinical=rows.get(patient_id, rows.get("", {}))))
     unknown = sorted(({annotations} if isinstance(annotations, str) else set(annotations)) - readers)
     if unknown:
         raise UsageError(
             f"annotations names {', '.join(map(repr, unknown))}; here are {', '.join(map(repr, sorted(readers)))}."
         )
     return cases, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The case of one patient, or why there is none, and whose annotations there are."""
+
+    case: Case | None
+    reason: str = ""
+    readers: frozenset[str] = frozenset()
+
+
+def _find_case(
+    collection: Collection,
+    patient_id: str,
+    annotations: str | Sequence[str],
+    phases: Sequence[str],
+    volumes: Sequence[PhaseFiles],
+    *,
+    keep_incomplete: bool,
+) -> _Found:
+    if patient_id not in collection:
+        return _Found(None, "not in this folder")
+    study = collection[patient_id].baseline
+    if study is None or (annotations == "collection" and study.segmentation is None):
+        return _Found(None, "no segmentation in the baseline study")
+    available = study.annotations
+    readers = frozenset(one.reader for one in available)
+    chosen, paths, reason = choose_annotations(available, annotations)
+    if not chosen:
+        return _Found(None, reason, readers)
+    own = next((volume for volume in volumes if set(volume.paths) == set(paths)), None)
+    drawn_on = "unknown" if own is None else own.phase
+    follow_up = collection[patient_id].follow_up
+    files = [
+        paths
+        if phase in (ANNOTATED, drawn_on)
+        else _files_of(phase, volumes, _day(study), None if follow_up is None else _day(follow_up))
+        for phase in phases
+    ]
+    lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
+    if lacking and not keep_incomplete:
+        return _Found(None, f"no {', '.join(lacking)} volume (annotated: {drawn_on})", readers)
+    case = Case(
+        patient_id=patient_id,
+        study_uid=study.study_uid,
+        series_uid=chosen[0].series_uid if own is None else own.series_uid,
+        phases=tuple(drawn_on if phase == ANNOTATED else phase for phase in phases),
+        paths=paths,
+        sources=tuple(files),
+        segmentation=chosen[0].path,
+        readers=sum(one.readers for one in chosen),
+        annotations=chosen,
+    )
+    return _Found(case, "", readers)
 
 
 def _day(study: Study) -> str:

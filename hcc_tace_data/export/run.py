@@ -29,6 +29,7 @@ from hcc_tace_data.labels.names import class_names
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.channels import ANNOTATED, resolve_phases
 from hcc_tace_data.loaders.store import StoreParameters, case_digest
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 
@@ -217,8 +218,8 @@ def _export_one(case: Case, job: _Job) -> ExportRecord | str:
             arrays = read_case(case, job.classes)
         else:
             arrays = build_arrays(case, StoreParameters(phases=job.phases, classes=job.classes))
-    except (HccTaceError, OSError) as error:
-        return str(error)
+    except Exception as error:  # whatever is wrong with one patient, the others are exported
+        return reason_of(error)
     if arrays.missing:
         return "; ".join(f"{phase}: {reason}" for phase, reason in arrays.missing.items())
     out = job.out

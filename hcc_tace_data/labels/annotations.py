@@ -24,6 +24,7 @@ from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, RegistrationError, SegmentationError, UsageError
 from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_file, read_label_grid
 from hcc_tace_data.labels.staple import fuse_masks
+from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.grids import align, move_mask, through
 from hcc_tace_data.volumes.registration import register
@@ -175,8 +176,8 @@ def _of_seg(study: Study, reader: str, series: Series, path: Path | None = None)
         reason = drawn.reason
         if drawn.volume is not None:
             uid, number, paths = drawn.volume.series_uid, drawn.volume.volume, drawn.paths
-    except HccTaceError as error:
-        reason = str(error)
+    except Exception as error:  # whatever one file holds, the others are listed
+        reason = reason_of(error)
     return Annotation(
         patient_id=study.patient_id, study_uid=study.study_uid, reader=reader, kind=kind,
         path=path or series.paths[0], readers=3 if reader == "collection" else 1,
@@ -223,8 +224,8 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
             uid, number, paths = fitting[0][:3]
             others = f", as of {len(fitting) - 1} others" if len(fitting) > 1 else ""
             reason = f"the grid is that of the CT volume{others}"
-    except HccTaceError as error:
-        reason = str(error)
+    except Exception as error:
+        reason = reason_of(error)
     return Annotation(
         patient_id=study.patient_id, study_uid=study.study_uid, reader=reader, kind="reader", path=path, readers=1,
         series_uid=uid, volume=number, paths=paths, reason=reason, catalog=study.catalog,

@@ -37,7 +37,14 @@ _SAVE_AGAIN = "Save it with its place in the scanner's space."
 _SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
 #: sform and qform agree if no voxel moves by more than this part of one: a quaternion has single precision.
 _SAME_PLACE = 0.1
+#: Memory that the voxels of one reader's file may take: 1,600 slices of 512 x 512 as uint8, 200 as float64.
+_MAX_BYTES = 400 << 20
+#: Bytes that one byte of a gzip stream can stand for, at most.
+_MOST_PACKED = 1100
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+_NRRD_BYTES = {"char": 1, "signed char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4,
+               "double": 8}  # fmt: skip
 
 Affine = npt.NDArray[np.float64]
 
@@ -201,6 +208,7 @@ def _patient_affine(file: Path, image: Any) -> Affine:
 def _read_nifti(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     image = _open_nifti(file)
     affine, shape = _nifti_grid(file, image)
+    _check_room(file, math.prod(image.shape), image.header.get_data_dtype(), header=image.header)
     with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     array = _whole_numbers(file, values).transpose(2, 1, 0)
@@ -244,6 +252,15 @@ def _nrrd_reader(file: Path) -> Any:
     except (KeyError, ValueError) as error:
         raise SegmentationError(f"{file} does not tell its size.") from error
     _check_shape(file, sizes[-3:], math.prod(sizes))
+    kind = fields.get("type", "").strip()
+    bits = re.search(r"(\d+)(?:_t)?$", kind)
+    width = int(bits[1]) // 8 if bits else _NRRD_BYTES.get(kind.removeprefix("unsigned "), 0)
+    voxels = math.prod(sizes)
+    packed = {"raw": 1, "gzip": _MOST_PACKED, "gz": _MOST_PACKED}.get(fields.get("encoding", "").strip().lower(), 0)
+    if packed and voxels * max(1, width) > packed * (file.stat().st_size + 4096):
+        raise SegmentationError(f"{file} claims {voxels:,} voxels, more than it can hold; fetch it again.")
+    if voxels * (width or 8) > _MAX_BYTES:
+        raise SegmentationError(f"{file} would take {voxels * (width or 8):,} bytes of memory; labels take less.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     reader.SetImageIO("NrrdImageIO")
@@ -371,7 +388,7 @@ def _whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values
     if values.dtype.kind == "f":
         rounded = np.rint(values)
-        if np.array_equal(rounded, values) and (not values.size or np.abs(values).max() < 2**31):
+        if np.array_equal(rounded, values) and (not values.size or max(values.max(), -values.min()) < 2**31):
             whole: npt.NDArray[Any] = rounded.astype(np.int32)
             return whole
     raise SegmentationError(f"{file} holds values of type {values.dtype} that are no label numbers (probabilities?).")
@@ -382,6 +399,21 @@ def _check_shape(file: Path, shape: Any, voxels: int | None = None) -> None:
         raise SegmentationError(f"{file} has the shape {tuple(shape)}; labels have three dimensions.")
     if (voxels or math.prod(shape)) > _MAX_VOXELS:
         raise SegmentationError(f"{file} claims {math.prod(shape)} voxels; refused.")
+
+
+def _check_room(file: Path, voxels: int, kind: Any, *, header: Any) -> None:
+    """Refuse a file whose voxels cannot be in it, or would take more memory than labels of any CT do."""
+    stored = np.dtype(kind).itemsize * voxels
+    packed = _MOST_PACKED if file.name.endswith(".gz") else 1
+    if stored > packed * (file.stat().st_size + 4096):
+        raise SegmentationError(f"{file} claims {stored:,} bytes of voxels, more than it can hold; fetch it again.")
+    slope, intercept = header.get_slope_inter()
+    scaled = slope not in (None, 1.0) or intercept not in (None, 0.0)  # the library scales to float64
+    needed = voxels * (8 if scaled else np.dtype(kind).itemsize)
+    if needed > _MAX_BYTES:
+        raise SegmentationError(
+            f"{file} would take {needed:,} bytes of memory, {_MAX_BYTES:,} allowed; save it as integers, unscaled."
+        )
 
 
 def _checked(file: Path, affine: Affine) -> Affine:

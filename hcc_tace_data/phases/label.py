@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcc_tace_data.collection.annotated import find_annotated
-from hcc_tace_data.errors import HccTaceError, UsageError
+from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.phases.model import KNOWN, PUBLISHED_RIGHT
 from hcc_tace_data.phases.table import label_day
@@ -304,7 +304,7 @@ def _masks(study: Study) -> OrganMasks | None:
         return None
     try:
         return load_masks(study.segmentation.paths[0])
-    except (HccTaceError, OSError) as error:
+    except Exception as error:  # whatever one file holds, the other studies are labelled
         logger.warning("the masks of study %s are not used: %s", study.study_uid, _without_path(error, study))
         return None
 
@@ -319,7 +319,7 @@ def _drawn(study: Study) -> tuple[str, int] | None:
     """Return the series and volume that the study's segmentation was drawn on; None where it cannot be told."""
     try:
         found = study.fact(find_annotated)
-    except (HccTaceError, OSError) as error:
+    except Exception as error:
         reason = _without_path(error, study)
         logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, reason)
         return None
