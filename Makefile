@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo faults format index lint nnunet phases published rules splits tables test
+.PHONY: bench big-report clean demo faults format fuzz index lint nnunet phases published rules splits tables test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
@@ -23,6 +23,10 @@ lint: $(VENV)/.ready
 
 rules: $(VENV)/.ready
 	$(BIN)/hcc-tace explain
+
+# five minutes of damaged files: no error but ours, no array that pydicom reads otherwise
+fuzz: $(VENV)/.ready
+	$(BIN)/python scripts/fuzz.py
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2
