@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 _Depth = StrEnum("_Depth", {"index": "index", "headers": "headers", "pixels": "pixels"})
@@ -97,7 +97,7 @@ def validate(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
     dask: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) whose workers read.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the exit code, in text form.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the exit code, in text form.")] = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
     form = _Format.json if as_json else format
