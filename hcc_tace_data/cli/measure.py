@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Patients, chosen_patients
 from hcc_tace_data.clinical import load_clinical
-from hcc_tace_data.errors import PatientNotFoundError, UsageError
+from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.system.text import csv_table
 
@@ -43,7 +44,7 @@ def measure(
     by: Annotated[By, typer.Option(help="One row per lesion, per patient, or per pair of visits.")] = By.lesion,
     phases: Annotated[str, typer.Option(help="Phases whose HU are reported, comma-separated, or 'all'.")] = "annotated",
     annotations: Annotated[str, typer.Option(help="Whose masks: collection, bamf, staple or a reader.")] = "collection",
-    patients: Annotated[list[str] | None, typer.Option(help="Only these patients; comma-separated.")] = None,
+    patients: Patients = None,
     with_outcomes: Annotated[bool, typer.Option(help="Join response, TTP and survival from the sheet.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table here: .csv or .parquet.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -55,10 +56,7 @@ def measure(
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out is {out.name!r}; end it with .csv or .parquet.")
     collection = open_with_progress(root, quiet=quiet)
-    wanted = [name for text in patients or [] for name in text.split(",") if name]
-    unknown = sorted(set(wanted) - set(collection))
-    if unknown:
-        raise PatientNotFoundError(f"not in {collection.root}: {', '.join(unknown)}.")
+    wanted = chosen_patients(patients, set(collection), where=str(collection.root))
     names = phases if "," not in phases else [name for name in phases.split(",") if name]
     with progress("measuring", None, quiet=quiet or as_json) as advance:
         table = measure_lesions(
@@ -66,7 +64,7 @@ def measure(
             by=by.value,
             phases=names,
             annotations=annotations,
-            patients=wanted or None,
+            patients=wanted,
             progress=lambda _, total: advance(1, total),
         )
     left_out: dict[str, str] = table.attrs["left_out"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Patients, chosen_patients
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -57,6 +58,7 @@ def phases(
         typer.Option(help="A published phase table (.xlsx, .csv), as the data descriptor's: a confusion matrix."),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Save a patients-by-phases chart (.png).")] = None,
+    patients: Patients = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers, threads for pixels.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
@@ -68,10 +70,12 @@ def phases(
     rows = read_published(truth) if truth is not None else None
     if from_table:
         listed = series_table_of(root, table)
+        chosen = chosen_patients(patients, set(listed["patient_id"]), where="the series table")
+        listed = listed if chosen is None else listed[listed["patient_id"].isin(chosen)]
         volumes = label_table(listed, published=not no_published)
         general = label_table(listed, published=False)
     else:
-        volumes = _labelled(root, depth, workers, quiet, published=not no_published)
+        volumes = _labelled(root, depth, workers, quiet, patients, published=not no_published)
         general = None
     totals = count_phases(volumes)
     compared = compare_phases(volumes, rows, _all_series(volumes)) if rows is not None else None
@@ -87,13 +91,15 @@ def phases(
     if csv is None and picture is None:
         _print(volumes)
     _print_overruled(overruled(volumes), refuted(volumes))
-    _print_totals(totals, paper=from_table and table is None and root is None)
+    _print_totals(totals, paper=from_table and table is None and root is None and not patients)
     _print_published(volumes, general)
     if compared is not None:
         _print_comparison(compared)
 
 
-def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool, *, published: bool) -> pd.DataFrame:
+def _labelled(
+    root: Path | None, depth: Depth, workers: int | None, quiet: bool, patients: list[str] | None, *, published: bool
+) -> pd.DataFrame:
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet)
     if not len(collection):
@@ -101,6 +107,8 @@ def _labelled(root: Path | None, depth: Depth, workers: int | None, quiet: bool,
             f"No DICOM files at {folder}. 'hcc-tace phases --from-table' needs none; "
             f"'hcc-tace phantom {folder}' writes a synthetic twin."
         )
+    chosen = chosen_patients(patients, set(collection), where=str(folder))
+    collection = collection if chosen is None else collection.subset(chosen)
     with progress("looking at phases", len(collection), quiet=quiet) as advance:
         return label_phases(
             collection, depth=depth.value, published=published, workers=workers,

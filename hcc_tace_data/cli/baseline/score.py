@@ -10,6 +10,7 @@ import typer
 
 from hcc_tace_data.baseline.options import PredictOptions
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Patients, names_of
 from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.system.roots import resolve_root
@@ -194,7 +195,7 @@ def evaluate(
     preset: Annotated[str | None, typer.Option(help="Refuse networks of another preset.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Networks of these folds; default all, averaged.")] = None,
     split: Annotated[str, typer.Option(help="Who is scored: test, or validation of one fold.")] = "test",
-    patient: Annotated[list[str] | None, typer.Option(help="Score these instead; may be repeated.")] = None,
+    patients: Patients = None,
     flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
     plots: Annotated[bool, typer.Option(help="Pictures beside the figures.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
@@ -209,7 +210,7 @@ def evaluate(
     phases = ("annotated",) if cascade is None else cascade.liver_config.input.phases
     collection = open_with_progress(root, quiet=quiet)
     cohort = load_cohort(collection, phases=phases, cache=cache)
-    names = _who(cohort, split, fold, patient)
+    names = _who(cohort, split, fold, names_of(patients))
     folder = predictions or collection.root / "predictions"
     if cascade is not None and model is not None:
         _predict_unseen(_Networks(cascade, model, fold), cohort, names, split, folder, flips=flips, quiet=quiet)
@@ -221,7 +222,7 @@ def evaluate(
             phases=annotated_phases(collection),
             trivial=_fit_trivial(cohort, names),
             about={
-                "split": split if not patient else "chosen",
+                "split": split if not patients else "chosen",
                 "store_digest": cohort.digest,
                 "model": str(model or ""),
             },
@@ -253,7 +254,7 @@ def _who(cohort: Any, split: str, fold: list[int] | None, patients: list[str] | 
         if fold is None or len(fold) != 1:
             raise UsageError("--split validation belongs to one fold; name it with --fold.")
         return [case.patient_id for case in part_of(cohort, fold[0]).validation]
-    raise UsageError(f"split is {split!r}; use test or validation, or name patients with --patient.")
+    raise UsageError(f"split is {split!r}; use test or validation, or name patients with --patients.")
 
 
 def _predict_unseen(
