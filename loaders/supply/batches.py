@@ -224,8 +224,18 @@ class StoredBatches(Batches):
         self._masked = any(case.masked for case in cases)
         self._absent = [[case.phases.index(phase) for phase in case.missing] for case in cases]
         self._maps: dict[int, Maps] = {}
+        self._own_process()
+
+    def _own_process(self) -> None:
+        """Make what a fork must not share: a lock that a vanished thread holds would never be free."""
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._pool = BufferPool()
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._process != os.getpid():
+            self._own_process()
+        return super().__iter__()
 
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         # Some batches are planned at once: while threads copy, the interpreter takes several times as long for each

@@ -7,8 +7,10 @@ several times what filling it does.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ class BufferPool:
         self._lent: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.uint8]]] = {}
         # a batch may be dropped by the garbage collector at any moment, also while this very thread holds the lock
         self._lock = threading.RLock()
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -62,11 +65,15 @@ class BufferPool:
             self._lent[id(gone)] = gone, memory
         return torch.from_numpy(array), array
 
-    def _take_back(self, gone: weakref.ref[Any]) -> None:
+    def _take_back(self, gone: weakref.ref[Any], *, most: int = _KEPT, getpid: Callable[[], int] = os.getpid) -> None:
+        # Defaults, because a batch may outlive this module's names when the interpreter ends. In a forked child nobody
+        # may hold the lock any more who could give it back, and the memory is the parent's to reuse.
+        if getpid() != self._process:
+            return
         with self._lock:
             _, memory = self._lent.pop(id(gone))
             kept = self._free.setdefault(memory.nbytes, [])
-            if len(kept) < _KEPT:
+            if len(kept) < most:
                 kept.append(memory)
 
 

@@ -7,11 +7,14 @@ batch works along: waking up threads costs more than filling a row.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hcc_tace_data.errors import StoreError
 
 __all__ = ["Batch", "Filling", "filled"]
 
@@ -57,20 +60,30 @@ def filled(begin: Sequence[Callable[[], Filling]], *, threads: int, ahead: int) 
     ------
     Exception
         Whatever a batch raised that could not be begun or filled, in its turn.
+    StoreError
+        The epoch goes on in a forked child of the process in which it was begun.
     """
     if not threads:
         yield from map(_at_once, begin)
         return
-    crew = _Crew(begin, threads, ahead)
-    for _ in range(threads):
-        # No daemons: the interpreter would throw them out of their copying when it ends, and PyTorch then aborts the
-        # program. They see themselves that the program ends.
-        threading.Thread(target=crew.work, name="gather", daemon=False).start()
+    crew, process = _Crew(begin, threads, ahead), os.getpid()
     try:
+        for _ in range(threads):
+            # No daemons: the interpreter would throw them out of their copying when it ends, and PyTorch then aborts
+            # the program. They see themselves that the program ends.
+            threading.Thread(target=crew.work, name="gather", daemon=False).start()
         for _ in begin:
+            if os.getpid() != process:
+                raise StoreError(
+                    "this epoch was begun in the parent process, whose threads a fork does not copy. "
+                    "Iterate over the batches again in this process."
+                )
             yield crew.take()
     finally:
-        crew.stop()
+        # An assignment and no call first: an interrupt may arrive at any call, and the threads would stay for ever.
+        crew.over = True
+        if os.getpid() == process:
+            crew.wake()
 
 
 def _at_once(begin: Callable[[], Filling]) -> Batch:
@@ -97,7 +110,7 @@ class _Crew:
         self._next = 0
         self._busy = 0  # threads that fill just now
         self._taking = False
-        self._over = False
+        self.over = False
         # of a lock that its owner may take again: the garbage collector may end a loop at any moment, in any thread
         self._lock = threading.RLock()
         self._progress = threading.Condition(self._lock)  # the caller waits for rows
@@ -132,10 +145,9 @@ class _Crew:
             raise error  # Ctrl-C does not wait for its turn
         return None
 
-    def stop(self) -> None:
-        """Let the threads end, each with the piece it is at; they are not waited for."""
+    def wake(self) -> None:
+        """Wake the threads that wait. Where `over` is set they end, each after its present share; nobody waits."""
         with self._lock:
-            self._over = True
             self._room.notify_all()
             self._place.notify_all()
 
@@ -148,7 +160,7 @@ class _Crew:
         # A method of its own, so that no thread holds on to the memory of a batch while it waits for the next.
         with self._lock:
             while True:
-                if self._over or not threading.main_thread().is_alive():
+                if self.over or not threading.main_thread().is_alive():
                     return False
                 if self._next == len(self._begin) and not self._rows_left():
                     return False

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +128,57 @@ def test_after_a_broken_off_epoch_the_next_one_begins(stored: list[StoredCase], 
         if number == taken:
             break
     assert _pairs(broken) == second
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_forked_child_iterates_the_batches_of_its_parent(stored: list[StoredCase], threads: int) -> None:
+    batches = BatchIterator(stored, _ranges(stored), batch_size=2, seed=3, threads=threads)
+    source = iter(batches)
+    held = [next(source), next(source)]  # threads are at work, and memory is lent
+    if threads:  # the worst moment: a thread that the child does not have holds the locks
+        batches._lock.acquire()
+        batches._pool._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            held.clear()
+            with pytest.raises(StoreError, match="parent process") if threads else nullcontext():
+                next(source)
+            pairs = [pair for batch in batches for pair in _places(batch)]
+            status = 0 if len(pairs) == len(set(pairs)) == batches.count else 2
+        finally:
+            os._exit(status)
+    if threads:
+        batches._pool._lock.release()
+        batches._lock.release()
+    limit = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > limit:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.02)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert len(held) + len(list(source)) == len(batches)
+
+
+def _places(batch: dict[str, Any]) -> list[tuple[int, int]]:
+    return list(zip(batch["case"].tolist(), batch["slice"].tolist(), strict=True))
+
+
+def test_a_batch_may_outlive_the_modules(stored: list[StoredCase]) -> None:
+    """At the end of the program Python empties modules before it drops what others still hold."""
+    program = f"""
+import builtins, pathlib, sys
+from hcc_tace_data.loaders.store import read_record
+from hcc_tace_data.loaders.supply.batches import BatchIterator
+cases = [read_record(pathlib.Path(folder)) for folder in {[str(case.folder) for case in stored]!r}]
+batches = BatchIterator(cases, [(0, 3)] * len(cases), batch_size=2)
+builtins.held = list(batches)
+# a module that something refers to is emptied, as happens after libraries that keep modules were imported
+builtins.kept = sys.modules["hcc_tace_data.loaders.supply.buffers"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")

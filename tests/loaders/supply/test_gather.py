@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -146,3 +147,31 @@ next(kept)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - began < 30
+
+
+def test_no_thread_stays_after_interrupts_at_any_moment() -> None:
+    """Short epochs are begun and interrupted again and again."""
+
+    def fill(first: int, last: int) -> None:
+        time.sleep(0.0002)
+
+    interrupted, limit = 0, time.monotonic() + 4
+    handler = signal.signal(signal.SIGALRM, _interrupt)
+    try:
+        while interrupted < 150 and time.monotonic() < limit:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.003 * (interrupted % 17) / 17)
+                for _ in range(100):
+                    for _ in filled([lambda: Filling({}, 4, fill)] * 3, threads=2, ahead=2):
+                        pass
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert interrupted > 20
+    _all_ended()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
