@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from hcc_tace_data.loaders.datasets import PatchDataset as PatchDataset
     from hcc_tace_data.loaders.datasets import SliceDataset as SliceDataset
     from hcc_tace_data.loaders.datasets import VolumeDataset as VolumeDataset
+    from hcc_tace_data.loaders.lightning import HccTaceDataModule as HccTaceDataModule
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
     from hcc_tace_data.loaders.units import Patches as Patches
     from hcc_tace_data.loaders.units import Slices as Slices
 
 _PUBLIC = {
+    "HccTaceDataModule": "hcc_tace_data.loaders.lightning",
     "PatchDataset": "hcc_tace_data.loaders.datasets",
     "Patches": "hcc_tace_data.loaders.units",
     "SliceDataset": "hcc_tace_data.loaders.datasets",

@@ -42,6 +42,9 @@ class Case:
     sources : tuple of tuple of pathlib.Path
         The files of each channel: `paths` itself, another volume, or none where the phase was not acquired. Empty
         where the annotated volume is the only channel.
+    series_uids : tuple of str
+        SeriesInstanceUID of each channel, "" where the phase was not acquired. Empty where all channels are the
+        annotated volume.
     segmentation : pathlib.Path
         File of the first annotation.
     readers : int
@@ -61,6 +64,7 @@ class Case:
     readers: int = 3
     clinical: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[tuple[Path, ...], ...] = ()
+    series_uids: tuple[str, ...] = ()
     annotations: tuple[Annotation, ...] = ()
 
     @property
@@ -223,10 +227,13 @@ def _find_case(
     lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
     if lacking and not keep_incomplete:
         return _Found(None, f"no {', '.join(lacking)} volume (annotated: {drawn_on})", readers)
+    annotated = chosen[0].series_uid if own is None else own.series_uid
+    series = {volume.paths: volume.series_uid for volume in volumes}
     case = Case(
         patient_id=patient_id,
         study_uid=study.study_uid,
-        series_uid=chosen[0].series_uid if own is None else own.series_uid,
+        series_uid=annotated,
+        series_uids=tuple(annotated if found == paths else series.get(found, "") for found in files),
         phases=tuple(drawn_on if phase == ANNOTATED else phase for phase in phases),
         paths=paths,
         sources=tuple(files),

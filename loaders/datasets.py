@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,8 +18,9 @@ import torch
 from torch.utils.data import Dataset
 
 from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
+from hcc_tace_data.loaders.bridges import for_monai, is_monai, to_subjects
 from hcc_tace_data.loaders.cases import Case
-from hcc_tace_data.loaders.prepare import prepare_cases
+from hcc_tace_data.loaders.prepare import prepare_cases, writing
 from hcc_tace_data.loaders.source import Region, Source, StoredSource
 from hcc_tace_data.loaders.store import Store, StoredCase
 from hcc_tace_data.loaders.summary import class_weights, describe, plot
@@ -29,6 +31,8 @@ from hcc_tace_data.loaders.supply.patches import patch_corner
 from hcc_tace_data.loaders.units import Patches
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import torchio
     from matplotlib.figure import Figure
 
 __all__ = ["CaseDataset", "PatchDataset", "Serving", "SliceDataset", "VolumeDataset"]
@@ -103,14 +107,43 @@ class CaseDataset(ABC, Dataset[Any]):
         """PatientIDs, in order, each once."""
         return tuple(dict.fromkeys(case.patient_id for case in self.cases))
 
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """Patients that the data set was asked for and does not serve: a table with ``patient_id`` and ``reason``."""
+        import pandas as pd  # noqa: PLC0415 - slow to import
+
+        rows = sorted(self.serving.left_out.items())
+        return pd.DataFrame(rows, columns=["patient_id", "reason"], dtype="string")
+
     def __repr__(self) -> str:
         wanted = self.serving.store.parameters
-        grid = "own grid" if wanted.spacing is None else " x ".join(f"{step:g}" for step in wanted.spacing) + " mm"
         return (
             f"<{type(self).__name__}: {len(self)} {_plural(self.unit, len(self))} of "
-            f"{_plural('patient', len(self.patient_ids), counted=True)}; {', '.join(wanted.phases)}; {grid}; "
-            f"labels {', '.join('+'.join(keys) for keys in self.classes.values())}>"
+            f"{_plural('patient', len(self.patient_ids), counted=True)}; {', '.join(wanted.phases)}; {self._grid()}; "
+            f"labels {self._labels()}"
+            + (f"; {len(self.serving.left_out)} left out" if self.serving.left_out else "")
+            + ">"
         )
+
+    def _grid(self) -> str:
+        spacing = self.serving.store.parameters.spacing
+        return "own grid" if spacing is None else " x ".join(f"{step:g}" for step in spacing) + " mm"
+
+    def _labels(self) -> str:
+        return ", ".join(f"{number} {'+'.join(keys)}" for number, keys in sorted(self.classes.items()))
+
+    def _repr_html_(self) -> str:
+        wanted = self.serving.store.parameters
+        rows = {
+            _plural(self.unit, 2).capitalize(): str(len(self)),
+            "Patients": str(len(self.patient_ids)),
+            "Channels": ", ".join(wanted.phases),
+            "Grid": self._grid(),
+            "Labels": self._labels(),
+            "Left out": str(len(self.serving.left_out)),
+        }
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>{type(self).__name__}</caption>{cells}</table>"
 
     @abstractmethod
     def __len__(self) -> int:
@@ -128,8 +161,10 @@ class CaseDataset(ABC, Dataset[Any]):
         return self._sample(position % len(self))
 
     def __getitem__(self, index: int) -> Any:
-        sample = self.untransformed(index)
-        return sample if self.serving.transform is None else self.serving.transform(sample)
+        sample, transform = self.untransformed(index), self.serving.transform
+        if transform is None:
+            return sample
+        return transform(for_monai(sample) if is_monai(transform) else sample)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -147,6 +182,7 @@ class CaseDataset(ABC, Dataset[Any]):
             "patient_id": case.patient_id,
             "study_uid": case.study_uid,
             "series_uid": case.series_uid,
+            "series_uids": list(case.series_uids or (case.series_uid,) * len(case.phases)),
             "phases": list(case.phases),
             "readers": case.readers,
             "clinical": dict(case.clinical),
@@ -200,12 +236,18 @@ class CaseDataset(ABC, Dataset[Any]):
         if all(source.stored is not None for source in self.sources):
             return self
 
-        logger.info("storing %d cases in %s", len(self.sources), self.serving.store.folder)
-        stored, failed = prepare_cases(self.serving.store, self.cases, workers=workers)
+        store = self.serving.store
+        absent = [source.case for source in self.sources if source.stored is None]
+        with writing(store, absent) as done:
+            made, failed = prepare_cases(store, absent, workers=workers, done=done)
         if failed:
             reasons = "; ".join(f"{patient}: {reason}" for patient, reason in failed.items())
             raise StoreError(f"{len(failed)} cases cannot be prepared: {reasons}")
-        return self._with([StoredSource(c, s) for c, s in zip(self.cases, stored, strict=True) if s is not None])
+        written = {case.patient_id: item for case, item in zip(absent, made, strict=True) if item is not None}
+        return self._with(
+            [source if source.stored else StoredSource(source.case, written[source.case.patient_id])
+             for source in self.sources]
+        )  # fmt: skip
 
     def _stored(self) -> list[StoredCase]:
         return [source.stored for source in self.sources if source.stored is not None]
@@ -241,6 +283,22 @@ class VolumeDataset(CaseDataset):
     def _sample(self, position: int) -> Sample:
         source = self.sources[position]
         return self._serve(position, source.volume(), source.affine)
+
+    def to_torchio(self, *, workers: int | None = None) -> torchio.SubjectsDataset:
+        """Return a torchio ``SubjectsDataset``: one subject per patient, with ``image``, ``label`` and identifiers.
+
+        Arrays are (C, W, H, D) with the affine to RAS mm that torchio expects, and are read when they are used. Cases
+        that are not stored yet are stored first, by `workers` processes. A transform is not passed on: torchio's own
+        go to its samplers or to ``subjects.set_transform``.
+
+        Raises
+        ------
+        DependencyError
+            torchio is not installed.
+        """
+        _refuse_transform(self)
+        ready = self.prepared(workers=workers)
+        return to_subjects(ready.sources, classes=self.classes, masked=self.masked)
 
 
 class BatchedDataset(CaseDataset):
@@ -432,8 +490,8 @@ class PatchDataset(BatchedDataset):
 def _refuse_transform(dataset: CaseDataset) -> None:
     if dataset.transform is not None:
         raise UsageError(
-            "the data set has a transform, which works on single samples; batches are made at once. Load it without, "
-            "and transform the batches, or use a DataLoader."
+            "the data set has a transform, which works on single samples. Load it without: batches can be transformed "
+            "themselves, and so can torchio's subjects; or use a DataLoader."
         )
 
 

@@ -122,8 +122,9 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     """Load HCC-TACE-Seg as a PyTorch or Hugging Face data set.
 
     By default every patient is served as one volume in the portal-venous phase. Where the segmentation was drawn on
-    another phase, the portal-venous CT is registered onto that one and the result is stored (see `cache`);
-    ``phases="annotated"`` serves each CT as it was annotated, and stores nothing.
+    another phase, the portal-venous CT is registered onto that one and this case is stored (see `cache`);
+    ``phases="annotated"`` serves each CT as it was annotated, and stores nothing. Whatever is written is announced as a
+    warning of this package's logger, with a progress bar on a terminal.
 
     Parameters
     ----------
@@ -176,10 +177,12 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     -------
     VolumeDataset, SliceDataset, PatchDataset, or a data set of Hugging Face
         Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
-        ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid``,
-        ``phases``, ``readers``, ``clinical`` (dict); and, if some voxel of the data set lies outside a registered
-        phase's field of view, ``valid`` uint8 (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W),
-        ``slice``; patches: ``corner``. See :mod:`hcc_tace_data.loaders.datasets` and :mod:`hcc_tace_data.loaders.hf`.
+        ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid`` (of the
+        annotated CT), ``series_uids`` (of each channel; "" for a missing one), ``phases``, ``readers``, ``clinical``
+        (dict); and, if some voxel of the data set lies outside a registered phase's field of view, ``valid`` uint8
+        (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W), ``slice``; patches: ``corner``. See
+        :mod:`hcc_tace_data.loaders.datasets` and :mod:`hcc_tace_data.loaders.hf`. Under a MONAI transform the arrays
+        are ``MetaTensor`` objects; see :mod:`hcc_tace_data.loaders.bridges`.
 
     Raises
     ------
@@ -201,6 +204,8 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
 
     wanted = None if split is None else patients_of(split, fold)
     present = list(collection) if wanted is None else [patient for patient in wanted if patient in collection]
+    if split is not None and not present:
+        raise CollectionNotFoundError(_empty_split(folder, collection, split, fold))
     if chosen == "clinical":
         return clinical_dataset(folder, present, split=split, fold=fold, streaming=streaming)
 
@@ -208,8 +213,10 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     cases, left_out = find_cases(
         collection, present, annotations, phases=parameters.phases, keep_incomplete=missing == "nan"
     )
-    eager = format == "hf" or spacing is not None or margin is not None or any(not case.native for case in cases)
-    sources, failed = _sources(store, cases, missing=missing, eager=eager, workers=workers)
+    # a CT that is served as it was annotated can be read from its files; everything else is stored
+    stored_only = format == "hf" or spacing is not None or margin is not None
+    needed = [case for case in cases if stored_only or not case.native]
+    sources, failed = _sources(store, cases, needed, missing=missing, workers=workers)
     left_out |= failed
     if left_out:
         reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
@@ -234,6 +241,16 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
         else VolumeDataset(sources, serving)
     )
     return to_hf(dataset, split=split, fold=fold, streaming=streaming) if format == "hf" else dataset
+
+
+def _empty_split(folder: Path, collection: Collection, split: str, fold: int) -> str:
+    parts = {name: sum(one in collection for one in patients_of(name, fold)) for name in _CHOICES["split"] if name}
+    held = ", ".join(f"'{name}' has {count}" for name, count in parts.items() if count)
+    return (
+        f"{folder} holds no patient of the split '{split}' of fold {fold}; "
+        + (f"{held}." if held else "none of its patients is in the table of splits.")
+        + " Use one of these splits, another fold, or split=None for all patients."
+    )
 
 
 def _unit(unit: object, format: str) -> str | Slices | Patches:
@@ -313,22 +330,25 @@ def store_folder(root: Path, cache: str | os.PathLike[str] | None = None) -> Pat
 
 
 def _sources(
-    store: Store, cases: Sequence[Case], *, missing: str, eager: bool, workers: int | None
+    store: Store, cases: Sequence[Case], needed: Sequence[Case], *, missing: str, workers: int | None
 ) -> tuple[list[Source], dict[str, str]]:
-    """Return a source for each case that can be served, and why others cannot."""
-    from hcc_tace_data.loaders.prepare import prepare_cases  # noqa: PLC0415 - its libraries are slow to import
+    """Return a source for each case that can be served, and why others cannot; cases `needed` are stored."""
+    from hcc_tace_data.loaders.prepare import prepare_cases, writing  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource  # noqa: PLC0415 - its libraries are slow to import
 
     stored, failed = store.find_all(cases)
-    if eager and any(item is None for item in stored):
-        logger.info(
-            "preparing %d of %d cases; 'hcc-tace prepare' does this ahead and shows progress",
-            sum(item is None for item in stored), len(cases),
-        )  # fmt: skip
-        stored, failed = prepare_cases(store, cases, workers=workers)
+    by_patient = {case.patient_id: item for case, item in zip(cases, stored, strict=True)}
+    absent = [case for case in needed if by_patient[case.patient_id] is None]
+    if absent:
+        with writing(store, absent) as done:
+            made, unmade = prepare_cases(store, absent, workers=workers, done=done)
+        written = {case.patient_id: item for case, item in zip(absent, made, strict=True)}
+        by_patient |= written
+        failed = {patient: reason for patient, reason in failed.items() if patient not in written} | unmade
     labels = LabelCache()
     sources: list[Source] = []
-    for case, item in zip(cases, stored, strict=True):
+    for case in cases:
+        item = by_patient[case.patient_id]
         if item is not None and item.missing and missing != "nan":
             failed[case.patient_id] = "; ".join(f"{phase} {reason}" for phase, reason in item.missing.items())
         elif item is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ from hcc_tace_data.volumes.registration import register, resample
 if TYPE_CHECKING:
     import highdicom as hd
 
-__all__ = ["build_arrays", "estimate_bytes", "prepare_cases"]
+__all__ = ["build_arrays", "estimate_bytes", "prepare_cases", "writing"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +120,34 @@ def estimate_bytes(case: Case, parameters: StoreParameters) -> int:
         shape = [int(length / step) + 1 for length, step in zip(lengths, parameters.spacing, strict=True)]
     channels = len(case.channels)
     return math.prod(shape) * (2 * channels + 1 + (0 if case.native else channels))
+
+
+@contextmanager
+def writing(store: Store, cases: Sequence[Case]) -> Iterator[Callable[[int], None]]:
+    """Announce that `cases` are about to be written to `store`, and yield the `done` of :func:`prepare_cases`.
+
+    The announcement is a warning of the logger; on a terminal a bar on standard error shows the progress.
+    """
+    logger.warning(
+        "storing %d %s%s in %s; 'hcc-tace prepare' does this ahead",
+        len(cases), "case" if len(cases) == 1 else "cases", _up_to(store, cases), store.folder,
+    )  # fmt: skip
+    if not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.progress import Progress  # noqa: PLC0415 - slow to import
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("storing cases", total=len(cases))
+        yield lambda steps: bar.update(task, advance=steps)
+
+
+def _up_to(store: Store, cases: Sequence[Case]) -> str:
+    try:
+        return f", up to {sum(estimate_bytes(case, store.parameters) for case in cases) / 1e9:.2f} GB,"
+    except (HccTaceError, TypeError):  # a damaged header is reported when its case is prepared
+        return ""
 
 
 def prepare_cases(

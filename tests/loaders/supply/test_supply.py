@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
@@ -159,6 +160,12 @@ def test_channels_keep_their_order(load: Load) -> None:
     assert one["phases"] == ["arterial", "portal_venous"] == two["phases"][::-1]
     assert torch.equal(one["image"], two["image"].flip(0))
     assert torch.equal(one["valid"], two["valid"].flip(0))
+    assert one["series_uids"] == two["series_uids"][::-1]
+    # HCC_012 was drawn on the arterial phase, its portal-venous channel is another series
+    assert one["series_uids"][0] == one["series_uid"] != one["series_uids"][1]
+    table = load(phases=("arterial", "portal_venous")).cases[1]
+    for uid, files in zip(one["series_uids"], table.channels, strict=True):
+        assert {str(pydicom.dcmread(path, stop_before_pixels=True).SeriesInstanceUID) for path in files} == {uid}
     # HCC_012 was drawn on the arterial phase: there the reader's own voxels are served
     arterial = read(load(phases=("arterial",)).cases[1].paths)
     assert torch.equal(one["image"][0], torch.from_numpy(arterial.array.astype(np.float32)))
