@@ -21,7 +21,18 @@ __all__ = ["DEFINITIONS", "LABELS", "bootstrap_interval", "evaluate_case", "size
 LABELS: Mapping[str, tuple[int, ...]] = {"liver": (1, 2, 3), "tumour": (2,)}
 
 #: Scores that are averaged over patients.
-METRICS = ("dice", "iou", "hd95_mm", "assd_mm", "surface_dice", "volume_error_ml", "sensitivity", "precision")
+METRICS = (
+    "dice",
+    "iou",
+    "hd95_mm",
+    "hd95_pooled_mm",
+    "assd_mm",
+    "surface_dice",
+    "surface_dice_surfels",
+    "volume_error_ml",
+    "sensitivity",
+    "precision",
+)
 
 #: Written into every result.
 DEFINITIONS = {
@@ -30,16 +41,24 @@ DEFINITIONS = {
     "dice": "2 |A and B| / (|A| + |B|) over all voxels of the volume",
     "iou": "|A and B| / |A or B|",
     "hd95_mm": "95th percentile of the distances from each surface voxel of one mask to the nearest surface voxel of "
-    "the other, both directions pooled; a surface voxel has a face neighbour outside the mask; distances between voxel "
-    "centres, in mm",
+    "the other, the larger of both directions; a surface voxel has a face neighbour outside the mask; distances are "
+    "between voxel centres, in mm",
+    "hd95_pooled_mm": "95th percentile of the distances of both directions together; a distant false positive can be "
+    "missing from it",
     "assd_mm": "mean of the same pooled distances",
-    "surface_dice": "share of the surface voxels of both masks that lie within 2 mm of the other surface",
+    "surface_dice": "share of the surface voxels of both masks that are within 2 mm of the other surface, by voxel "
+    "centres, each voxel counted the same",
+    "surface_dice_surfels": "surface Dice at 2 mm by surface elements weighted by area (Nikolov et al. 2021), from "
+    "DeepMind's surface-distance; left out where that is not installed",
     "volume_error_ml": "predicted minus annotated volume",
     "lesions": "connected components (26 neighbours) of the annotated tumour; found: matched one to one with a "
     "predicted component of an intersection over union of at least 0.1, largest first; sensitivity: found / "
     "lesions, precision: found / predicted components, 1 where there was nothing to find or nothing predicted",
     "empty_masks": EMPTY_POLICY,
-    "interval": "95 % percentile bootstrap of the mean over patients, 10,000 resamples of patients, seeded",
+    "empty_predictions": "patients for whom no voxel of the label was predicted, and how many of them have it; they "
+    "count in every mean",
+    "interval": "95 % bootstrap interval of the mean over patients, bias-corrected and accelerated (BCa), 10,000 "
+    "resamples of patients, seeded",
     "per_slice_dice": "mean over axial slices where annotation or prediction shows the label; not comparable with Dice "
     "by patient, for small cross-sections count as much as large ones",
     "tumour_size": "diameter of the sphere that has the volume of the largest annotated lesion",
@@ -71,7 +90,7 @@ def evaluate_case(
     result: dict[str, dict[str, Any]] = {}
     for label, numbers in LABELS.items():
         a, b = np.isin(predicted, numbers), np.isin(true, numbers)
-        scores: dict[str, Any] = score_masks(a, b, spacing).plain()
+        scores: dict[str, Any] = score_masks(a, b, spacing, surfels=True).plain()
         slices = slice_dice(a, b)
         scores["per_slice_dice"] = float(slices.mean()) if len(slices) else 1.0
         scores["slices"] = len(slices)
@@ -115,7 +134,9 @@ def size_group(diameter_cm: float | None) -> str:
 
 
 def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean over resampled patients.
+    """Return the 95 % interval of the mean over resampled patients: bias-corrected and accelerated (Efron 1987).
+
+    Plain percentiles cover the mean of 20 patients in about 90 % of cases, since scores are skewed.
 
     Examples
     --------
@@ -125,8 +146,18 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000, seed
     array = np.asarray(values, dtype=float)
     if not len(array):
         raise UsageError("no values to resample.")
+    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - slow to import
+
+    mean = float(array.mean())
+    if np.ptp(array) == 0:
+        return mean, mean
     means = array[np.random.default_rng(seed).integers(0, len(array), (resamples, len(array)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5]).tolist()
+    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * resamples)
+    bias = float(ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples)))
+    influence = array - mean  # of the mean, up to a factor that cancels
+    acceleration = float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5))
+    wanted = bias + ndtri([0.025, 0.975])
+    low, high = np.percentile(means, 100 * ndtr(bias + wanted / (1 - acceleration * wanted))).tolist()
     return low, high
 
 
@@ -141,15 +172,23 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``patients``; ``labels``: label -> metric -> mean, median, low, high, n; ``per_slice``: apart, and named so;
+        ``patients``; ``labels``: label -> metric -> mean, median, low, high, n; ``empty_predictions``: label -> how
+        many patients have none predicted, and how many of these have it annotated; ``per_slice``: apart, and named so;
         ``lesions``: totals; ``by_phase`` and ``by_tumour_size``: the same figures of Dice in groups.
     """
     rows = _by_patient(cases)
-    summary: dict[str, Any] = {"patients": len(rows), "labels": {}, "per_slice": {}}
+    summary: dict[str, Any] = {"patients": len(rows), "labels": {}, "empty_predictions": {}, "per_slice": {}}
     for label in LABELS:
         own = [row[label] for row in rows]
         summary["labels"][label] = {
-            metric: _figures([scores[metric] for scores in own]) for metric in METRICS if metric in own[0]
+            metric: _figures([scores[metric] for scores in own])
+            for metric in METRICS
+            if all(scores.get(metric) is not None for scores in own)
+        }
+        empty = [scores for scores in own if scores["predicted_ml"] == 0]
+        summary["empty_predictions"][label] = {
+            "patients": len(empty),
+            "annotated": sum(1 for scores in empty if scores["volume_ml"] > 0),
         }
         weights = [scores["slices"] for scores in own]
         total = sum(weights)

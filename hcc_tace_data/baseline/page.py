@@ -53,8 +53,10 @@ def write_page(path: str | os.PathLike[str], report: Mapping[str, Any], pictures
 _METRICS = {
     "dice": ("Dice", 3),
     "iou": ("IoU", 3),
-    "surface_dice": ("Surface Dice, 2 mm", 3),
+    "surface_dice": ("Surface Dice, 2 mm, voxel centres", 3),
+    "surface_dice_surfels": ("Surface Dice, 2 mm, surfels", 3),
     "hd95_mm": ("HD95, mm", 1),
+    "hd95_pooled_mm": ("HD95, both directions pooled, mm", 1),
     "assd_mm": ("ASSD, mm", 1),
     "volume_error_ml": ("Volume error, ml", 1),
     "sensitivity": ("Lesions found, share", 2),

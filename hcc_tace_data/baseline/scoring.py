@@ -219,7 +219,7 @@ def evaluate_predictions(
         if progress is not None:
             progress(number, len(patients))
     return {
-        "format": 1,
+        "format": 2,
         **(about or {}),
         "labels": "standard",
         "definitions": DEFINITIONS,

@@ -29,8 +29,8 @@ class Agreement:
     dice : ndarray, shape (R, R)
         Overlap of each pair, 0 to 1; 1 where both are empty.
     hd95_mm : ndarray, shape (R, R)
-        95th percentile of the pooled distances between the surfaces of each pair; 0 where both are empty, the diagonal
-        of the image where one is.
+        95th percentile of the distances between the surfaces of each pair, the larger of both directions; 0 where both
+        are empty, the diagonal of the image where one is.
     kappa : float
         Fleiss' kappa over the voxels that at least one reader gave the label. NaN where it is undefined.
     union_voxels : int

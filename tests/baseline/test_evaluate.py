@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hcc_tace_data.baseline.evaluate import DEFINITIONS, bootstrap_interval, evaluate_case, size_group, summarise
 from hcc_tace_data.baseline.trivial import TrivialPredictors
@@ -78,6 +80,58 @@ def test_interval_as_the_normal_approximation_has_it() -> None:
     half = 1.96 * values.std() / np.sqrt(200)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.002)
     assert bootstrap_interval(values) == (low, high)
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=25), st.integers(0, 5))
+@settings(deadline=None, max_examples=15)
+def test_interval_is_the_bca_interval_of_scipy(values: list[float], seed: int) -> None:
+    from scipy.stats import bootstrap
+
+    array = np.array(values)
+    if np.ptp(array) < 1e-3:
+        assert bootstrap_interval([array[0]] * 4) == (array[0], array[0])
+        return
+    theirs = bootstrap(
+        (array,), np.mean, n_resamples=10_000, method="BCa", rng=np.random.default_rng(seed), vectorized=True
+    )
+    low, high = bootstrap_interval(values, seed=seed)
+    assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
+
+
+def test_interval_covers_the_mean_of_few_skewed_patients() -> None:
+    """Scores of tumours: most are good, some are 0. Plain percentiles of 20 patients miss more often."""
+    rng, hits, plain = np.random.default_rng(3), 0, 0
+    truth = 0.8 * 0.8
+    for seed in range(150):
+        values = np.where(rng.random(20) < 0.2, 0.0, rng.normal(0.8, 0.05, 20))
+        low, high = bootstrap_interval(values, resamples=1000, seed=seed)
+        hits += low <= truth <= high
+        means = values[rng.integers(0, 20, (1000, 20))].mean(axis=1)
+        plain += np.percentile(means, 2.5) <= truth <= np.percentile(means, 97.5)
+    assert hits >= 0.9 * 150
+    assert hits >= plain - 3
+
+
+def test_empty_predictions_are_counted() -> None:
+    cases = [_case("a"), _case("b", tumour=False), _case("c")]
+    nothing = np.zeros((4, 10, 10), np.uint8)
+    true = nothing.copy()
+    true[1, 2:5, 2:5] = 2
+    cases.append({"patient_id": "d", "phase": "arterial", "labels": evaluate_case(nothing, true, SPACING)})
+    summary = summarise(cases)
+    assert summary["empty_predictions"] == {
+        "liver": {"patients": 1, "annotated": 1},
+        "tumour": {"patients": 2, "annotated": 1},
+    }
+    assert summary["labels"]["tumour"]["dice"]["n"] == 4
+
+
+def test_a_score_that_some_patients_lack_is_left_out() -> None:
+    cases = [_case("a"), _case("b")]
+    cases[1]["labels"]["tumour"]["surface_dice_surfels"] = None  # type: ignore[index]
+    labels = summarise(cases)["labels"]
+    assert "surface_dice_surfels" not in labels["tumour"]
+    assert {"hd95_mm", "hd95_pooled_mm", "surface_dice"} <= labels["tumour"].keys()
 
 
 @pytest.mark.parametrize(("diameter", "group"), [(2.9, "below 3 cm"), (3.0, "3 to 5 cm"), (12, "10 cm and more")])

@@ -51,7 +51,7 @@ def test_empty_masks(first: bool, second: bool, overlap: float, distance: float)
     masks[0][4, 4, 4], masks[1][4, 4, 4] = first, second
     scores = score_masks(*masks, (3.0, 1.0, 1.0))
     assert (scores.dice, scores.surface_dice) == (overlap, overlap)
-    assert scores.hd95_mm == scores.assd_mm == pytest.approx(distance)
+    assert scores.hd95_mm == scores.hd95_pooled_mm == scores.assd_mm == pytest.approx(distance)
 
 
 @given(st.integers(0, 40))
@@ -62,7 +62,7 @@ def test_as_medpy_computes_them(seed: int) -> None:
     scores = score_masks(predicted, true, SPACING)
     assert scores.dice == pytest.approx(medpy.dc(predicted, true))
     assert scores.iou == pytest.approx(medpy.jc(predicted, true))
-    assert scores.hd95_mm == pytest.approx(medpy.hd95(predicted, true, voxelspacing=SPACING))
+    assert scores.hd95_pooled_mm == pytest.approx(medpy.hd95(predicted, true, voxelspacing=SPACING))
     assert scores.assd_mm == pytest.approx(medpy.assd(predicted, true, voxelspacing=SPACING))
 
 
@@ -80,9 +80,64 @@ def test_as_medpy_computes_small_and_cut_off_masks(shape: str) -> None:
     else:
         predicted[3] = True
     scores = score_masks(predicted, true, SPACING)
-    assert scores.hd95_mm == pytest.approx(medpy.hd95(predicted, true, voxelspacing=SPACING))
+    assert scores.hd95_pooled_mm == pytest.approx(medpy.hd95(predicted, true, voxelspacing=SPACING))
     assert scores.assd_mm == pytest.approx(medpy.assd(predicted, true, voxelspacing=SPACING))
     assert scores.predicted_ml == pytest.approx(predicted.sum() * np.prod(SPACING) / 1000)
+
+
+def _monai_hd95(predicted: np.ndarray, true: np.ndarray) -> float:
+    import torch
+    from monai.metrics import HausdorffDistanceMetric
+
+    metric = HausdorffDistanceMetric(include_background=True, percentile=95, directed=False)
+    pair = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (predicted, true)]
+    return float(metric(*pair, spacing=list(SPACING)))
+
+
+@given(st.integers(0, 40))
+@settings(deadline=None, max_examples=15)
+def test_hd95_as_monai_has_it(seed: int) -> None:
+    predicted, true = _blob(seed), _blob(seed + 1000)
+    scores = score_masks(predicted, true, SPACING)
+    assert scores.hd95_mm == pytest.approx(_monai_hd95(predicted, true), rel=1e-5)
+    assert scores.hd95_pooled_mm <= scores.hd95_mm
+
+
+def test_a_distant_false_positive_shows_in_hd95() -> None:
+    """Pooled distances hide it behind the many voxels that are right."""
+    true = np.zeros((20, 60, 60), bool)
+    true[4:16, 5:25, 5:25] = True
+    predicted = true.copy()
+    predicted[8:12, 46:52, 46:52] = True
+    scores = score_masks(predicted, true, SPACING)
+    assert scores.dice > 0.98
+    assert scores.hd95_mm == pytest.approx(_monai_hd95(predicted, true), rel=1e-5)
+    assert scores.hd95_mm > 20
+    assert scores.hd95_pooled_mm == 0
+
+
+@given(st.integers(0, 30))
+@settings(deadline=None, max_examples=8)
+def test_surface_dice_by_surfels_as_deepmind_has_it(seed: int) -> None:
+    """Also on whole images: what is cut away around the masks makes no difference."""
+    theirs = pytest.importorskip("surface_distance", reason="surface-distance is not installed")
+    predicted, true = _blob(seed), _blob(seed + 500)
+    found = score_masks(predicted, true, SPACING, tolerance_mm=1.0, surfels=True)
+    distances = theirs.compute_surface_distances(true, predicted, list(SPACING))
+    expected = theirs.compute_surface_dice_at_tolerance(distances, 1.0)
+    assert found.surface_dice_surfels == pytest.approx(expected)
+    assert score_masks(predicted, true, SPACING).surface_dice_surfels is None
+
+
+def test_surface_dice_by_surfels_of_empty_masks_and_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("surface_distance", reason="surface-distance is not installed")
+    from hcc_tace_data.labels import scores
+
+    one, none = np.ones((3, 3, 3), bool), np.zeros((3, 3, 3), bool)
+    found = [score_masks(a, b, SPACING, surfels=True).surface_dice_surfels for a, b in ((one, none), (none, none))]
+    assert found == [0.0, 1.0]
+    monkeypatch.setattr(scores, "find_spec", lambda name: None)
+    assert score_masks(one, one, SPACING, surfels=True).surface_dice_surfels is None
 
 
 def test_two_single_voxels_by_hand() -> None:
@@ -100,7 +155,7 @@ def test_scores_are_symmetric_and_do_not_see_the_margin(seed: int, margin: tuple
     pad = [(m, m) for m in margin]
     one = score_masks(predicted, true, SPACING)
     other = score_masks(np.pad(true, pad), np.pad(predicted, pad), SPACING)
-    for name in ("dice", "iou", "hd95_mm", "assd_mm", "surface_dice"):
+    for name in ("dice", "iou", "hd95_mm", "hd95_pooled_mm", "assd_mm", "surface_dice"):
         assert getattr(one, name) == pytest.approx(getattr(other, name))
     assert one.volume_error_ml == pytest.approx(-other.volume_error_ml)
 
