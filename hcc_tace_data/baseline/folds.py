@@ -27,7 +27,7 @@ from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 
-__all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold"]
+__all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold", "trained_on"]
 
 
 def fold_folder(out: str | os.PathLike[str], fold: int) -> Path:
@@ -138,6 +138,21 @@ def seen_in_training(out: str | os.PathLike[str], folds: Sequence[int] | None = 
     BaselineError
         A network without a record.
     """
+    return _recorded(out, folds, ("train_patients", "validation_patients"))
+
+
+def trained_on(out: str | os.PathLike[str], fold: int) -> set[str]:
+    """Return the patients that the networks of a fold were trained on, from their records.
+
+    Raises
+    ------
+    BaselineError
+        A network without a record.
+    """
+    return _recorded(out, [fold], ("train_patients",))
+
+
+def _recorded(out: str | os.PathLike[str], folds: Sequence[int] | None, keys: Sequence[str]) -> set[str]:
     place = Path(out)
     folders = [fold_folder(place, fold) for fold in folds] if folds is not None else sorted(place.glob("fold[0-9]*"))
     seen: set[str] = set()
@@ -146,7 +161,7 @@ def seen_in_training(out: str | os.PathLike[str], folds: Sequence[int] | None = 
             path = folder / stage / "run.json"
             try:
                 record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                seen |= {*record["train_patients"], *record["validation_patients"]}
+                seen |= {patient for key in keys for patient in record[key]}
             except (OSError, KeyError, json.JSONDecodeError) as error:
                 raise BaselineError(
                     f"{path} does not say which patients were trained on ({error}); scores without it prove nothing."

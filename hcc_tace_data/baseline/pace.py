@@ -18,7 +18,7 @@ __all__ = ["best_threads", "measure", "seconds_besides", "torch_threads"]
 
 #: Steps that need more memory than this, bytes, are measured with a single slice.
 _LARGE = 1_000_000_000
-#: Pictures and pages, and scores of a voxel (distances), of a test patient.
+#: Pictures and pages, and scores of a voxel (distances), of a scored patient.
 _FIXED_SECONDS, _SECONDS_PER_VOXEL = 8.0, 1e-6
 
 
@@ -85,5 +85,7 @@ def seconds_besides(
     tested = once(test)
     networks = len(parts) + (1 if control else 0)
     predicted = networks * (tested["liver"] + 2 * tested["tumour"])  # in the predicted and in the true liver
-    voxels = sum(case.shape[1] * case.shape[2] * case.shape[3] for case in test)
+    predicted += sum(sum(once(part.validation).values()) for part in parts)  # out of fold
+    scored = [*test, *(case for part in parts for case in part.validation)]
+    voxels = sum(case.shape[1] * case.shape[2] * case.shape[3] for case in scored)
     return validations * validated + predicted + _FIXED_SECONDS + _SECONDS_PER_VOXEL * voxels

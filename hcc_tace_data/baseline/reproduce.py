@@ -20,6 +20,7 @@ import numpy as np
 from hcc_tace_data.baseline.data import Cohort, Part, held_out, load_cohort, part_of
 from hcc_tace_data.baseline.folds import seen_in_training, train_fold
 from hcc_tace_data.baseline.options import PredictOptions, ReproduceRequest, TrainOptions
+from hcc_tace_data.baseline.out_of_fold import OUT_OF_FOLD, evaluate_out_of_fold
 from hcc_tace_data.baseline.pace import torch_threads
 from hcc_tace_data.baseline.page import write_page
 from hcc_tace_data.baseline.plots import draw_all
@@ -189,9 +190,18 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
         progress=tell.moving("scoring"),
     )
     write_evaluation(place / "predictions", document)
+    tell.note("predicting and scoring development patients out of fold")
+    second = evaluate_out_of_fold(
+        place,
+        cohort,
+        parts,
+        place / "predictions" / OUT_OF_FOLD,
+        phases=annotated_phases(collection),
+        progress=tell.moving("predicting"),
+    )
     shuffled = _score_control(plan, cohort, place, tell) if plan.control else None
     report = {
-        "format": 1,
+        "format": 2,
         "synthetic": (collection.root / "truth" / "twin.json").is_file(),
         "data": data,
         "preset": plan.config.name,
@@ -200,6 +210,7 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
         "folds": [_fold_row(place, part) for part in parts],
         "evaluation": {key: document[key] for key in ("summary", "trivial", "cases", "definitions")},
         "true_liver": document["true_liver"],
+        "out_of_fold": {key: second[key] for key in ("summary", "cases", "note")},
         "control": shuffled,
         "published": [item._asdict() for item in PUBLISHED],
         "warnings": _warnings(document, plan, collection),

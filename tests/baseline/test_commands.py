@@ -129,6 +129,25 @@ def test_patients_are_predicted_on_their_ct_and_scored(
     assert main(["baseline", "evaluate", str(small_twin), "--predictions", str(out), "--patient", "HCC_001"]) in (2, 3)
 
 
+def test_development_patients_are_scored_out_of_fold(
+    trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(small_twin), "--predictions", str(tmp_path), "--split", "out-of-fold"]
+    found = _json(capsys, *words, "--model", str(trained))
+    assert [case["patient_id"] for case in found["cases"]] == [patients_of("validation", 0)[0]]  # type: ignore[attr-defined]
+    assert "optimistic" in found["note"]  # type: ignore[operator]
+    assert json.loads((tmp_path / "out-of-fold" / "evaluation.json").read_text()) == found
+    assert main(["baseline", *words, "--quiet"]) == 2
+    assert "--model" in capsys.readouterr().err
+    copy = shutil.copytree(trained, tmp_path / "leak")
+    path = copy / "fold0" / "tumour" / "run.json"
+    record = json.loads(path.read_text())
+    record["train_patients"].append(patients_of("validation", 0)[0])
+    path.write_text(json.dumps(record))
+    assert main(["baseline", *words, "--model", str(copy), "--quiet"]) == 2
+    assert "were trained on" in capsys.readouterr().err
+
+
 def test_a_folder_of_dicom_and_its_nifti_give_the_same(
     trained: Path, small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,8 +57,21 @@ def test_broken_off_and_continued(small_twin: Path, tmp_path: Path) -> None:
         for stage in ("liver", "tumour"):
             assert set(row[stage]["train_patients"]) <= set(row["train"])
             assert not set(row[stage]["train_patients"]) & set(row["validation"])
+    validated = {patient for row in report["folds"] for patient in row["validation"]}
+    assert {case["patient_id"] for case in report["out_of_fold"]["cases"]} == validated
+    assert report["out_of_fold"]["summary"]["patients"] == len(validated) == 2
+    written = json.loads((tmp_path / "predictions" / "out-of-fold" / "evaluation.json").read_text())
+    assert written["summary"] == report["out_of_fold"]["summary"]
     page = (tmp_path / "report.html").read_text()
-    for text in ("Synthetic twin", "SmoothSegNet", "0.552", "shuffled labels", "HU threshold", "data:image/png;base64"):
+    for text in (
+        "Synthetic twin",
+        "out of fold, 2 development patients",
+        "SmoothSegNet",
+        "0.552",
+        "shuffled labels",
+        "HU threshold",
+        "data:image/png;base64",
+    ):
         assert text in page
     assert json.loads((tmp_path / "report.json").read_text())["published"][0]["dice"] == "not published"
     assert report["synthetic"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.baseline.options import PredictOptions
-from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
 from hcc_tace_data.cli.options import Patients, names_of
 from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hcc_tace_data.baseline.predict import Cascade
     from hcc_tace_data.open import Collection
 
+#: Split of `evaluate` and folder of its predictions; named here so that the command starts without torch.
+OUT_OF_FOLD = "out-of-fold"
 _MODEL_HELP = "Folder of the run, with fold0 ... in it; default ROOT/baseline/PRESET."
 
 
@@ -194,7 +196,7 @@ def evaluate(
     model: Annotated[Path | None, typer.Option(help="Predict first, with the networks of this run.")] = None,
     preset: Annotated[str | None, typer.Option(help="Refuse networks of another preset.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Networks of these folds; default all, averaged.")] = None,
-    split: Annotated[str, typer.Option(help="Who is scored: test, or validation of one fold.")] = "test",
+    split: Annotated[str, typer.Option(help="test; validation of one fold; or out-of-fold.")] = "test",
     patients: Patients = None,
     flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
     plots: Annotated[bool, typer.Option(help="Pictures beside the figures.")] = True,
@@ -210,8 +212,16 @@ def evaluate(
     phases = ("annotated",) if cascade is None else cascade.liver_config.input.phases
     collection = open_with_progress(root, quiet=quiet)
     cohort = load_cohort(collection, phases=phases, cache=cache)
-    names = _who(cohort, split, fold, names_of(patients))
     folder = predictions or collection.root / "predictions"
+    if split == OUT_OF_FOLD:
+        document = _out_of_fold(collection, cohort, model, fold, Path(folder) / OUT_OF_FOLD, flips=flips, quiet=quiet)
+        if as_json:
+            emit_json(document)
+            return
+        say_summary(document)
+        say(f"Written: {Path(folder) / OUT_OF_FOLD / 'evaluation.json'}")
+        return
+    names = _who(cohort, split, fold, names_of(patients))
     if cascade is not None and model is not None:
         _predict_unseen(_Networks(cascade, model, fold), cohort, names, split, folder, flips=flips, quiet=quiet)
     with progress("scoring", len(names), quiet=quiet) as advance:
@@ -254,7 +264,38 @@ def _who(cohort: Any, split: str, fold: list[int] | None, patients: list[str] | 
         if fold is None or len(fold) != 1:
             raise UsageError("--split validation belongs to one fold; name it with --fold.")
         return [case.patient_id for case in part_of(cohort, fold[0]).validation]
-    raise UsageError(f"split is {split!r}; use test or validation, or name patients with --patients.")
+    raise UsageError(f"split is {split!r}; use test or validation, out-of-fold, or name patients with --patients.")
+
+
+def _out_of_fold(
+    collection: Collection,
+    cohort: Any,
+    model: Path | None,
+    folds: list[int] | None,
+    out: Path,
+    *,
+    flips: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    from hcc_tace_data.baseline.data import part_of  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.out_of_fold import evaluate_out_of_fold  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.baseline.scoring import annotated_phases  # noqa: PLC0415 - its libraries are slow to import
+
+    if model is None:
+        raise UsageError(f"--split {OUT_OF_FOLD} predicts by fold; name the folder of the networks with --model.")
+    found = sorted(int(path.name[4:]) for path in model.glob("fold[0-9]"))
+    parts = [part_of(cohort, number) for number in folds or found]
+    total = sum(len(part.validation) for part in parts)
+    with progress("predicting", total, quiet=quiet) as advance:
+        return evaluate_out_of_fold(
+            model,
+            cohort,
+            parts,
+            out,
+            options=PredictOptions(flips=flips),
+            phases=annotated_phases(collection),
+            progress=moving(advance),
+        )
 
 
 def _predict_unseen(

@@ -106,6 +106,13 @@ def say_report(report: dict[str, Any], folder: Path) -> None:
     """Print the outcome of a reproduction for a person."""
     evaluation = report["evaluation"]
     say_summary({**evaluation, "true_liver": report["true_liver"]})
+    others = report["out_of_fold"]["summary"]
+    for label in ("liver", "tumour"):
+        row = others["labels"][label]["dice"]
+        say(
+            f"  out of fold, {others['patients']} development patients: {label} {row['mean']:.3f} "
+            f"[{row['low']:.3f}, {row['high']:.3f}]"
+        )
     if report["control"]:
         dice = report["control"]["dice"]
         say(f"  control: shuffled labels liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
