@@ -178,9 +178,11 @@ def _contradictions(volume: Volume, found: tuple[str, float], published: str, se
 
 
 def _differ(orders: Sequence[Sequence[float]]) -> list[bool]:
-    """Return of which volumes any of the orders says something."""
+    """Return of which volumes any of the orders, a clock first, says something."""
     count = len(orders[0])
-    said = [len({value for value in order if value == value}) > 1 for order in orders]
+    # a clock gives the time between two sweeps; a mere order of two does not say of which phases they are
+    least = [2, *[3] * (len(orders) - 1)]
+    said = [len({value for value in order if value == value}) >= few for order, few in zip(orders, least, strict=True)]
     return [
         any(right and order[place] == order[place] for order, right in zip(orders, said, strict=True))
         for place in range(count)
