@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,11 @@ _BLANK = b"0" * 64
 #: Columns of the cache beside those of the table: what shows that a file was replaced under its size and time.
 _STAMPS = ("ctime_ns", "inode")
 _MOST_BYTES, _MOST_ROWS = 1 << 30, 5_000_000
-_LEAST, _MOST = -(2**63), 2**63 - 1
 _PARALLEL_FROM = 4000
 _CHUNK = 500
 
 Progress = Callable[[int, int], None]
+_cells = itemgetter(*COLUMNS)
 
 
 def read_index(
@@ -102,11 +103,6 @@ def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], lis
     for name in names:
         try:
             row = reader.read(f"{root}/{name}", name)
-            for column in INTEGERS:
-                value = row[column]
-                if value is not None and not _LEAST <= value <= _MOST:
-                    row[column] = None
-                    bad.append((name, f"{column} is a number beyond 64 bits; taken as absent"))
         except DicomReadError as error:
             bad.append((name, str(error).replace(f"{root}/", "")))
         except OSError as error:
@@ -114,7 +110,7 @@ def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], lis
         except Exception as error:  # whatever one file holds, the others are read
             bad.append((name, f"cannot be read: {reason_of(error)}"))
         else:
-            rows.append(tuple([row[column] for column in COLUMNS]))
+            rows.append(_cells(row))
     return rows, bad
 
 

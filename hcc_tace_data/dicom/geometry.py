@@ -118,6 +118,9 @@ def place_bound(rows: Sequence[dict[str, Any]]) -> float:
 
 def pixel_spacing(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """Return the distance (mm) of rows and of columns that most of these slices have."""
+    pairs = {(row["spacing_row"], row["spacing_column"]) for row in rows}
+    if len(pairs) == 1:  # nearly always; a median costs more than all the rest here
+        return pairs.pop()
     return (
         float(np.median([row["spacing_row"] for row in rows])),
         float(np.median([row["spacing_column"] for row in rows])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class HeaderStructure:
     row : dict
     """
 
-    __slots__ = ("_end", "_expected", "_head", "_index", "_places", "raws", "row", "tags", "vrs")
+    __slots__ = ("_end", "_expected", "_head", "_index", "_values", "raws", "row", "tags", "vrs")
 
     def __init__(self, data: bytes, size: int, vrs: Mapping[int, str], row: dict[str, Any]) -> None:
         trace = Trace()
@@ -54,14 +55,17 @@ class HeaderStructure:
         self.tags = tuple(values)
         self.vrs = tuple(vr for vr, _ in values.values())
         self.raws = tuple(raw for _, raw in values.values())
-        self._places = tuple(trace.places[tag] for tag in values)
+        places = [slice(*trace.places[tag]) for tag in values]
+        # an empty place at the end: of one item alone itemgetter makes no tuple
+        self._values = itemgetter(*places, slice(0), slice(0))
         self.row = row
 
-    def values_in(self, data: bytes, size: int) -> list[bytes] | None:
+    def values_in(self, data: bytes, size: int) -> tuple[bytes, ...] | None:
         """Return the raw values of the wanted elements of another file, None if that is built otherwise."""
         begin, head, offset = self._head
         if size < self._end or data[begin:offset] != head:  # mostly, the pixels then lie elsewhere
             return None
         if np.frombuffer(data, np.uint8, offset)[self._index].tobytes() != self._expected:
             return None
-        return [data[first:last] for first, last in self._places]
+        values: tuple[bytes, ...] = self._values(data)
+        return values[:-2]

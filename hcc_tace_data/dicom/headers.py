@@ -10,6 +10,8 @@ import struct
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import compress
+from operator import ne
 from typing import Any
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
@@ -102,6 +104,8 @@ _EMPTY: dict[str, Any] = {
 _ITEM = b"\xfe\xff\x00\xe0"
 _BINARY_VRS = frozenset({"FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
 _INT64 = 1 << 63
+#: Numbers with fewer digits fit.
+_SURELY_INT64 = 19
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _PIXEL_REPRESENTATION = 0x00280103
 
@@ -183,12 +187,11 @@ class HeaderReader:
             if number:  # the one used last is looked at first
                 self._structures.insert(0, self._structures.pop(number))
             row = structure.row.copy()
-            for place, raw in enumerate(raws):
-                if raw != structure.raws[place]:
-                    tag = structure.tags[place]
-                    if tag == _PIXEL_REPRESENTATION:  # other values are read by it
-                        return None
-                    _set(row, tag, structure.vrs[place], raw)
+            for place in compress(range(len(raws)), map(ne, raws, structure.raws)):
+                tag = structure.tags[place]
+                if tag == _PIXEL_REPRESENTATION:  # other values are read by it
+                    return None
+                _set(row, tag, structure.vrs[place], raws[place])
             self._hits += 1
             return row
         return None
@@ -240,6 +243,8 @@ def _number(text: str) -> float | None:
 
 def _whole(text: str) -> int | None:
     """Return an integer string's value, also where it is written as 1.0; None for anything else."""
+    if text.isdecimal() and text.isascii() and len(text) < _SURELY_INT64:  # nearly always
+        return int(text)
     match = _WHOLE.fullmatch(text.strip())
     # no integer has more digits, and Python refuses to convert very long ones
     if match is None or len(text) > 24:
@@ -301,7 +306,7 @@ def _set_number(row: dict[str, Any], tag: int, name: str, text: str) -> None:
 
 
 def _set_vector(row: dict[str, Any], tag: int, names: tuple[str, ...], text: str) -> None:
-    numbers = [_number(part.strip(" ")) for part in text.split("\\")] if text else [math.nan] * len(names)
+    numbers = [_number(part) for part in text.split("\\")] if text else [math.nan] * len(names)
     if len(numbers) != len(names) or None in numbers or (text and math.nan in numbers):
         _mark(row, tag)
         numbers = [math.nan] * len(names)
@@ -389,7 +394,10 @@ def _set_from(row: dict[str, Any], data: Any, tag: int, kind: str, name: Any) ->
         elif kind == "vector":
             _set_vector(row, tag, name, _number_text(data, tag))
         elif data[tag].value not in (None, ""):
-            row[name] = int(data[tag].value) if kind == "US" else float(data[tag].value)
+            value = int(data[tag].value) if kind == "US" else float(data[tag].value)
+            if kind == "US" and not -_INT64 <= value < _INT64:  # written with another VR
+                raise OverflowError
+            row[name] = value
     except Exception:  # pydicom raises what it likes at a value
         _mark(row, tag)
         if kind == "SQ":  # there, and nobody knows what it says

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.decode import decode_slice
-from hcc_tace_data.dicom.rescale import rescale_of
+from hcc_tace_data.dicom.rescale import rescales_of
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.parallel import thread_pool
 
@@ -34,22 +34,22 @@ def read_slices(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
     DicomReadError
         Pixels are cut short or cannot be decoded, their HU are unknown, or they do not fit int16.
     """
+    scales = rescales_of(rows)  # before pixels that nobody can use are read
     if len(rows) < _THREADED_FROM or not all(_is_native(row) for row in rows):
-        _read_part(rows, out)
+        _read_part(rows, scales, out)
         return
     # Two threads: reading and rescaling both leave the interpreter free, and two already fill the memory bus.
     half = len(rows) // 2
     with thread_pool(1) as pool:
-        other = pool.submit(_read_part, rows[half:], out[half:])
-        _read_part(rows[:half], out[:half])
+        other = pool.submit(_read_part, rows[half:], scales[half:], out[half:])
+        _read_part(rows[:half], scales[:half], out[:half])
         other.result()
 
 
-def _read_part(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
+def _read_part(rows: Sequence[Row], scales: Sequence[tuple[float, float]], out: npt.NDArray[Any]) -> None:
     """Read slices one after the other, with one buffer for what is not yet HU."""
     scratch = np.empty(out.shape[1:] if out.dtype != np.int16 else (0, 0), dtype="<u2")
-    for row, plane in zip(rows, out, strict=True):
-        scale = rescale_of(row)  # before pixels that nobody can use are decoded
+    for row, scale, plane in zip(rows, scales, out, strict=True):
         if not _is_native(row):
             _rescale(row, decode_slice(row, plane.shape), plane, scale)
             continue

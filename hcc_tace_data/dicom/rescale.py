@@ -8,7 +8,7 @@ one slice of a series read with an assumed slope would differ from its neighbour
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +16,14 @@ import numpy as np
 
 from hcc_tace_data.errors import DicomReadError
 
-__all__ = ["hu_doubt", "hu_problem", "rescale_of"]
+__all__ = ["hu_doubt", "hu_problem", "rescale_of", "rescales_of"]
 
 _WIDEST = 65535.0
+_BITS = ("bits_allocated", "bits_stored", "high_bit", "pixel_representation")
+#: All that :func:`hu_problem` looks at.
+_JUDGED = (
+    "rescale_slope", "rescale_intercept", "rescale_type", "modality_lut", "photometric_interpretation", *_BITS,
+)  # fmt: skip
 
 
 def hu_problem(row: Mapping[str, Any]) -> str:
@@ -41,7 +46,7 @@ def hu_problem(row: Mapping[str, Any]) -> str:
         _text(row.get("rescale_type")),
         _whole(row.get("modality_lut")),
         _text(row.get("photometric_interpretation")),
-        tuple(_whole(row.get(name)) for name in ("bits_allocated", "bits_stored", "high_bit", "pixel_representation")),
+        tuple(_whole(row.get(name)) for name in _BITS),
     )
 
 
@@ -72,6 +77,30 @@ def rescale_of(row: Mapping[str, Any]) -> tuple[float, float]:
             f"{row['path']}: its HU are unknown: {problem}. Fetch the file again, or leave the slice out."
         )
     return float(row["rescale_slope"]), float(row["rescale_intercept"])
+
+
+def rescales_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Return :func:`rescale_of` of each slice; headers that say the same are judged once.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Headers, with `path`.
+
+    Raises
+    ------
+    DicomReadError
+        The HU of a slice are unknown.
+    """
+    known: dict[tuple[Any, ...], tuple[float, float]] = {}
+    scales = []
+    for row in rows:
+        key = tuple(map(row.get, _JUDGED))
+        scale = known.get(key)
+        if scale is None:
+            scale = known[key] = rescale_of(row)
+        scales.append(scale)
+    return scales
 
 
 @lru_cache(maxsize=1024)

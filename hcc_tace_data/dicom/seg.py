@@ -257,9 +257,10 @@ def _turn(
         parts.append(slice(first, last))
         insides.append(slice(first - start, last - start))
     inside = pixels[insides[0], insides[1]]
-    shown = [~np.isin(part, list(background)) if background != {0} else part for part in (inside, pixels)]
-    if inside.shape != pixels.shape and np.count_nonzero(shown[0]) != np.count_nonzero(shown[1]):
-        return None
+    if inside.shape != pixels.shape:
+        shown = [~np.isin(part, list(background)) if background != {0} else part for part in (inside, pixels)]
+        if np.count_nonzero(shown[0]) != np.count_nonzero(shown[1]):
+            return None
     return (parts[0], parts[1]), inside
 
 

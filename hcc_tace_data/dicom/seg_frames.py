@@ -151,10 +151,13 @@ def _depths(shared: Dataset | None, first: Callable[[], Dataset]) -> tuple[float
     for group in groups:
         if found[0] == found[0]:
             break
+        measures = None
+        with contextlib.suppress(Exception):  # what nobody needs must not cost the file
+            item = group()
+            measures = item["PixelMeasuresSequence"].value[0] if item is not None else None
         for place, name in enumerate(("SpacingBetweenSlices", "SliceThickness")):
-            with contextlib.suppress(Exception):  # a value that nobody needs must not cost the file
-                item = group()
-                value = math.nan if item is None else abs(float(item["PixelMeasuresSequence"].value[0][name].value))
+            with contextlib.suppress(Exception):
+                value = math.nan if measures is None or name not in measures else abs(float(measures[name].value))
                 if 0 < value < math.inf:
                     found[place] = value
     return found[0], found[1]

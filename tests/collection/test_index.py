@@ -141,18 +141,28 @@ def test_names_that_are_not_utf8_are_problems(folder):
     assert _problems(folder)[0] == 4
 
 
-def test_numbers_beyond_64_bits_are_absent_and_said(folder):
+@pytest.mark.parametrize(
+    ("element", "column", "tag"),
+    [
+        (b"\x20\x00\x13\x00IS", "instance_number", "(0020,0013)"),
+        (b"\x28\x00\x10\x00US", "rows", "(0028,0010)"),  # a text where two bytes belong: pydicom makes a number of it
+    ],
+)
+def test_numbers_beyond_64_bits_are_absent_and_said(folder, element, column, tag):
     path = sorted(folder.iterdir())[0]
     data = path.read_bytes()
-    at = data.index(b"\x20\x00\x13\x00IS")  # Instance Number
+    at = data.index(element)
     length = struct.unpack_from("<H", data, at + 6)[0]
     digits = b"99999999999999999999"
-    path.write_bytes(data[: at + 6] + struct.pack("<H", len(digits)) + digits + data[at + 8 + length :])
-    for _ in range(2):  # the second time from the cache, but for this file
-        count, problems = _problems(folder)
-        assert count == 4
-        assert list(problems) == [path.name]
-        assert "64 bits" in problems[path.name]
+    path.write_bytes(data[: at + 4] + b"IS" + struct.pack("<H", len(digits)) + digits + data[at + 8 + length :])
+    for _ in range(2):  # the second time from the cache
+        collection = open_collection(folder)
+        table = collection.instances.set_index("path")
+        assert len(table) == 4
+        assert table[column].isna().tolist() == [name == path.name for name in table.index]
+        assert table.loc[path.name, "unread_values"] == tag
+        assert (table["unread_values"] != "").sum() == 1
+        assert not len(collection.problems)  # the file can be read
 
 
 def test_whatever_the_reader_raises_the_others_are_read(folder, monkeypatch):
