@@ -120,7 +120,8 @@ def pixel_spacing(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """Return the distance (mm) of rows and of columns that most of these slices have."""
     pairs = {(row["spacing_row"], row["spacing_column"]) for row in rows}
     if len(pairs) == 1:  # nearly always; a median costs more than all the rest here
-        return pairs.pop()
+        ((between_rows, between_columns),) = pairs
+        return float(between_rows), float(between_columns)
     return (
         float(np.median([row["spacing_row"] for row in rows])),
         float(np.median([row["spacing_column"] for row in rows])),
