@@ -20,9 +20,9 @@ The tree (each child also inherits the builtin a caller would expect)::
     ├── RegistrationError (RuntimeError)      a registration failed or is implausible
     ├── FusionError (ValueError)              readers that cannot be fused
     ├── ClinicalError (ValueError)            the clinical sheet is not what it should be
-    ├── DownloadError (OSError)               bytes could not be had
+    ├── DownloadError (OSError)               bytes could not be fetched
     │   ├── IntegrityError                    bytes came, but not the right ones
-    │   ├── IncompleteDownloadError           some series could not be had; the rest is here
+    │   ├── IncompleteDownloadError           some series could not be fetched; the rest is here
     │   ├── DiskFullError                     no room, or a limit on the size of files
     │   └── FolderLockedError                 another process works on the folder
     ├── OutputError (OSError)                 results cannot be written where they should be
@@ -157,7 +157,7 @@ class ClinicalError(HccTaceError, ValueError):
 
 
 class DownloadError(HccTaceError, OSError):
-    """Bytes could not be had from their source."""
+    """Bytes could not be fetched from their source."""
 
 
 class IntegrityError(DownloadError):
@@ -165,7 +165,7 @@ class IntegrityError(DownloadError):
 
 
 class IncompleteDownloadError(DownloadError):
-    """Some series could not be had; all others are here.
+    """Some series could not be fetched; all others are here.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ _WORKERS = {"idc": 16, "nbia": 4}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedSeries:
-    """A series that could not be had, and why."""
+    """A series that could not be fetched, and why."""
 
     patient_id: str
     series_uid: str
@@ -59,11 +59,11 @@ class DownloadReport:
     here : int
         Series that were here before.
     failed : list of FailedSeries
-        What could not be had.
+        What could not be fetched.
     sheet : str
         SHA-256 of the clinical sheet; empty if it was not asked for.
     sheet_error : str
-        Why it could not be had.
+        Why it could not be fetched.
     seconds : float
         How long it took.
     """
@@ -176,7 +176,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
     Raises
     ------
     IncompleteDownloadError
-        Some series could not be had; its ``report`` lists them. All others are here.
+        Some series could not be fetched; its ``report`` lists them. All others are here.
     DiskFullError
         No room for it; nothing is half written.
     FolderLockedError
@@ -359,7 +359,7 @@ def _what_is_missing(report: DownloadReport) -> str:
     if report.failed:
         shown = "; ".join(f"{one.patient_id} {one.series_uid}: {one.reason}" for one in report.failed[:3])
         more = f"; and {len(report.failed) - 3} more" if len(report.failed) > 3 else ""
-        parts.append(f"{len(report.failed)} series could not be had: {shown}{more}")
+        parts.append(f"{len(report.failed)} series could not be fetched: {shown}{more}")
     if report.sheet_error:
         parts.append(report.sheet_error)
     return ". ".join(parts) + ". All else is here; 'hcc-tace download --retry-failed' tries them again."

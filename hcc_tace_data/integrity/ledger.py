@@ -1,7 +1,7 @@
 """The ledger of a folder: the size and digest of every file, as they were when they were known to be right.
 
 A SQLite database in the folder. A series is ``moving`` while its files get their final names, ``whole`` once they have
-them and the system has confirmed it, ``failed`` when it could not be had. Only a whole series is a claim about the
+them and the system has confirmed it, ``failed`` when it could not be fetched. Only a whole series is a claim about the
 disk: nothing else is ever read as one.
 """
 
@@ -133,7 +133,7 @@ class Ledger:
             self._state(connection, series_uid, "whole", source, "")
 
     def failed(self, series_uid: str, source: str, reason: str) -> None:
-        """Record that a series could not be had; digests recorded before stay, to compare what comes with."""
+        """Record that a series could not be fetched; digests recorded before stay, to compare what comes with."""
         with self._transaction() as connection:
             self._state(connection, series_uid, "failed", source, reason)
 
