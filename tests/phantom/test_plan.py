@@ -29,7 +29,7 @@ def test_full_twin_has_the_published_counts(table) -> None:
     assert len(series) == 572
     assert len(stacked) == 48
     assert sorted(Counter(len(one.volumes) for one in stacked).items()) == [(2, 47), (3, 1)]
-    assert {one.split for one in stacked} == {"number", "time", "order"}
+    assert {one.split for one in stacked} == {"number", "order"}
 
 
 def test_full_twin_has_every_file_of_every_series(table) -> None:
