@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.phases.names import KNOWN, ROUTINE
 
 if TYPE_CHECKING:
     from hcc_tace_data.open import Collection, Patient, Series
@@ -19,7 +19,6 @@ __all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "find_phases", "resolve_phase
 ANNOTATED = "annotated"
 #: Asks for a phase of the follow-up, as in ``"follow_up_portal_venous"``.
 FOLLOW_UP = "follow_up_"
-_ALL = ("pre_contrast", "arterial", "portal_venous")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ def resolve_phases(phases: str | Sequence[str]) -> tuple[str, ...]:
     Parameters
     ----------
     phases : str or sequence of str
-        Phases, "annotated", "follow_up_" and a phase, or "all": pre_contrast, arterial and portal_venous.
+        Phases, "annotated", "follow_up_" and a phase, or "all": those of :data:`~hcc_tace_data.phases.names.ROUTINE`.
 
     Raises
     ------
@@ -66,14 +65,13 @@ def resolve_phases(phases: str | Sequence[str]) -> tuple[str, ...]:
     >>> resolve_phases("all")
     ('pre_contrast', 'arterial', 'portal_venous')
     """
-    names = _ALL if phases == "all" else (phases,) if isinstance(phases, str) else tuple(phases)
-    known = [phase for phase in PHASES if phase != "unknown"]
-    allowed = {*known, ANNOTATED, *(FOLLOW_UP + phase for phase in known)}
+    names = ROUTINE if phases == "all" else (phases,) if isinstance(phases, str) else tuple(phases)
+    allowed = {*KNOWN, ANNOTATED, *(FOLLOW_UP + phase for phase in KNOWN)}
     wrong = [name for name in names if name not in allowed]
     if wrong or not names or len(set(names)) < len(names):
         what = f"{wrong[0]!r} is no phase" if wrong else "a phase is named twice" if names else "no phase is named"
         raise UsageError(
-            f"phases is {phases!r}: {what}; use {', '.join(known)}, {ANNOTATED!r}, {FOLLOW_UP!r} with one of them, "
+            f"phases is {phases!r}: {what}; use {', '.join(KNOWN)}, {ANNOTATED!r}, {FOLLOW_UP!r} with one of them, "
             "each once, or 'all'."
         )
     return names

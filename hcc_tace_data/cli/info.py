@@ -55,8 +55,8 @@ def info(
     say(f"  stored   {idc.patients} patients, {idc.studies} studies, {idc.series} series ({idc.ct_series} CT and")
     say(f"           {idc.segmentations} SEG), {idc.instances:,} files, {idc.bytes / 1e9:.2f} GB")
     say(
-        f"  volumes  {paper.phase_volumes} by phase: {paper.pre_contrast} pre-contrast, {paper.arterial} arterial, "
-        f"{paper.portal_venous} porto-venous, {paper.delayed} delayed;"
+        f"  volumes  {paper.phase_volumes} by phase: "
+        f"{', '.join(f'{paper.phases[p.key]} {p.name.lower()}' for p in catalog.phases if p.key in paper.phases)};"
     )
     say(f"           {paper.stacked_series} series hold several")
     say(f"  labels   {', '.join(f'{s.number} {s.name}' for s in catalog.segments)}")

@@ -17,6 +17,7 @@ from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.facts.series_table import read_series_rows
 from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled, refuted
 from hcc_tace_data.phases.matching import compare_phases, compare_published
+from hcc_tace_data.phases.names import PHASE_RECORDS, UNKNOWN
 from hcc_tace_data.phases.picture import draw_phases
 from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_write_text
@@ -32,7 +33,7 @@ app = typer.Typer(add_completion=False)
 
 #: What differs -> the column of the published row that shows it.
 _FIELDS = {"date": "study_date", "description": "description", "images": "images"}
-_SHORT = {"pre_contrast": "pre", "arterial": "art", "portal_venous": "ven", "delayed": "del", "unknown": "-"}
+_SHORT = {**{phase: record.short for phase, record in PHASE_RECORDS.items()}, UNKNOWN: "-"}
 
 
 class Depth(StrEnum):
@@ -183,7 +184,7 @@ def _print_totals(totals: dict[str, int], *, paper: bool) -> None:
         counts = load_catalog().counts.paper
         published = {
             "volumes": counts.phase_volumes,
-            **{key: getattr(counts, key) for key in ("pre_contrast", "arterial", "portal_venous", "delayed")},
+            **counts.phases,
             "stacked_series": counts.stacked_series,
         }
     for key, value in totals.items():

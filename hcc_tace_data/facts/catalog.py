@@ -22,6 +22,7 @@ __all__ = [
     "LabelClass",
     "Note",
     "Phase",
+    "PhaseColours",
     "PublishedTable",
     "Segment",
     "load_catalog",
@@ -88,10 +89,7 @@ class PaperCounts(_Record):
     ct_instances: int
     stacked_series: int
     segmentations: int
-    pre_contrast: int
-    arterial: int
-    portal_venous: int
-    delayed: int
+    phases: dict[str, int]
 
 
 class IdcCounts(_Record):
@@ -116,12 +114,39 @@ class Counts(_Record):
     idc: IdcCounts
 
 
-class Phase(_Record):
-    """A contrast phase; `delay_s` in seconds as the paper gives it."""
+class PhaseColours(_Record):
+    """Colours of a phase: in charts, and in the report on a light and on a dark page."""
 
-    key: str
+    chart: str = Field(pattern=r"^#[0-9A-F]{6}$")
+    light: str = Field(pattern=r"^#[0-9A-F]{6}$")
+    dark: str = Field(pattern=r"^#[0-9A-F]{6}$")
+
+
+class Phase(_Record):
+    """A contrast phase: its names, its colours, and when it is acquired.
+
+    Attributes
+    ----------
+    key : str
+        As in tables and arguments ("portal_venous").
+    name : str
+        As in titles ("Porto-venous").
+    short, heading : str
+        As at the head of a narrow column: three letters ("ven"), and a word in the report ("Porto").
+    routine : bool
+        Whether the protocol acquires it at every visit.
+    delay_s : float or None
+        Seconds after peak enhancement of the aorta, as the paper gives it.
+    colours : PhaseColours
+    """
+
+    key: str = Field(pattern=r"^[a-z_]+$")
     name: str
+    short: str
+    heading: str
+    routine: bool
     delay_s: float | None
+    colours: PhaseColours
 
 
 class PublishedTable(_Record):

@@ -14,6 +14,7 @@ from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.labels.annotations import choose_annotations, read_annotations
 from hcc_tace_data.measure.lesions import find_lesions
 from hcc_tace_data.open import Collection, Study
+from hcc_tace_data.phases.names import DYNAMIC, KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ __all__ = ["SHEET_COLUMNS", "common_phase", "days_between", "measure_pairs"]
 logger = logging.getLogger(__name__)
 
 #: The order in which a common phase is looked for: the annotated one first.
-_PREFERRED = ("portal_venous", "arterial", "delayed", "pre_contrast")
+_PREFERRED = tuple(dict.fromkeys(("portal_venous", *DYNAMIC, *KNOWN)))
 #: What the readers of the clinical sheet measured, as the mean of the readers who did.
 SHEET_COLUMNS = ("recist_bl_mm", "recist_fu_mm", "mrecist_bl_mm", "mrecist_fu_mm")
 _READERS = (1, 2, 3)

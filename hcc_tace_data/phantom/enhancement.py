@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcc_tace_data.phantom.seeding import generator
+from hcc_tace_data.phases.names import KNOWN
 
 __all__ = ["PHASE_ORDER", "Tissue", "tissue_hu"]
 
-PHASE_ORDER = ("pre_contrast", "arterial", "portal_venous", "delayed")
+PHASE_ORDER = KNOWN
 
 
 class Tissue(IntEnum):

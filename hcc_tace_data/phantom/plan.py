@@ -11,6 +11,7 @@ from hcc_tace_data.errors import PatientNotFoundError, UsageError
 from hcc_tace_data.phantom.phase_rules import load_table, phases_of_day, slice_spacing
 from hcc_tace_data.phantom.seeding import generator, twin_uid
 from hcc_tace_data.phantom.sheet import days_to_baseline
+from hcc_tace_data.phases.names import DYNAMIC
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +183,7 @@ def _acquisition(patient_id: str, visit: int, phase: str, split: str, *, late: i
         return None
     if split == "order":
         return late
-    return {"pre_contrast": 1, "arterial": late - 1, "portal_venous": late, "delayed": late + 1}[phase]
+    return late + DYNAMIC.index(phase) - DYNAMIC.index("portal_venous") if phase in DYNAMIC else 1
 
 
 def _late_sweep(scans: Sequence[Mapping[Any, Any]], phases: Mapping[str, tuple[str, ...]], *, visit_day: str) -> int:

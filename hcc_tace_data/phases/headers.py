@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.collection.split_marks import clock
-from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.names import KNOWN
 
 if TYPE_CHECKING:
     import pandas as pd

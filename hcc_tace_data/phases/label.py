@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.published import published_phases
-from hcc_tace_data.phases.model import KNOWN, PUBLISHED_RIGHT
+from hcc_tace_data.phases.model import PUBLISHED_RIGHT
+from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.table import label_day
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
-from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.published import PublishedRow
 
 if TYPE_CHECKING:

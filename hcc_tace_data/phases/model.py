@@ -14,18 +14,15 @@ from math import lgamma
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.phases.names import KNOWN, PUBLISHED_VOLUMES
 
-__all__ = ["KNOWN", "PUBLISHED_RIGHT", "log_likelihood", "posterior"]
-
-#: The phases that evidence can speak for, in order.
-KNOWN = tuple(phase for phase in PHASES if phase != "unknown")
+__all__ = ["PUBLISHED_RIGHT", "log_likelihood", "posterior"]
 
 #: Probability that a published phase is right: readers saw the images, and a slip in a table of 572 rows is rare.
 PUBLISHED_RIGHT = 0.998
 
-# Volumes of each phase in the data descriptor (Moawad et al. 2023, table of the collection's contents).
-_COUNTS = np.array([203.0, 204.0, 210.0, 4.0])
+# Volumes of each phase in the data descriptor (Moawad et al. 2023); a phase that it does not count is as rare as one.
+_COUNTS = np.array([max(1.0, PUBLISHED_VOLUMES[phase]) for phase in KNOWN])
 _BASE = np.log(_COUNTS / _COUNTS.sum())
 # A second sweep of one phase in a visit is as unlikely as a rare reconstruction ...
 _TWICE = -4.0

@@ -1,8 +1,7 @@
-"""Small frozen records that the pieces of the package hand to each other."""
+"""The names of the contrast phases, for all that labels or shows them; see :mod:`hcc_tace_data.facts.phases`."""
 
 from __future__ import annotations
 
-__all__ = ["PHASES"]
+from hcc_tace_data.facts.phases import DYNAMIC, KNOWN, PHASE_RECORDS, PHASES, PUBLISHED_VOLUMES, ROUTINE, UNKNOWN
 
-#: Contrast phases, in order of acquisition; `unknown` where nothing tells.
-PHASES = ("pre_contrast", "arterial", "portal_venous", "delayed", "unknown")
+__all__ = ["DYNAMIC", "KNOWN", "PHASES", "PHASE_RECORDS", "PUBLISHED_VOLUMES", "ROUTINE", "UNKNOWN"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.names import PHASE_RECORDS, PHASES, UNKNOWN
 from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_phases", "phase_figure"]
 
-#: Okabe and Ito's colours, told apart with any colour vision.
-_COLOURS = {
-    "pre_contrast": "#56B4E9",
-    "arterial": "#D55E00",
-    "portal_venous": "#0072B2",
-    "delayed": "#CC79A7",
-    "unknown": "#999999",
-}
-_SHORT = {"pre_contrast": "pre", "arterial": "art", "portal_venous": "ven", "delayed": "del", "unknown": "?"}
-_CELLS = (*KNOWN, "unknown")
 _ROWS = 35  # patients in a column of the page
 _GAP = 0.6
 
@@ -58,7 +48,7 @@ def phase_figure(volumes: pd.DataFrame, *, title: str = "") -> Figure:
     columns = [patients[start : start + _ROWS] for start in range(0, len(patients), _ROWS)] or [[]]
     visits = max((rows["study_date"].nunique() for _, rows in volumes.groupby("patient_id")), default=1)
     longest = max(len(column) for column in columns)
-    wide = len(_CELLS) * visits + _GAP * (visits - 1)
+    wide = len(PHASES) * visits + _GAP * (visits - 1)
     width = max(5.0, len(columns) * (wide * 0.21 + 0.85) + 0.3)
     figure = Figure(figsize=(width, 1.75 + 0.26 * longest + 0.3))
     height = figure.get_figheight()
@@ -75,21 +65,21 @@ def phase_figure(volumes: pd.DataFrame, *, title: str = "") -> Figure:
 
 def _totals(volumes: pd.DataFrame) -> str:
     counts = volumes["phase"].value_counts()
-    parts = [f"{_name(phase)} {counts.get(phase, 0)}" for phase in _CELLS if phase != "unknown" or counts.get(phase, 0)]
+    parts = [f"{_name(phase)} {counts.get(phase, 0)}" for phase in PHASES if phase != UNKNOWN or counts.get(phase, 0)]
     return f"{volumes['patient_id'].nunique()} patients, {len(volumes)} volumes: {', '.join(parts)}"
 
 
 def _name(phase: str) -> str:
-    return {"pre_contrast": "pre-contrast", "portal_venous": "porto-venous"}.get(phase, phase)
+    return PHASE_RECORDS[phase].name.lower()
 
 
 def _column(axes: Any, volumes: pd.DataFrame, names: Sequence[str], visits: int, wide: float) -> None:
     axes.set(xlim=(0, wide), ylim=(len(names) or 1, 0))
     axes.set_yticks([row + 0.5 for row in range(len(names))], names, fontsize=7)
-    starts = [visit * (len(_CELLS) + _GAP) for visit in range(visits)]
+    starts = [visit * (len(PHASES) + _GAP) for visit in range(visits)]
     axes.set_xticks(
-        [start + cell + 0.5 for start in starts for cell in range(len(_CELLS))],
-        [_SHORT[phase] for _ in starts for phase in _CELLS],
+        [start + cell + 0.5 for start in starts for cell in range(len(PHASES))],
+        [PHASE_RECORDS[phase].short for _ in starts for phase in PHASES],
         fontsize=6,
     )
     axes.xaxis.tick_top()
@@ -97,7 +87,7 @@ def _column(axes: Any, volumes: pd.DataFrame, names: Sequence[str], visits: int,
     axes.spines[:].set_visible(False)
     for number, start in enumerate(starts, start=1):
         axes.annotate(
-            f"visit {number}", (start + len(_CELLS) / 2, 0), (0, 14), fontsize=7, ha="center",
+            f"visit {number}", (start + len(PHASES) / 2, 0), (0, 14), fontsize=7, ha="center",
             textcoords="offset points", annotation_clip=False,
         )  # fmt: skip
     for row, name in enumerate(names):
@@ -110,16 +100,15 @@ def _column(axes: Any, volumes: pd.DataFrame, names: Sequence[str], visits: int,
 def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
     from matplotlib.patches import Rectangle
 
-    for cell, phase in enumerate(_CELLS):
+    for cell, phase in enumerate(PHASES):
         x = start + cell
         rows = here[here["phase"] == phase]
         if not len(rows):
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color="#eeeeee", lw=0))
             continue
-        strength = float(rows["confidence"].max()) if phase != "unknown" else 1.0
-        axes.add_patch(
-            Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color=_COLOURS[phase], alpha=max(0.15, strength**2), lw=0)
-        )
+        strength = float(rows["confidence"].max()) if phase != UNKNOWN else 1.0
+        colour, alpha = PHASE_RECORDS[phase].colours.chart, max(0.15, strength**2)
+        axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color=colour, alpha=alpha, lw=0))
         if any(_disagree(one) for one in rows.to_dict("records")):
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, fill=False, ec="#e00000", lw=1.2))
         if len(rows) > 1:
@@ -127,7 +116,7 @@ def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
         if (rows["annotated"] == True).any():  # noqa: E712  (None where it cannot be told)
             axes.plot(x + 0.5, row + 0.46, "o", ms=3.2, color="white", mec="black", mew=0.6)
     for _, stack in here.groupby("series_uid"):
-        cells = [_CELLS.index(phase) for phase in stack["phase"]]
+        cells = [PHASES.index(phase) for phase in stack["phase"]]
         if len(cells) > 1:
             axes.plot([start + min(cells) + 0.1, start + max(cells) + 0.9], [row + 0.9] * 2, lw=1.4, color="black")
 
@@ -141,7 +130,7 @@ def _legend(figure: Figure, width: float, height: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=_COLOURS[phase], label=_name(phase)) for phase in _CELLS]
+    handles: list[Any] = [Patch(color=PHASE_RECORDS[phase].colours.chart, label=_name(phase)) for phase in PHASES]
     handles += [
         Line2D([], [], marker="o", color="none", mfc="white", mec="black", ms=5, label="segmentation drawn here"),
         Line2D([], [], color="black", lw=1.4, label="stacked in one series"),

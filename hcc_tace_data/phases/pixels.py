@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.phases.model import KNOWN
+from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.organ_masks import OrganMasks, measure_masked
 from hcc_tace_data.phases.organs import Enhancement, measure_organs
 from hcc_tace_data.phases.planes import heights, read_planes

@@ -24,10 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hcc_tace_data.phases.names import DYNAMIC
+
 __all__ = ["TableLabel", "label_day", "named_phase"]
 
-#: Phases of one injection, in order.
-_DYNAMIC = ("arterial", "portal_venous", "delayed")
 #: Words of a description. 'P' of 'C/A/P' is the pelvis; 'W/WO' and 'W&W/O' are scans with and without contrast.
 _WORDS = (
     ("delayed", re.compile(r"\b(DELAY(ED)?|EQUILIBRIUM|LATE|\d+ ?MIN)\b")),
@@ -177,7 +177,7 @@ def _sweeps(
 
 def _sequence(count: int, taken: set[str]) -> list[str]:
     """Return the phases of `count` volumes in order of acquisition, after those that descriptions name."""
-    left = [phase for phase in _DYNAMIC if phase not in taken]
+    left = [phase for phase in DYNAMIC if phase not in taken]
     if count == 1 and "portal_venous" in left:
         # A single contrast series of a visit is the porto-venous one: a liver is never followed up without it.
         left = ["portal_venous"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.phases.label import count_phases
+from hcc_tace_data.phases.names import PHASE_RECORDS, PHASES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["phase_matrix"]
 
-_PHASES = ("pre_contrast", "arterial", "portal_venous", "delayed", "unknown")
 #: Below this probability a label is shown as unsure.
 _UNSURE = 0.8
 
@@ -31,11 +31,11 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
     Returns
     -------
     dict
-        ``phases`` (key, name, letter), ``rows`` (a patient, with a cell a visit and phase), ``totals`` beside the
+        ``phases`` (key, name, heading), ``rows`` (a patient, with a cell a visit and phase), ``totals`` beside the
         paper's numbers.
     """
     catalog = load_catalog()
-    names = {phase.key: phase.name for phase in catalog.phases} | {"unknown": "Unknown"}
+    names = {phase: record.name for phase, record in PHASE_RECORDS.items()}
     by_patient = dict(list(volumes.groupby("patient_id", sort=True)))
     rows = []
     for patient_id, patient in collection.items():
@@ -44,17 +44,17 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
         visits = []
         for is_baseline in (True, False):
             part = None if own is None else own[(own["study_date"] == baseline) == is_baseline]
-            visits.append([_cell(part, phase, names[phase]) for phase in _PHASES])
+            visits.append([_cell(part, phase, names[phase]) for phase in PHASES])
         rows.append({"patient_id": patient_id, "visits": visits})
     totals = count_phases(volumes)
     paper = catalog.counts.paper
     published = {
         "volumes": paper.phase_volumes,
         "stacked_series": paper.stacked_series,
-        **{phase: int(getattr(paper, phase)) for phase in _PHASES if hasattr(paper, phase)},
+        **paper.phases,
     }
     return {
-        "phases": [{"key": phase, "name": names[phase], "letter": names[phase][0]} for phase in _PHASES],
+        "phases": [PHASE_RECORDS[phase].model_dump(include={"key", "name", "heading"}) for phase in PHASES],
         "rows": rows,
         "totals": [
             {"name": names.get(key, key.replace("_", " ").capitalize()), "here": number, "paper": published.get(key)}

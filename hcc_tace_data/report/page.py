@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.phases.names import PHASE_RECORDS
 from hcc_tace_data.report.findings import findings_section
 from hcc_tace_data.report.provenance import provenance
 
@@ -49,6 +50,15 @@ def static_text(name: str) -> str:
     return (files("hcc_tace_data.report") / "static" / name).read_text(encoding="utf-8")
 
 
+def _phase_style() -> str:
+    """Return the style of the cells of each phase; a browser without light-dark() shows the light shade."""
+    return "".join(
+        f".cell.ph-{key}{{background:{light};background:light-dark({light},{dark})}}"
+        for key, record in PHASE_RECORDS.items()
+        for light, dark in [(record.colours.light, record.colours.dark)]
+    )
+
+
 def render(template: str, **context: Any) -> str:
     """Render a template with style and script inside, and a policy that forbids the page any request.
 
@@ -63,7 +73,7 @@ def render(template: str, **context: Any) -> str:
         _environment()
         .get_template(template)
         .render(
-            style=static_text("report.css"),
+            style=static_text("report.css") + _phase_style(),
             script=script,
             policy=(
                 "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "

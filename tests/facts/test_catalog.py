@@ -40,7 +40,8 @@ def test_counts_are_those_of_the_series_table(catalog: Catalog) -> None:
 
 def test_phase_volumes_add_up(catalog: Catalog) -> None:
     paper = catalog.counts.paper
-    assert paper.pre_contrast + paper.arterial + paper.portal_venous + paper.delayed == paper.phase_volumes
+    assert sum(paper.phases.values()) == paper.phase_volumes
+    assert list(paper.phases) == [phase.key for phase in catalog.phases]
     # 48 series hold several phases, one of them three
     assert catalog.counts.idc.ct_series + paper.stacked_series + 1 == paper.phase_volumes
 

@@ -20,7 +20,8 @@ from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.phases.headers import agent_evidence, visit_orders, visit_times
 from hcc_tace_data.phases.label import PUBLISHED_FILE, label_table, phase_paths
-from hcc_tace_data.phases.model import KNOWN, log_likelihood, posterior
+from hcc_tace_data.phases.model import log_likelihood, posterior
+from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.table import label_day, named_phase
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.phases.label import PUBLISHED_FILE, published_for, refuted
-from hcc_tace_data.phases.names import PHASES
+from hcc_tace_data.phases.names import PHASES, ROUTINE
 from hcc_tace_data.phases.table import named_phase
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.phases import phase_table
@@ -25,7 +25,6 @@ __all__ = ["RULES"]
 
 _SOURCES = {"phase_table": "series table", "phase_headers": "headers", "phase_pixels": "pixels"}
 _NAMES = {**_SOURCES, "phase_published": "published table", "description": "description"}
-_EXPECTED = ("pre_contrast", "arterial", "portal_venous")
 
 Found = Iterator[Draft | Partly]
 
@@ -124,7 +123,7 @@ def _complete(context: Context) -> Found:
             yield Partly(f"visit {visits[patient].index(day) + 1} of {patient} lacks a series (HT104)")
             continue
         counts = rows["phase"].value_counts()
-        missing = [phase for phase in _EXPECTED if not counts.get(phase)]
+        missing = [phase for phase in ROUTINE if not counts.get(phase)]
         doubled = [str(phase) for phase, count in counts.items() if count > 1 and phase != "unknown"]
         twice = [f"{phase} twice" for phase in doubled if counts[phase] == 2]
         unknown = int(counts.get("unknown", 0))
