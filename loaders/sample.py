@@ -17,7 +17,7 @@ from hcc_tace_data.loaders.supply.boxes import Box, bounds
 
 __all__ = ["read_case", "read_labels"]
 
-_TUMOUR = ("tumour", "necrosis")
+_TUMOUR = load_catalog().vocabulary.tumour
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:

@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import HccTaceError, StoreError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.supply.boxes import bounds
 from hcc_tace_data.system.faults import reason_of
@@ -60,7 +61,7 @@ __all__ = [
 
 #: Raised whenever the meaning of the stored arrays changes.
 FORMAT = 3
-_TUMOUR = frozenset({"tumour", "necrosis"})
+_TUMOUR = frozenset(load_catalog().vocabulary.tumour)
 _LIVER = frozenset({"liver", *_TUMOUR})
 _RECORD_LIMIT = 16 << 20
 _MOST_VOXELS = 1 << 40

@@ -11,6 +11,7 @@ import numpy as np
 
 from hcc_tace_data.clinical import find_sheet, load_clinical
 from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import choose_annotations, read_annotations
 from hcc_tace_data.measure.lesions import find_lesions
 from hcc_tace_data.open import Collection, Study
@@ -140,7 +141,7 @@ def _sizes(study: Study, annotations: str | Sequence[str]) -> dict[str, Any]:
         masks = read_annotations(chosen, volume, paths)
     except (HccTaceError, OSError) as error:
         return {**nothing, "reason": str(error)}
-    parts = [mask for key, mask in masks.masks.items() if key in ("tumour", "necrosis")]
+    parts = [mask for key, mask in masks.masks.items() if key in load_catalog().vocabulary.tumour]
     tumour = np.any([np.asarray(part) > 0 for part in parts], axis=0) if parts else np.zeros(volume.shape, dtype=bool)
     lesions = find_lesions(tumour, volume.affine)
     return {
