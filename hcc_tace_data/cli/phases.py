@@ -63,7 +63,7 @@ def phases(
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers, threads for pixels.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Label the contrast phase of every CT volume: published labels first, then series table, headers and pixels."""
     if table is not None and not from_table:
