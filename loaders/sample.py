@@ -17,8 +17,6 @@ from hcc_tace_data.loaders.supply.boxes import Box, bounds
 
 __all__ = ["read_case", "read_labels"]
 
-_TUMOUR = load_catalog().vocabulary.tumour
-
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
     """Read the CT of a case and its labels on the same grid.
@@ -54,7 +52,8 @@ def read_labels(
     masks = _masks(case, volume)
     label = to_classes(masks, classes, volume.array.shape)
     _fill_labels(label, volume)
-    tumour = _union(bounds(mask) for key, mask in masks.items() if key in _TUMOUR)
+    parts = load_catalog().vocabulary.tumour
+    tumour = _union(bounds(mask) for key, mask in masks.items() if key in parts)
     return label, _union([tumour, *(bounds(mask) for key, mask in masks.items() if key == "liver")]), tumour
 
 

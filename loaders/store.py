@@ -61,8 +61,6 @@ __all__ = [
 
 #: Raised whenever the meaning of the stored arrays changes.
 FORMAT = 3
-_TUMOUR = frozenset(load_catalog().vocabulary.tumour)
-_LIVER = frozenset({"liver", *_TUMOUR})
 _RECORD_LIMIT = 16 << 20
 _MOST_VOXELS = 1 << 40
 _MADE_AGAIN = "'hcc-tace prepare', or loading the data set again, makes it again."
@@ -418,6 +416,7 @@ def _put(temporary: Path, place: Path, case: Case) -> None:
 
 
 def _record(case: Case, arrays: CaseArrays, shape: tuple[int, ...], parameters: StoreParameters) -> dict[str, Any]:
+    tumour = frozenset(load_catalog().vocabulary.tumour)
     return {
         "format": FORMAT,
         "package": __version__,
@@ -432,8 +431,8 @@ def _record(case: Case, arrays: CaseArrays, shape: tuple[int, ...], parameters: 
         "shape": list(shape),
         "spacing": arrays.spacing.tolist(),
         "affine": arrays.affine.tolist(),
-        "liver": arrays.liver or _bounds_of(arrays.label, parameters, _LIVER),
-        "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, _TUMOUR),
+        "liver": arrays.liver or _bounds_of(arrays.label, parameters, frozenset({"liver", *tumour})),
+        "tumour": arrays.tumour or _bounds_of(arrays.label, parameters, tumour),
         "labelled": bounds(arrays.label),
         "masked": arrays.valid is not None and not bool(arrays.valid.all()),
         "missing": dict(arrays.missing),

@@ -173,3 +173,33 @@ def test_wrong_words_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["list", "--patient", "HCC_999"]) == 2
     assert "HCC_999" in capsys.readouterr().err
     assert main(["--version"]) == 0
+
+
+def test_importing_any_module_opens_no_file_of_ours_but_code() -> None:
+    """No catalogue, table or template is read before something is asked for."""
+    words = """
+import importlib, pkgutil, sys
+from pathlib import Path
+root = Path(sys.argv[1])
+opened = set()
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        path = Path(arguments[0])
+        if path.is_absolute() and path.is_relative_to(root) and path.suffix not in {".py", ".pyc", ".so", ".pyd"}:
+            if not {"site-packages", ".venv"} & set(path.parts) and not path.is_dir():
+                opened.add(str(path.relative_to(root)))
+sys.addaudithook(watch)
+import hcc_tace_data
+for folder, package in (("hcc_tace_data", "hcc_tace_data"), ("loaders", "hcc_tace_data.loaders"),
+                        ("validators", "hcc_tace_data.validators")):
+    for path in sorted((root / folder).rglob("*.py")):
+        parts = path.relative_to(root / folder).with_suffix("").parts
+        name = ".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)])
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+print(*sorted(opened))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", words, str(ROOT)], capture_output=True, text=True, timeout=200, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []

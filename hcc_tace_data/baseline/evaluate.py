@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.scores import EMPTY_POLICY, lesion_detection, score_masks
 
 __all__ = ["DEFINITIONS", "LABELS", "bootstrap_interval", "evaluate_case", "size_group", "summarise"]
 
 #: Label -> the classes of the standard set that it is made of.
-LABELS: Mapping[str, tuple[int, ...]] = {"liver": (1, 2, 3), "tumour": (2,)}
+LABELS = ("liver", "tumour")
 
 #: Scores that are averaged over patients.
 METRICS = (
@@ -88,7 +89,9 @@ def evaluate_case(
     if predicted.shape != true.shape:
         raise UsageError(f"prediction {predicted.shape} and annotation {true.shape} lie on different grids.")
     result: dict[str, dict[str, Any]] = {}
-    for label, numbers in LABELS.items():
+    known = load_catalog().vocabulary
+    classes = {"liver": known.liver_classes, "tumour": known.tumour_classes}
+    for label, numbers in classes.items():
         a, b = np.isin(predicted, numbers), np.isin(true, numbers)
         scores: dict[str, Any] = score_masks(a, b, spacing, surfels=True).plain()
         slices = slice_dice(a, b)

@@ -7,6 +7,7 @@ and 3: readers drew tumour and intrahepatic portal vein out of the liver.
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from hcc_tace_data.baseline.config import InputConfig
 from hcc_tace_data.errors import BaselineError, UsageError
+from hcc_tace_data.facts.catalog import load_catalog
 
 __all__ = [
     "STAGES",
@@ -60,7 +62,7 @@ class StageBatch(NamedTuple):
 
 def whole_liver(label: Tensor) -> Tensor:
     """Return the mask (bool) of the whole liver of a standard label map."""
-    return (label == 1) | (label == 2) | (label == 3)
+    return reduce(torch.logical_or, [label == number for number in load_catalog().vocabulary.liver_classes])
 
 
 def scale_image(image: Tensor, window: tuple[float, float] | None) -> Tensor:

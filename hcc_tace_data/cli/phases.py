@@ -17,7 +17,7 @@ from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.facts.series_table import read_series_rows
 from hcc_tace_data.phases.label import count_phases, label_phases, label_table, overruled, refuted
 from hcc_tace_data.phases.matching import compare_phases, compare_published
-from hcc_tace_data.phases.names import PHASE_RECORDS, UNKNOWN
+from hcc_tace_data.phases.names import UNKNOWN, phase_records
 from hcc_tace_data.phases.picture import draw_phases
 from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_write_text
@@ -33,7 +33,6 @@ app = typer.Typer(add_completion=False)
 
 #: What differs -> the column of the published row that shows it.
 _FIELDS = {"date": "study_date", "description": "description", "images": "images"}
-_SHORT = {**{phase: record.short for phase, record in PHASE_RECORDS.items()}, UNKNOWN: "-"}
 
 
 class Depth(StrEnum):
@@ -153,13 +152,14 @@ def _print(volumes: pd.DataFrame) -> None:
         f"seg {'publ':<4} {'table':<5} {'head':<4} {'pix':<3}  evidence"
     )
     marks = {True: "yes", False: "", None: "?"}
+    short = {**{phase: record.short for phase, record in phase_records().items()}, UNKNOWN: "-"}
     for row in plain_rows(volumes):
         number = "" if row["series_number"] is None else str(row["series_number"])
         say(
             f"{row['patient_id']:<8} {row['study_date']:<10} {number:>6} {row['volume']:>3} {row['instances']:>6}  "
             f"{row['phase']:<13} {row['source']:<9} {row['confidence']:>5.2f} {marks[row['annotated']]:<3} "
-            f"{_SHORT[row['phase_published']]:<4} "
-            f"{_SHORT[row['phase_table']]:<5} {_SHORT[row['phase_headers']]:<4} {_SHORT[row['phase_pixels']]:<3}  "
+            f"{short[row['phase_published']]:<4} "
+            f"{short[row['phase_table']]:<5} {short[row['phase_headers']]:<4} {short[row['phase_pixels']]:<3}  "
             f"{'; '.join(row['evidence'])}"
         )
 

@@ -85,6 +85,19 @@ class SegmentVocabulary:
         """Keys of the segments that make up the tumour, necrosis included."""
         return next(item.segments for item in self.label_sets["standard"] if "tumour" in item.segments)
 
+    @cached_property
+    def liver_classes(self) -> tuple[int, ...]:
+        """Class numbers of the standard label set that make up the whole liver."""
+        return self._classes_within(self.whole_liver)
+
+    @cached_property
+    def tumour_classes(self) -> tuple[int, ...]:
+        """Class numbers of the standard label set that are tumour."""
+        return self._classes_within(self.tumour)
+
+    def _classes_within(self, keys: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(item.number for item in self.label_sets["standard"] if set(item.segments) <= set(keys))
+
     def key_of(self, name: str = "", code: str = "", *, number: int | None = None) -> str | None:
         """Return the key of a label: by name, else by code, else, if it has no name, by number.
 

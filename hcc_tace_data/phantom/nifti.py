@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hcc_tace_data.system.files import atomic_write_bytes
+from hcc_tace_data.volumes.nifti import nifti_bytes
 
 __all__ = ["write_labels"]
 
@@ -26,10 +26,7 @@ def write_labels(path: Path, labels: NDArray[np.uint8], affine: NDArray[np.float
     affine : numpy.ndarray
         (4, 4), from the index (column, row, slice) to RAS mm, as NIfTI has it.
     """
-    import nibabel
-
-    library: Any = nibabel  # untyped
-    image = library.Nifti1Image(np.ascontiguousarray(labels.transpose(2, 1, 0)), affine)
-    image.set_data_dtype(np.uint8)
-    image.header.set_xyzt_units("mm")
-    atomic_write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+    # the index (slice, row, column) and LPS mm, as elsewhere in the package
+    placed = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine[:, [2, 1, 0, 3]]
+    data = nifti_bytes(np.ascontiguousarray(labels, dtype=np.uint8), placed)
+    atomic_write_bytes(path, gzip.compress(data, compresslevel=4, mtime=0))

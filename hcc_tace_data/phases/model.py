@@ -8,22 +8,20 @@ the share, among all assignments of phases to volumes, of those that have it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from math import lgamma
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.phases.names import KNOWN, PUBLISHED_VOLUMES
+from hcc_tace_data.phases.names import KNOWN, published_volumes
 
 __all__ = ["PUBLISHED_RIGHT", "log_likelihood", "posterior"]
 
 #: Probability that a published phase is right: readers saw the images, and a slip in a table of 572 rows is rare.
 PUBLISHED_RIGHT = 0.998
 
-# Volumes of each phase in the data descriptor (Moawad et al. 2023); a phase that it does not count is as rare as one.
-_COUNTS = np.array([max(1.0, PUBLISHED_VOLUMES[phase]) for phase in KNOWN])
-_BASE = np.log(_COUNTS / _COUNTS.sum())
 # A second sweep of one phase in a visit is as unlikely as a rare reconstruction ...
 _TWICE = -4.0
 # ... and phases do not come in another order than they were acquired in, unless the visit's clock is wrong.
@@ -80,7 +78,7 @@ def posterior(
     count = len(evidence)
     if not count:
         return np.zeros((0, len(KNOWN)))
-    score = evidence + _BASE
+    score = evidence + _base()
     if count > _MOST:
         return _normalised(score + (table if table is not None else 0))
     states = np.array(list(product(range(len(KNOWN)), repeat=count)))
@@ -125,3 +123,10 @@ def _normalised(score: Array) -> Array:
     weight: Array = np.exp(score - score.max(axis=1, keepdims=True))
     shares: Array = weight / weight.sum(axis=1, keepdims=True)
     return shares
+
+
+@cache
+def _base() -> npt.NDArray[np.float64]:
+    """Return the logarithm of how common each phase is; one without a published count is as rare as one volume."""
+    counts = np.array([max(1.0, count) for count in published_volumes().values()])
+    return np.asarray(np.log(counts / counts.sum()))

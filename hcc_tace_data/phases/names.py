@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hcc_tace_data.facts.phases import DYNAMIC, KNOWN, PHASE_RECORDS, PHASES, PUBLISHED_VOLUMES, ROUTINE, UNKNOWN
+from hcc_tace_data.facts.phases import DYNAMIC, KNOWN, PHASES, ROUTINE, UNKNOWN, phase_records, published_volumes
 
-__all__ = ["DYNAMIC", "KNOWN", "PHASES", "PHASE_RECORDS", "PUBLISHED_VOLUMES", "ROUTINE", "UNKNOWN"]
+__all__ = ["DYNAMIC", "KNOWN", "PHASES", "ROUTINE", "UNKNOWN", "phase_records", "published_volumes"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.phases.names import PHASE_RECORDS, PHASES, UNKNOWN
+from hcc_tace_data.phases.names import PHASES, UNKNOWN, phase_records
 from hcc_tace_data.system.files import atomic_path
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _totals(volumes: pd.DataFrame) -> str:
 
 
 def _name(phase: str) -> str:
-    return PHASE_RECORDS[phase].name.lower()
+    return phase_records()[phase].name.lower()
 
 
 def _column(axes: Any, volumes: pd.DataFrame, names: Sequence[str], visits: int, wide: float) -> None:
@@ -79,7 +79,7 @@ def _column(axes: Any, volumes: pd.DataFrame, names: Sequence[str], visits: int,
     starts = [visit * (len(PHASES) + _GAP) for visit in range(visits)]
     axes.set_xticks(
         [start + cell + 0.5 for start in starts for cell in range(len(PHASES))],
-        [PHASE_RECORDS[phase].short for _ in starts for phase in PHASES],
+        [phase_records()[phase].short for _ in starts for phase in PHASES],
         fontsize=6,
     )
     axes.xaxis.tick_top()
@@ -107,7 +107,7 @@ def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color="#eeeeee", lw=0))
             continue
         strength = float(rows["confidence"].max()) if phase != UNKNOWN else 1.0
-        colour, alpha = PHASE_RECORDS[phase].colours.chart, max(0.15, strength**2)
+        colour, alpha = phase_records()[phase].colours.chart, max(0.15, strength**2)
         axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color=colour, alpha=alpha, lw=0))
         if any(_disagree(one) for one in rows.to_dict("records")):
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, fill=False, ec="#e00000", lw=1.2))
@@ -130,7 +130,7 @@ def _legend(figure: Figure, width: float, height: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=PHASE_RECORDS[phase].colours.chart, label=_name(phase)) for phase in PHASES]
+    handles: list[Any] = [Patch(color=phase_records()[phase].colours.chart, label=_name(phase)) for phase in PHASES]
     handles += [
         Line2D([], [], marker="o", color="none", mfc="white", mec="black", ms=5, label="segmentation drawn here"),
         Line2D([], [], color="black", lw=1.4, label="stacked in one series"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.phases.label import count_phases
-from hcc_tace_data.phases.names import PHASE_RECORDS, PHASES
+from hcc_tace_data.phases.names import PHASES, phase_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
         paper's numbers.
     """
     catalog = load_catalog()
-    names = {phase: record.name for phase, record in PHASE_RECORDS.items()}
+    names = {phase: record.name for phase, record in phase_records().items()}
     by_patient = dict(list(volumes.groupby("patient_id", sort=True)))
     rows = []
     for patient_id, patient in collection.items():
@@ -54,7 +54,7 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
         **paper.phases,
     }
     return {
-        "phases": [PHASE_RECORDS[phase].model_dump(include={"key", "name", "heading"}) for phase in PHASES],
+        "phases": [phase_records()[phase].model_dump(include={"key", "name", "heading"}) for phase in PHASES],
         "rows": rows,
         "totals": [
             {"name": names.get(key, key.replace("_", " ").capitalize()), "here": number, "paper": published.get(key)}

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.facts.catalog import load_catalog
-from hcc_tace_data.phases.names import PHASE_RECORDS
+from hcc_tace_data.phases.names import phase_records
 from hcc_tace_data.report.findings import findings_section
 from hcc_tace_data.report.provenance import provenance
 
@@ -54,7 +54,7 @@ def _phase_style() -> str:
     """Return the style of the cells of each phase; a browser without light-dark() shows the light shade."""
     return "".join(
         f".cell.ph-{key}{{background:{light};background:light-dark({light},{dark})}}"
-        for key, record in PHASE_RECORDS.items()
+        for key, record in phase_records().items()
         for light, dark in [(record.colours.light, record.colours.dark)]
     )
 

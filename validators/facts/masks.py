@@ -16,10 +16,7 @@ from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.annotated import annotated_volumes
 from hcc_tace_data.validators.facts.segs import seg_facts
 
-__all__ = ["WHOLE_LIVER", "MaskFacts", "MaskJob", "mask_facts", "measure", "segment_key"]
-
-#: Segments that make up the whole liver: readers drew tumours and vessels out of it.
-WHOLE_LIVER = load_catalog().vocabulary.whole_liver
+__all__ = ["MaskFacts", "MaskJob", "mask_facts", "measure", "segment_key"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -114,7 +111,8 @@ def measure(job: MaskJob) -> MaskFacts:
     affine = np.asarray(volume.affine, dtype=np.float64)
     hu = np.asarray(volume.array)
     body = _body(hu)
-    whole = np.logical_or.reduce([masks[key] for key in WHOLE_LIVER if key in masks] or [np.zeros(hu.shape, np.bool_)])
+    parts = [masks[key] for key in load_catalog().vocabulary.whole_liver if key in masks]
+    whole = np.logical_or.reduce(parts or [np.zeros(hu.shape, np.bool_)])
     placed = {**masks, "whole_liver": whole}
     centres = {key: _centre(mask, body, affine) for key, mask in placed.items() if mask.any()}
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000

@@ -11,9 +11,10 @@ from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.geometry import check_shear, even_step, place_bound, size_groups, slice_axes
 from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound
 from hcc_tace_data.errors import NotAVolumeError, TiltError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
-from hcc_tace_data.validators.facts.masks import WHOLE_LIVER, mask_facts
+from hcc_tace_data.validators.facts.masks import mask_facts
 from hcc_tace_data.validators.facts.slices import ct_slices, ct_volumes
 from hcc_tace_data.validators.rule import Draft, Partly, Rule, Skip
 
@@ -239,7 +240,7 @@ def _tumour_touches(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | No
 
 
 def _liver_volume(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
-    whole = sum(facts.volume_ml.get(key, 0.0) for key in WHOLE_LIVER)
+    whole = sum(facts.volume_ml.get(key, 0.0) for key in load_catalog().vocabulary.whole_liver)
     if not facts.volume_ml.get("liver") or _LIVER_ML[0] <= whole <= _LIVER_ML[1]:
         return None
     return (
