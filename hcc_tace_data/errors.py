@@ -59,6 +59,8 @@ __all__ = [
     "IntegrityError",
     "NoLiverError",
     "NotAVolumeError",
+    "NotDicomError",
+    "OutputError",
     "PatientNotFoundError",
     "RegistrationError",
     "SegmentationError",

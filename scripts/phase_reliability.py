@@ -22,7 +22,7 @@ from hcc_tace_data.open import Series
 from hcc_tace_data.phases.organ_masks import load_masks
 from hcc_tace_data.phases.organs import Enhancement
 from hcc_tace_data.phases.pixels import measure_volume
-from hcc_tace_data.phases.visit import Volume, judge, volumes_of
+from hcc_tace_data.phases.visit import VisitVolume, judge, volumes_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "phases.md"
 BEGIN, END = "<!-- reliability: begin -->", "<!-- reliability: end -->"
@@ -45,7 +45,7 @@ BINS = [0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0]
 class Visit:
     """One visit: its volumes, their true phases, and what was measured with masks and without."""
 
-    volumes: list[Volume]
+    volumes: list[VisitVolume]
     true: list[str]
     masked: list[Enhancement]
     free: list[Enhancement]
@@ -70,7 +70,7 @@ def visits_of(root: Path) -> Iterator[Visit]:
             )
 
 
-def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list[Volume]:
+def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list[VisitVolume]:
     """Return the visit's volumes with headers as `how` says; which slices belong together is left as it was found."""
     names = {volume.series.series_uid: volume.series.description for volume in visit.volumes}
     numbers = {volume.series.series_uid: volume.series.number for volume in visit.volumes}
@@ -102,7 +102,7 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
     for volume, own in zip(visit.volumes, rows, strict=True):
         uid = volume.series.series_uid
         instances = volume.series.instances.assign(series_description=names[uid], series_number=numbers[uid])
-        result.append(Volume(series=Series(volume.series.root, instances), number=volume.number, rows=own))
+        result.append(VisitVolume(series=Series(volume.series.root, instances), number=volume.number, rows=own))
     return result
 
 

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import highdicom
 import numpy as np
@@ -77,15 +77,39 @@ class CTVolume(highdicom.Volume):
     sop_uids: tuple[str, ...] = ()
 
 
+#: A folder, files, or something that lists its files.
+Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | HasPaths
+
+
+@overload
 def read_ct(
-    source: Any,
+    source: Source,
     *,
-    dtype: str = "int16",
-    on_gap: str = "raise",
-    on_tilt: str = "raise",
-    on_duplicate: str = "raise",
+    dtype: Literal["int16", "float32"] = "int16",
+    on_gap: Literal["raise", "fill", "keep"] = "raise",
+    on_tilt: Literal["raise", "resample", "keep"] = "raise",
+    on_duplicate: Literal["raise"] = "raise",
     out: npt.NDArray[Any] | None = None,
-) -> Any:
+) -> CTVolume: ...
+@overload
+def read_ct(
+    source: Source,
+    *,
+    dtype: Literal["int16", "float32"] = "int16",
+    on_gap: Literal["raise", "fill", "keep"] = "raise",
+    on_tilt: Literal["raise", "resample", "keep"] = "raise",
+    on_duplicate: Literal["split"],
+    out: None = None,
+) -> list[CTVolume]: ...
+def read_ct(
+    source: Source,
+    *,
+    dtype: Literal["int16", "float32"] = "int16",
+    on_gap: Literal["raise", "fill", "keep"] = "raise",
+    on_tilt: Literal["raise", "resample", "keep"] = "raise",
+    on_duplicate: Literal["raise", "split"] = "raise",
+    out: npt.NDArray[Any] | None = None,
+) -> CTVolume | list[CTVolume]:
     """Read one CT volume.
 
     Parameters

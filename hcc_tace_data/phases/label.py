@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.facts.published import PublishedPhases
     from hcc_tace_data.phases.organ_masks import OrganMasks
     from hcc_tace_data.phases.table import TableLabel
-    from hcc_tace_data.phases.visit import Judgement, Volume
+    from hcc_tace_data.phases.visit import Judgement, VisitVolume
 
 __all__ = [
     "COLUMNS", "PUBLISHED_FILE", "count_phases", "label_phases", "label_table", "overruled", "phase_paths",
@@ -270,7 +270,9 @@ def _label_visit(
     return [_row(day, volume, one, drawn) for volume, one in zip(volumes, found, strict=True)]
 
 
-def _row(day: str, volume: Volume, found: Judgement, drawn: Mapping[str, tuple[str, int] | None]) -> dict[str, Any]:
+def _row(
+    day: str, volume: VisitVolume, found: Judgement, drawn: Mapping[str, tuple[str, int] | None]
+) -> dict[str, Any]:
     series = volume.series
     annotated: bool | None = False
     if series.study_uid in drawn:

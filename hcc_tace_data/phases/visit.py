@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.collection.model import Series
 
-__all__ = ["DOUBT", "SURE", "Judgement", "Volume", "judge", "volumes_of"]
+__all__ = ["DOUBT", "SURE", "Judgement", "VisitVolume", "judge", "volumes_of"]
 
 #: Below this probability a phase is called unknown.
 SURE = 0.6
@@ -38,7 +38,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Volume:
+class VisitVolume:
     """One volume of a visit: its series, its number there, its rows of the instance table along +normal."""
 
     series: Series
@@ -74,17 +74,17 @@ class Judgement:
     pixels: str
 
 
-def volumes_of(scans: Sequence[Series]) -> list[Volume]:
+def volumes_of(scans: Sequence[Series]) -> list[VisitVolume]:
     """Split the CT series of a visit into its volumes."""
     return [
-        Volume(series=series, number=number, rows=rows)
+        VisitVolume(series=series, number=number, rows=rows)
         for series in scans
         for number, rows in enumerate(series.volumes)
     ]
 
 
 def judge(
-    volumes: Sequence[Volume],
+    volumes: Sequence[VisitVolume],
     enhancement: Sequence[Enhancement] | None = None,
     published: Mapping[str, PublishedPhases] | None = None,
 ) -> list[Judgement]:
@@ -92,7 +92,7 @@ def judge(
 
     Parameters
     ----------
-    volumes : sequence of Volume
+    volumes : sequence of VisitVolume
         All of one patient's day.
     enhancement : sequence of Enhancement, optional
         What was measured in their pixels, if they were looked at.
@@ -144,7 +144,7 @@ def judge(
 
 
 def _published(
-    volumes: Sequence[Volume], published: Mapping[str, PublishedPhases]
+    volumes: Sequence[VisitVolume], published: Mapping[str, PublishedPhases]
 ) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the published phase of each volume, "unknown" where it does not decide, and a text about it."""
     counts = Counter(volume.series.series_uid for volume in volumes)
@@ -165,7 +165,9 @@ def _published(
     return phases, texts
 
 
-def _contradictions(volume: Volume, found: tuple[str, float], published: str, seen: Array, pixels: str) -> list[str]:
+def _contradictions(
+    volume: VisitVolume, found: tuple[str, float], published: str, seen: Array, pixels: str
+) -> list[str]:
     """Return what pixels overrule or refute."""
     phase, confidence = found
     named = named_phase(volume.series.description)
@@ -190,7 +192,7 @@ def _differ(orders: Sequence[Sequence[float]]) -> list[bool]:
     ]
 
 
-def _table_labels(volumes: Sequence[Volume]) -> dict[str, TableLabel]:
+def _table_labels(volumes: Sequence[VisitVolume]) -> dict[str, TableLabel]:
     counts: dict[str, int] = {}
     for volume in volumes:
         counts[volume.series.series_uid] = counts.get(volume.series.series_uid, 0) + 1
@@ -229,7 +231,7 @@ def _alone(
     ]
 
 
-def _header_texts(volume: Volume, times: Sequence[float], place: int, agent: str) -> list[str]:
+def _header_texts(volume: VisitVolume, times: Sequence[float], place: int, agent: str) -> list[str]:
     known = sorted(time for time in times if time == time)
     texts = []
     if times[place] == times[place] and len(set(known)) > 1:
