@@ -18,7 +18,10 @@ from typing import Literal
 from hcc_tace_data.errors import CatalogError
 from hcc_tace_data.facts.catalog import load_catalog
 
-__all__ = ["PublishedMask", "PublishedPhases", "published_masks", "published_phases"]
+__all__ = ["MASKS_FILE", "PublishedMask", "PublishedPhases", "published_masks", "published_phases"]
+
+#: A published table of voxel counts that a folder brings along, in place of the shipped one.
+MASKS_FILE = "published_masks.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

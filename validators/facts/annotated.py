@@ -7,7 +7,7 @@ from hcc_tace_data.open import Study
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.segs import seg_facts
 
-__all__ = ["annotated_volumes"]
+__all__ = ["annotated_series", "annotated_volumes"]
 
 
 def annotated_volumes(context: Context) -> list[AnnotatedVolume | None]:
@@ -19,6 +19,16 @@ def annotated_volumes(context: Context) -> list[AnnotatedVolume | None]:
             for row, facts in context.fact(seg_facts)
         ],
     )
+
+
+def annotated_series(context: Context) -> dict[int, str]:
+    """Return row of the instance table of each SEG -> SeriesInstanceUID of the CT it was drawn on, where known."""
+    segs, volumes = context.fact(seg_facts), context.fact(annotated_volumes)
+    return {
+        row: found.volume.series_uid
+        for (row, _), found in zip(segs, volumes, strict=True)
+        if found is not None and found.volume is not None
+    }
 
 
 def _study_of(context: Context, row: int) -> Study:

@@ -49,6 +49,12 @@ class MaskFacts:
         Why nothing was measured.
     volume_ml : mapping
         Of every described segment; 0 where its mask is empty.
+    voxels : mapping
+        The same as voxels of the CT.
+    slices : int
+        Slices of the CT.
+    off_grid : int
+        Frames with voxels that lie off the CT's grid and are in none of the masks.
     outside_body : mapping
         Share of the mask's voxels outside the patient.
     liver_in_air : float
@@ -63,6 +69,9 @@ class MaskFacts:
 
     error: str = ""
     volume_ml: Mapping[str, float] = field(default_factory=dict)
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    slices: int = 0
+    off_grid: int = 0
     outside_body: Mapping[str, float] = field(default_factory=dict)
     liver_in_air: float = 0.0
     from_liver_mm: Mapping[str, float] = field(default_factory=dict)
@@ -116,8 +125,12 @@ def measure(job: MaskJob) -> MaskFacts:
     placed = {**masks, "whole_liver": whole}
     centres = {key: _centre(mask, body, affine) for key, mask in placed.items() if mask.any()}
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    voxels = {key: int(np.count_nonzero(mask)) for key, mask in masks.items()}
     return MaskFacts(
-        volume_ml={key: float(np.count_nonzero(mask)) * voxel_ml for key, mask in masks.items()},
+        volume_ml={key: count * voxel_ml for key, count in voxels.items()},
+        voxels=voxels,
+        slices=len(job.ct),
+        off_grid=len(seg.lost),
         outside_body={key: _outside(mask, body) for key, mask in masks.items() if mask.any()},
         liver_in_air=float(np.mean(hu[whole] < _SOMETHING)) if whole.any() else 0.0,
         from_liver_mm=_from_liver(masks, affine, voxel_ml),

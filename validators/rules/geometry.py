@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.geometry import check_shear, even_step, place_bound, size_groups, slice_axes
 from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound
-from hcc_tace_data.errors import NotAVolumeError, TiltError
+from hcc_tace_data.errors import CatalogError, NotAVolumeError, TiltError
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.facts.published import MASKS_FILE, published_masks, published_phases
 from hcc_tace_data.validators.context import Context, series_place
+from hcc_tace_data.validators.facts.annotated import annotated_series
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
 from hcc_tace_data.validators.facts.masks import mask_facts
 from hcc_tace_data.validators.facts.slices import ct_slices, ct_volumes
@@ -21,6 +24,7 @@ from hcc_tace_data.validators.rule import Draft, Partly, Rule, Skip
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hcc_tace_data.facts.published import PublishedMask
     from hcc_tace_data.validators.facts.masks import MaskFacts
 
 __all__ = ["RULES"]
@@ -45,6 +49,7 @@ _SAME_MM = 0.01
 #: Pixels along a side, where the size is not known.
 _SIDE = 512
 _PAPER = "10.1038/s41597-023-01928-3"
+_COLLECTION = "10.7937/TCIA.5FNA-0924"
 
 Found = Iterator[Draft | Partly]
 
@@ -302,6 +307,99 @@ def _portal_vein(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     )
 
 
+def _counts_as_published(context: Context) -> Found:
+    """Compare each patient's slices and voxels with what others counted in the original files."""
+    published = _published_here(context)
+    judged: dict[str, list[tuple[int, MaskFacts]]] = {}
+    for row, facts in context.fact(mask_facts):
+        patient = context.place(row).patient_id
+        if patient not in published:
+            yield Partly(f"no count is published for {patient}")
+        elif facts.error:
+            yield Partly(f"SEG {context.place(row).sop_uid}: {facts.error}")
+        else:
+            judged.setdefault(patient, []).append((row, facts))
+    for patient, own in judged.items():
+        told = [(row, _compared(context, row, facts, published[patient])) for row, facts in own]
+        equal = [one for one in told if not one[1].differs]
+        for row, counts in equal or told:  # beside the published masks, others of the patient are not judged
+            yield Draft(
+                message=counts.message,
+                hint=_COUNTS_DIFFER if counts.differs else "",
+                severity="warning" if counts.differs else "info",
+                at=context.place(row),
+                evidence=counts.evidence,
+            )
+
+
+_COUNTS_DIFFER = (
+    "The CT or the masks are not those that were counted, or are read otherwise: check the files with 'hcc-tace "
+    "verify', and look at the contours (--overlays)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The counts of one SEG beside the published ones."""
+
+    differs: bool
+    message: str
+    evidence: Mapping[str, Any]
+
+
+def _published_here(context: Context) -> Mapping[str, PublishedMask]:
+    """Return the counts that hold for these files.
+
+    A folder's own table holds for all its patients; the shipped one for those of whom an original series is here, for
+    a twin bears the same names.
+    """
+    own = context.root / MASKS_FILE
+    try:
+        if own.is_file():
+            return published_masks(own)
+    except CatalogError as error:
+        raise Skip(str(error)) from error
+    table = context.instances
+    original = set(table.loc[table["series_uid"].isin(published_phases()), "patient_id"])
+    if not original:
+        raise Skip(f"no published counts for these files (a folder may bring its own {MASKS_FILE})")
+    return {patient: counts for patient, counts in published_masks().items() if patient in original}
+
+
+def _compared(context: Context, row: int, facts: MaskFacts, published: PublishedMask) -> _Counts:
+    series = context.fact(annotated_series).get(row, "")
+    stacked = int((context.instances["series_uid"] == series).sum())  # a source may have counted the whole stack
+    whole = {stacked} if stacked else set()
+    same, differ = [], []
+    for name, unit, here, others, told, sources, second in (
+        ("", "slices", facts.slices, whole, published.slices, 1, None),
+        ("liver ", "voxels", facts.voxels.get("liver", 0), set(), published.liver_voxels,
+         published.liver_sources, published.liver_other),
+        ("tumour ", "voxels", facts.voxels.get("tumour", 0), set(), published.tumour_voxels,
+         published.tumour_sources, published.tumour_other),
+    ):  # fmt: skip
+        agree = "1 source" if sources == 1 else f"{sources} independent sources agree"
+        agree += f", another counted {second}" if second is not None else ""
+        if {here, *others} & {told, second}:
+            same.append(f"{name}{here} {unit} ({agree})")
+        else:
+            differ.append(f"{name}{here} {unit} here, {told} published ({agree})")
+    off = f"; {facts.off_grid} frames off the CT's grid are not counted" if facts.off_grid else ""
+    message = (
+        f"Other counts than published: {'; '.join(differ)}{off}."
+        if differ
+        else f"Slices and voxels are as published: {'; '.join(same)}."
+    )
+    evidence = {
+        "slices": facts.slices,
+        "slices_of_series": stacked,
+        "liver_voxels": facts.voxels.get("liver", 0),
+        "tumour_voxels": facts.voxels.get("tumour", 0),
+        "published": {name: value for name, value in asdict(published).items() if value is not None},
+    }
+    return _Counts(bool(differ), message, evidence)
+
+
 def _acquisition(context: Context) -> Found:
     """One finding a series and parameter; what a header does not say is not told."""
     from pandas import to_numeric
@@ -416,5 +514,13 @@ RULES: tuple[Rule, ...] = (
         why="Masks that were mirrored look like masks, and train a model on the spleen.",
         fix="Look at the contours (--overlays); mirror the masks back, never the CT.",
         source="anatomy", check=_over_masks(_liver_side),
+    ),
+    Rule(
+        code="HT515", name="counts-as-published", severity="warning", scope="instance", depth="pixels",
+        summary="Slices of the annotated CT, and voxels of liver and mass, are as many as others counted.",
+        why="Two other groups counted the voxels of the original files. Equal counts (an info) show that the files are "
+            "whole and read as others read them.",
+        fix="Compare the files with the published digests (hcc-tace verify).", source=_COLLECTION,
+        check=_counts_as_published,
     ),
 )  # fmt: skip

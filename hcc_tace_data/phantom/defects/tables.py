@@ -1,12 +1,15 @@
-"""Defects of phases, clinical sheet and splits (HT6 to HT8): for each rule a change that breaks it and no other."""
+"""Defects of published tables, phases, clinical sheet and splits (HT515, HT6 to HT8): each breaks one rule only."""
 
 from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.facts.published import MASKS_FILE
 from hcc_tace_data.phantom.defects.tools import Twin, change, plant, read
 from hcc_tace_data.phases.label import PUBLISHED_FILE
 from hcc_tace_data.system.files import atomic_write_text
@@ -125,6 +128,24 @@ def _swapped_phases(twin: Twin) -> str:
 def _publish(twin: Twin, phases: dict[str, str]) -> None:
     lines = ["series_uid,phases", *(f"{uid},{names}" for uid, names in phases.items())]
     atomic_write_text(twin.root / PUBLISHED_FILE, "\n".join(lines) + "\n")
+
+
+@plant("HT515")
+def _counted_otherwise(twin: Twin) -> str:
+    """Publish the counts of the last patient with ten voxels of tumour more."""
+    dataset, frames = twin.masks()
+    number = {one.SegmentLabel: one.SegmentNumber for one in dataset.SegmentSequence}
+    of_frame = np.array(
+        [
+            group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+            for group in dataset.PerFrameFunctionalGroupsSequence
+        ]
+    )
+    liver, tumour = (int(frames[of_frame == number[label]].sum()) for label in ("Liver", "Mass"))
+    columns = "patient_id,slices,liver_voxels,tumour_voxels,liver_sources,tumour_sources"
+    row = f"{twin.patient},{len(twin.annotated)},{liver},{tumour + 10},2,2"
+    atomic_write_text(twin.root / MASKS_FILE, f"{columns}\n{row}\n")
+    return f"published ten voxels of tumour more than {twin.patient} has"
 
 
 def _in_sheet(code: str, what: str, edit: Any) -> None:
