@@ -20,6 +20,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_types.py
+	$(BIN)/zizmor --offline --quiet .github
 
 # pages and table of the rules, from the rules themselves
 rules: $(VENV)/.ready
