@@ -17,6 +17,8 @@ __all__ = ["draw_phases", "phase_figure"]
 
 _ROWS = 35  # patients in a column of the page
 _GAP = 0.6
+#: A filled lower right corner: what is inferred.
+_CORNER = [(-1, -1), (1, -1), (1, 1)]
 
 
 def draw_phases(volumes: pd.DataFrame, path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -40,7 +42,7 @@ def phase_figure(volumes: pd.DataFrame, *, title: str = "") -> Figure:
     matplotlib.figure.Figure
         A4 for the whole collection. A square a phase and visit, the fainter the less certain; a number where a visit
         has several volumes of a phase; a dot where the segmentation was drawn; a bar below volumes that one series
-        stacks; a red frame where sources disagree.
+        stacks; a red frame where sources disagree; a black corner where the phase is inferred, not published.
     """
     from matplotlib.figure import Figure
 
@@ -115,6 +117,8 @@ def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
             axes.text(x + 0.5, row + 0.46, str(len(rows)), fontsize=6, ha="center", va="center", color="white")
         if (rows["annotated"] == True).any():  # noqa: E712  (None where it cannot be told)
             axes.plot(x + 0.5, row + 0.46, "o", ms=3.2, color="white", mec="black", mew=0.6)
+        if phase != UNKNOWN and (rows["source"] == "inferred").any():
+            axes.plot(x + 0.81, row + 0.7, marker=_CORNER, ms=3.4, color="black", mew=0, gid="inferred")
     for _, stack in here.groupby("series_uid"):
         cells = [PHASES.index(phase) for phase in stack["phase"]]
         if len(cells) > 1:
@@ -135,6 +139,7 @@ def _legend(figure: Figure, width: float, height: float) -> None:
         Line2D([], [], marker="o", color="none", mfc="white", mec="black", ms=5, label="segmentation drawn here"),
         Line2D([], [], color="black", lw=1.4, label="stacked in one series"),
         Patch(fill=False, ec="#e00000", label="sources disagree"),
+        Line2D([], [], marker=_CORNER, color="none", mfc="black", mec="none", ms=4, label="inferred, not published"),
         Patch(color="#56B4E9", alpha=0.3, label="faint: uncertain"),
     ]
     columns = len(handles) if width > 9 else 5 if width > 6.5 else 3

@@ -211,7 +211,7 @@ def _no_volumes() -> pd.DataFrame:
 
 
 def _no_matrix() -> dict[str, Any]:
-    return {"phases": [], "rows": [], "totals": []}
+    return {"phases": [], "rows": [], "totals": [], "sources": {"published": 0, "inferred": 0}}
 
 
 def _nothing(step: str, done: int, total: int) -> None:

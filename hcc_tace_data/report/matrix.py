@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.phases.label import count_phases
-from hcc_tace_data.phases.names import PHASES, phase_records
+from hcc_tace_data.phases.names import PHASES, UNKNOWN, phase_records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
     -------
     dict
         ``phases`` (key, name, heading), ``rows`` (a patient, with a cell a visit and phase), ``totals`` beside the
-        paper's numbers.
+        paper's numbers, ``sources`` (how many labels are as published, and how many inferred).
     """
     catalog = load_catalog()
     names = {phase: record.name for phase, record in phase_records().items()}
@@ -47,6 +47,7 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
             visits.append([_cell(part, phase, names[phase]) for phase in PHASES])
         rows.append({"patient_id": patient_id, "visits": visits})
     totals = count_phases(volumes)
+    known = volumes[volumes["phase"] != UNKNOWN]
     paper = catalog.counts.paper
     published = {
         "volumes": paper.phase_volumes,
@@ -60,6 +61,7 @@ def phase_matrix(collection: Collection, volumes: pd.DataFrame) -> dict[str, Any
             {"name": names.get(key, key.replace("_", " ").capitalize()), "here": number, "paper": published.get(key)}
             for key, number in totals.items()
         ],
+        "sources": {name: int((known["source"] == name).sum()) for name in ("published", "inferred")},
         "whole": len(rows) == catalog.identity.patients,
     }
 
@@ -70,16 +72,25 @@ def _cell(part: pd.DataFrame | None, phase: str, name: str) -> dict[str, Any]:
         return {"count": 0, "text": f"no {name.lower()} volume"}
     confidence = float(found["confidence"].min())
     drawn = bool((found["annotated"].astype(object) == True).any())  # noqa: E712  # None where nobody can tell
-    known = phase != "unknown"
+    known = phase != UNKNOWN
+    inferred = int((found["source"] == "inferred").sum()) if known else 0
     details = [f"{len(found)} {name.lower()} volume{'s' if len(found) > 1 else ''}"]
     if known:
+        details.append(_source(len(found), inferred))
         details.append(f"confidence {confidence:.2f}")
     if drawn:
         details.append("segmented")
     return {
         "count": len(found),
         "drawn": drawn,
+        "inferred": inferred > 0,
         "unsure": known and confidence < _UNSURE,
         "text": ", ".join(details),
         "evidence": "; ".join(str(text) for text in found["evidence"].iloc[0]),
     }
+
+
+def _source(count: int, inferred: int) -> str:
+    if inferred in (0, count):
+        return "inferred" if inferred else "as published"
+    return f"{count - inferred} as published, {inferred} inferred"

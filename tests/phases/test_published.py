@@ -234,3 +234,21 @@ def test_picture_of_the_whole_collection() -> None:
     ]
     assert len(drawn) == cells
     assert any("621 volumes" in text.get_text() for text in figure.texts)
+
+
+def test_picture_marks_what_is_inferred() -> None:
+    volumes = label_table(load_series_table())
+    by_rules = volumes["source"] == "inferred"
+    cell = ["patient_id", "study_date", "phase"]
+
+    def marked(table: pd.DataFrame) -> int:
+        figure = phase_figure(table)
+        (legend,) = figure.legends
+        assert "inferred, not published" in [text.get_text() for text in legend.get_texts()]
+        return sum(line.get_gid() == "inferred" for axes in figure.axes for line in axes.lines)
+
+    known = volumes["phase"] != "unknown"
+    assert marked(volumes) == len(volumes.loc[by_rules & known, cell].drop_duplicates()) < 20
+    rules = label_table(load_series_table(), published=False)
+    assert set(rules["source"]) == {"inferred"}
+    assert marked(rules) == len(rules.loc[rules["phase"] != "unknown", cell].drop_duplicates()) > 400

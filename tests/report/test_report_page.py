@@ -118,3 +118,18 @@ def test_print_shows_all_without_controls(page: Any) -> None:
     assert page.run("return getComputedStyle(document.querySelector('.scroll.tall')).overflowY") == "visible"
     assert page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_inferred_phases_are_marked_and_explained(page: Any) -> None:
+    counted = "return document.querySelectorAll('.matrix .cell{}').length"
+    assert (
+        page.run(counted.format(".inferred")) == page.run(counted.format(":not(.ph-unknown)")) > 0
+    )  # a twin's all are
+    corner = "return getComputedStyle(document.querySelector('{}'), '::after').backgroundImage"
+    mark = page.run(corner.format(".matrix .cell.inferred"))
+    assert "gradient" in mark
+    assert page.run(corner.format(".key .inferred")) == mark
+    hatched = page.run("return getComputedStyle(document.querySelector('.key .unsure')).backgroundImage")
+    assert "repeating-linear-gradient" in hatched  # the colours of phases come later and must not hide it
+    assert "inferred" in page.run("return document.querySelector('#phases .key').textContent")
+    assert "inferred" in page.run("return document.querySelector('.matrix .inferred .sr').textContent")
