@@ -523,6 +523,8 @@ def main(words: Sequence[str] | None = None) -> int:
     _say({"check": "device", "status": "passed", "device": name, "torch": torch.__version__})
     failed = 0
     with TemporaryDirectory() as folder:
+        # What the compiler and torchrun put down goes with the folder.
+        os.environ.update(TORCHINDUCTOR_CACHE_DIR=str(Path(folder) / "compiled"), TMPDIR=folder)
         bench = Bench(device, Path(folder))
         for check in chosen.only:
             row = run_check(check, bench)
