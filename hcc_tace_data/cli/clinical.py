@@ -11,6 +11,7 @@ import typer
 from hcc_tace_data.cli.console import emit_json, note, say
 from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.clinical.agreement import reader_agreement
+from hcc_tace_data.clinical.competing import competing_death
 from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.clinical.plots import plot_survival
 from hcc_tace_data.clinical.schema import check_sheet
@@ -85,10 +86,24 @@ def _document(table: pd.DataFrame, by: str | None) -> dict[str, Any]:
             statistic, p = log_rank(table, endpoint, by)
             entry["log_rank"] = {"statistic": statistic, "p": p}
         try:
-            entry["cox"] = [asdict(result) for result in cox_by_stage(table, endpoint)]
+            entry["cox"] = [
+                {name: _finite(value) if isinstance(value, float) else value for name, value in asdict(result).items()}
+                for result in cox_by_stage(table, endpoint)
+            ]
         except ClinicalError as error:  # a handful of phantom patients may share one stage
             entry["cox"], entry["cox_reason"] = [], str(error)
         document["survival"][endpoint] = entry
+    try:
+        competing = competing_death(table)
+    except ClinicalError as error:
+        document["survival"]["ttp"]["competing_death"] = {"reason": str(error)}
+    else:
+        document["survival"]["ttp"]["competing_death"] = {
+            "censored": competing.censored,
+            "died": competing.died,
+            "median_weeks_to_death": _finite(competing.median_weeks),
+            "summary": competing.summary,
+        }
     for criterion in ("recist", "mrecist"):
         try:
             result = reader_agreement(table, criterion)
@@ -126,11 +141,14 @@ def _print(document: dict[str, Any]) -> None:
             say(f"  {group['group']}: {sizes}, median {median}")
         if "log_rank" in entry:
             say(f"  log-rank p = {entry['log_rank']['p']:.4g}")
+        if entry["cox"]:
+            say("  system       C-index   hazard ratio per stage   apparent   corrected   proportional hazards, p")
         for cox in entry["cox"]:
-            say(
-                f"  Cox, per stage of {cox['covariate']}: hazard ratio {cox['hazard_ratio']:.2f} "
-                f"({cox['lower']:.2f} to {cox['upper']:.2f}), C-index {cox['c_index']:.3f}"
-            )
+            ratio = f"{cox['hazard_ratio']:.2f} ({cox['lower']:.2f} to {cox['upper']:.2f})"
+            rest = [_shown(cox[name]) for name in ("c_index_apparent", "c_index_corrected", "ph_p")]
+            say(f"  {cox['covariate']:<13}{_shown(cox['c_index']):<10}{ratio:<25}{rest[0]:<11}{rest[1]:<12}{rest[2]}")
+        if "summary" in entry.get("competing_death", {}):
+            say(f"  {entry['competing_death']['summary']}")
     for criterion, entry in document["agreement"].items():
         if "reason" in entry:
             say(f"Readers, {criterion}: {entry['reason']}")

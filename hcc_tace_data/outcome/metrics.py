@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.clinical.concordance import concordance, harrell_c
+
 __all__ = ["Interval", "bootstrap", "censoring_survival", "harrell_c", "integrated_brier", "uno_c"]
 
 Floats = npt.NDArray[np.float64]
@@ -32,40 +34,12 @@ class Interval:
         return self.lower > 0 or self.upper < 0
 
 
-def harrell_c(weeks: Floats, event: Bools, risk: Floats) -> float:
-    """Return Harrell's concordance index.
-
-    Of the pairs in which one patient is known to have had the event first, the share in which that patient has the
-    higher risk; equal risks count one half. NaN where no pair can be compared.
-
-    Parameters
-    ----------
-    weeks : ndarray of float64, shape (N,)
-        Time of the event or of censoring.
-    event : ndarray of bool, shape (N,)
-        Whether the event was seen.
-    risk : ndarray of float64, shape (N,)
-        Higher means an earlier event.
-    """
-    return _concordance(weeks, event, risk, np.ones(len(weeks)))
-
-
 def uno_c(weeks: Floats, event: Bools, risk: Floats) -> float:
     """Return Uno's concordance index: Harrell's with pairs weighted by the inverse probability of censoring."""
     alive = censoring_survival(weeks, event, weeks, before=True)
     weight = np.zeros(len(weeks))
     np.divide(1.0, alive**2, out=weight, where=event & (alive > 0))
-    return _concordance(weeks, event, risk, weight)
-
-
-def _concordance(weeks: Floats, event: Bools, risk: Floats, weight: Floats) -> float:
-    later = (weeks[None, :] > weeks[:, None]) | ((weeks[None, :] == weeks[:, None]) & ~event[None, :])
-    comparable = event[:, None] & later
-    np.fill_diagonal(comparable, False)
-    right = (risk[:, None] > risk[None, :]) + 0.5 * (risk[:, None] == risk[None, :])
-    pairs = comparable * weight[:, None]
-    total = pairs.sum()
-    return float((pairs * right).sum() / total) if total > 0 else float("nan")
+    return concordance(weeks, event, risk, weight)
 
 
 def censoring_survival(weeks: Floats, event: Bools, at: Floats, *, before: bool = False) -> Floats:

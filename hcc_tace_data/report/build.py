@@ -268,6 +268,7 @@ def _clinical(folder: Path, parts: _Parts) -> tuple[pd.DataFrame | None, dict[st
         "notes": table.attrs["notes"],
         "table_one": parts.make("cohort", lambda: cohort.table_one(table), lambda: {"columns": [], "groups": []}),
         "survival": parts.make("survival", lambda: cohort.survival_section(table), list),
+        "competing": parts.make("competing", lambda: cohort.competing_section(table), dict),
         "cox": parts.make("stages", lambda: cohort.cox_rows(table), list),
         "response": parts.make("response", lambda: cohort.response_section(table), _no_response),
         "agreement": parts.make("readers", lambda: cohort.agreement_section(table), list),

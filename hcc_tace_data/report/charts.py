@@ -8,13 +8,14 @@ import numpy as np
 
 from hcc_tace_data.clinical.agreement import BlandAltman
 from hcc_tace_data.clinical.columns import READERS
+from hcc_tace_data.clinical.competing import CompetingDeath
 from hcc_tace_data.clinical.survival import KaplanMeier
 from hcc_tace_data.report.svg import Chart, nice_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bland_altman_chart", "survival_chart", "waterfall_chart"]
+__all__ = ["bland_altman_chart", "competing_chart", "survival_chart", "waterfall_chart"]
 
 
 def survival_chart(curves: list[KaplanMeier], *, title: str, event: str) -> str:
@@ -51,6 +52,32 @@ def survival_chart(curves: list[KaplanMeier], *, title: str, event: str) -> str:
             index = int(np.searchsorted(curve.weeks, tick, side="left"))
             number = int(curve.at_risk[index]) if index < len(curve.at_risk) else 0
             chart.text(chart.x(tick), line, str(number))
+    return chart.svg()
+
+
+#: Curves of a :class:`CompetingDeath`, in the order of the colours.
+COMPETING = {
+    "kaplan_meier": "progression, deaths censored (1 − Kaplan-Meier)",
+    "progression": "progression, death as a competing event",
+    "death": "death without recorded progression",
+}
+
+
+def competing_chart(found: CompetingDeath) -> str:
+    """Progression with deaths censored and with death as a competing event, and death before progression."""
+    end = float(found.weeks[-1])
+    chart = Chart(
+        "Progression and death without progression",
+        "; ".join(f"{name}: {getattr(found, key)[-1]:.0%} at {end:.0f} weeks" for key, name in COMPETING.items()),
+        width=540,
+        height=310,
+        x=(0, end * 1.02),
+        y=(0, 1),
+        margins=(14, 18, 52, 78),
+    )
+    chart.axes(nice_ticks(0, end), [0, 0.25, 0.5, 0.75, 1], x_label="weeks after TACE", y_label="share", percent=True)
+    for place, key in enumerate(COMPETING):
+        chart.line(_steps(found.weeks, getattr(found, key)), f"line s{place}")
     return chart.svg()
 
 

@@ -9,15 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.agreement import reader_agreement
 from hcc_tace_data.clinical.columns import COLUMNS, by_name
+from hcc_tace_data.clinical.competing import competing_death
 from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier, log_rank
 from hcc_tace_data.errors import ClinicalError
-from hcc_tace_data.report.charts import bland_altman_chart, survival_chart, waterfall_chart
+from hcc_tace_data.report.charts import (
+    COMPETING,
+    bland_altman_chart,
+    competing_chart,
+    survival_chart,
+    waterfall_chart,
+)
 from hcc_tace_data.system.faults import reason_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["agreement_section", "cox_rows", "facts_of", "response_section", "survival_section", "table_one"]
+__all__ = [
+    "agreement_section",
+    "competing_section",
+    "cox_rows",
+    "facts_of",
+    "response_section",
+    "survival_section",
+    "table_one",
+]
 
 #: Rows of Table 1, in the order of a paper.
 _ROWS = (
@@ -166,6 +181,15 @@ def _survival(table: pd.DataFrame, endpoint: str, title: str, event: str, by: st
     return {"svg": survival_chart(curves, title=named, event=event), "groups": groups, "test": test}
 
 
+def competing_section(table: pd.DataFrame) -> dict[str, Any]:
+    """Death as a competing event of progression: a sentence, a chart, and the names of its curves."""
+    try:
+        found = competing_death(table)
+    except ClinicalError as error:
+        return {"summary": str(error), "svg": "", "curves": []}
+    return {"summary": found.summary, "svg": competing_chart(found), "curves": list(COMPETING.values())}
+
+
 def cox_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Cox models with one staging system each, for both endpoints."""
     rows = []
@@ -184,6 +208,9 @@ def cox_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
                     "ratio": f"{result.hazard_ratio:.2f} ({result.lower:.2f}–{result.upper:.2f})",
                     "p": p_text(result.p).removeprefix("p ").removeprefix("= "),
                     "c_index": f"{result.c_index:.3f}",
+                    "apparent": f"{result.c_index_apparent:.3f}",
+                    "corrected": f"{result.c_index_corrected:.3f}",
+                    "ph": p_text(result.ph_p).removeprefix("p ").removeprefix("= "),
                 }
             )
     return rows

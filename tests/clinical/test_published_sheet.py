@@ -10,6 +10,7 @@ import pytest
 
 from hcc_tace_data.clinical import COLUMNS, load_clinical, read_glossary, read_sheet, response_code, table_schema
 from hcc_tace_data.clinical.agreement import reader_agreement
+from hcc_tace_data.clinical.competing import competing_death
 from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier, log_rank
 
 
@@ -100,13 +101,38 @@ def test_reader_agreement(table: pd.DataFrame) -> None:
     assert limits.bias == pytest.approx(np.mean(difference))
 
 
-def test_staging_systems_have_a_c_index(table: pd.DataFrame) -> None:
-    results = {result.covariate: result for result in cox_by_stage(table, "os")}
-    assert set(results) == {"clip_score", "okuda", "tnm", "bclc"}
-    c_indices = {name: round(result.c_index, 3) for name, result in results.items()}
-    assert c_indices == {"clip_score": 0.609, "okuda": 0.546, "tnm": 0.588, "bclc": 0.549}
-    assert all(result.patients == 105 and result.events == 93 for result in results.values())
-    assert results["clip_score"].c_index == pytest.approx(0.609, abs=5e-4)
+def test_a_stage_worse_than_chance_is_below_one_half(table: pd.DataFrame) -> None:
+    overall = {result.covariate: result for result in cox_by_stage(table, "os")}
+    assert {name: round(result.c_index, 3) for name, result in overall.items()} == {
+        "clip_score": 0.609, "okuda": 0.546, "tnm": 0.588, "bclc": 0.549,
+    }  # fmt: skip
+    assert all(result.patients == 105 and result.events == 93 for result in overall.values())
+    progression = {result.covariate: result for result in cox_by_stage(table, "ttp")}
+    tnm = progression["tnm"]
+    assert (tnm.c_index, tnm.c_index_apparent) == pytest.approx((0.455, 0.545), abs=5e-4)
+    for result in (*overall.values(), *progression.values()):
+        # lifelines' own index of the fitted model is the apparent one
+        assert result.c_index_apparent in (pytest.approx(result.c_index), pytest.approx(1 - result.c_index))
+        assert result.c_index_corrected < result.c_index_apparent + 0.001
+    # hazards of CLIP are not proportional over the years, those of TNM are
+    assert overall["clip_score"].ph_p < 0.05 < overall["tnm"].ph_p
+
+
+def test_most_patients_without_progression_died_long_after_they_were_last_seen(table: pd.DataFrame) -> None:
+    found = competing_death(table)
+    assert (found.patients, found.progressed, found.censored, found.died) == (105, 45, 60, 53)
+    assert found.median_weeks == pytest.approx(78.7, abs=0.05)
+    assert "60 of 105 patients have no recorded progression; 53 of them died, in median 79 weeks" in found.summary
+    assert (found.progression + found.death <= 1 + 1e-9).all()
+    assert (found.progression <= found.kaplan_meier + 1e-9).all()
+    # without censoring before the last event the incidences are shares of patients
+    first = table["os_weeks"][~table["died"] & ~table["progressed"]].min()
+    place = int((found.weeks < first).sum()) - 1
+    shares = [
+        int((table["progressed"] & (table["ttp_weeks"] < first)).sum()) / 105,
+        int((~table["progressed"] & table["died"] & (table["os_weeks"] < first)).sum()) / 105,
+    ]
+    assert [found.progression[place], found.death[place]] == pytest.approx(shares)
 
 
 def test_only_the_one_contradiction_is_reported(table: pd.DataFrame) -> None:

@@ -52,10 +52,28 @@ def test_a_crash_of_any_part_is_said_in_its_place(root: Path, tmp_path: Path, mo
 
     for name in ("validate", "verify", "label_phases", "make_cards"):
         monkeypatch.setattr(build, name, crash)
-    for name in ("table_one", "survival_section", "cox_rows", "response_section", "agreement_section"):
+    for name in (
+        "table_one",
+        "survival_section",
+        "competing_section",
+        "cox_rows",
+        "response_section",
+        "agreement_section",
+    ):
         monkeypatch.setattr(build.cohort, name, crash)
     summary = write_report(root, tmp_path / "r.html", workers=1)
-    names = {"findings", "files", "phases", "patients", "cohort", "survival", "stages", "response", "readers"}
+    names = {
+        "findings",
+        "files",
+        "phases",
+        "patients",
+        "cohort",
+        "survival",
+        "competing",
+        "stages",
+        "response",
+        "readers",
+    }
     assert set(summary.failed) == names
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("This part could not be made") == len(names)
