@@ -36,6 +36,8 @@ class Context:
         The clinical sheet; default the one of the folder.
     depth : str
         How deep rules may look.
+    patients : collection of str, optional
+        The patients to check, if not all: `collection` holds them alone, tables are read without the others.
 
     Examples
     --------
@@ -55,11 +57,13 @@ class Context:
         table: pd.DataFrame | None = None,
         clinical: Path | None = None,
         depth: str = "headers",
+        patients: frozenset[str] | None = None,
     ) -> None:
         self.collection = collection
         self.root = Path(collection.root)
         self.map = (runner or Runner()).map
         self.depth = depth
+        self.patients = patients
         self.given_table = table
         self.given_sheet = clinical
         self._facts: dict[Callable[[Context], Any], Any] = {}

@@ -6,18 +6,19 @@ import logging
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical import find_sheet, read_sheet
 from hcc_tace_data.collection.index import empty_index
-from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
+from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import Collection, open_collection
 from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.phi_table import write_phi_table
 from hcc_tace_data.validators.deid.redaction import Redactor
@@ -27,8 +28,6 @@ from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from hcc_tace_data.open import Collection
 
 __all__ = ["Report", "RuleStatus", "validate"]
 
@@ -103,6 +102,7 @@ def validate(
     clinical: str | os.PathLike[str] | None = None,
     table: pd.DataFrame | None = None,
     from_table: bool = False,
+    patients: Iterable[str] | None = None,
     reviewed: str | os.PathLike[str] | None = None,
     phi_table: str | os.PathLike[str] | None = None,
     rules: Sequence[Rule] = RULES,
@@ -130,6 +130,8 @@ def validate(
         Series table to compare with; default the folder's ``series.csv``, else the collection's own.
     from_table : bool
         Check tables alone: the clinical sheet against the series table. No folder is opened.
+    patients : iterable of str, optional
+        Check these patients only; default all. Rules that compare patients see no others.
     reviewed : path-like, optional
         File of reviewed findings (:mod:`hcc_tace_data.validators.reviewed`), which count as known.
     phi_table : path-like, optional
@@ -143,6 +145,8 @@ def validate(
     ------
     CollectionNotFoundError
         There is no DICOM file at `root`.
+    PatientNotFoundError
+        One of `patients` is not there.
     UsageError
         Unknown depth or severity, a selection that matches no rule, a wrong file of reviewed findings, or a
         file named as clinical sheet that is none.
@@ -160,10 +164,13 @@ def validate(
     collection = _no_files(root) if from_table else _open(root, workers, progress)
     if from_table and table is None:
         table = _own_table(collection.root if root is not None else None)
+    chosen_patients = None if patients is None else frozenset(patients)
+    if chosen_patients is not None:
+        collection = _of_patients(collection, chosen_patients, table if from_table else None)
     few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)
-    count = workers if workers is not None else 1 if few else min(2, os.cpu_count() or 1)
-    with open_runner(count, dask) as runner:
-        context = Context(collection, runner=runner, table=table, clinical=sheet, depth=depth)
+    processes = workers if workers is not None else 1 if few else min(2, os.cpu_count() or 1)
+    with open_runner(processes, dask) as runner:
+        context = Context(collection, runner=runner, table=table, clinical=sheet, depth=depth, patients=chosen_patients)
         report = _report(context, chosen, depth, severity, reviews, from_table=from_table)
         if phi_table is not None:
             write_phi_table(context, phi_table)
@@ -188,6 +195,17 @@ def _open(
             "'hcc-tace phantom' writes a synthetic twin."
         )
     return collection
+
+
+def _of_patients(collection: Collection, patients: frozenset[str], table: pd.DataFrame | None) -> Collection:
+    """Return the collection without the other patients; `table` lists the known ones where there are no files."""
+    known = set(collection.instances["patient_id"]) if table is None else set(table["patient_id"])
+    if unknown := sorted(patients - known):
+        raise PatientNotFoundError(
+            f"No patient {', '.join(unknown)} in {collection.root} ({count(len(known), 'patient')})."
+        )
+    rows = collection.instances[collection.instances["patient_id"].isin(patients)].reset_index(drop=True)
+    return Collection(collection.root, rows, collection.problems, catalog=collection.catalog)
 
 
 def _no_files(root: str | os.PathLike[str] | None) -> Collection:
@@ -228,6 +246,8 @@ def _report(
     if crashed or any(rule.code == ENGINE.code for rule in chosen):
         statuses.append(RuleStatus(code=ENGINE.code, status="failed" if crashed else "passed"))
     redactor = Redactor(context)
+    if context.patients is not None:  # rules that need only tables look at the whole sheet
+        findings = [one for one in findings if not one.patient_id or one.patient_id in context.patients]
     known = [redactor.finding(_known(finding, context)) for finding in findings]
     statuses = [replace(status, reason=redactor.text(status.reason)) for status in statuses]
     used: set[Review] = set()

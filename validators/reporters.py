@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.engine import Report
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import Finding
@@ -15,6 +19,8 @@ from hcc_tace_data.version import __version__
 __all__ = ["to_json", "to_sarif", "to_text"]
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_INDENT = " " * 4
+_Item = TypeVar("_Item")
 _PLACES = ("patient_id", "study_uid", "series_uid", "sop_uid", "path", "tag")
 
 
@@ -23,30 +29,78 @@ def to_json(report: Report) -> str:
     return json.dumps(report.as_dict(), indent=2, ensure_ascii=False)
 
 
-def to_text(report: Report) -> str:
-    """Return lines for people: findings, then what was and was not checked."""
+def to_text(report: Report, *, width: int = 80) -> str:
+    """Return lines for people: findings, known ones in groups, then what was and was not checked.
+
+    Parameters
+    ----------
+    report : Report
+    width : int
+        Columns of the terminal. Places that do not fit are shortened; ``--json`` has them in full.
+    """
     lines = []
     for finding in report.findings:
-        where = finding.path or finding.series_uid or finding.study_uid
-        severity = "known" if finding.known else finding.severity
-        place = " ".join(part for part in (finding.patient_id, where, finding.tag) if part)
-        lines.append(f"{finding.code} {severity:7} {f'{place}: ' if place else ''}{finding.message}")
-        lines.append(f"              {finding.known or finding.hint}")
-    states = [rule.status for rule in report.rules]
-    skipped = [rule for rule in report.rules if rule.status == "skipped"]
-    for reason, rules in groupby(sorted(skipped, key=lambda rule: rule.reason), key=lambda rule: rule.reason):
-        lines.append(f"skipped, {reason}: {', '.join(rule.code for rule in rules)}")
-    lines += [
-        f"{rule.code} not wholly checked: {rule.reason}"
-        for rule in report.rules
-        if rule.reason and rule.status != "skipped" and not rule.reason.startswith("crashed")
-    ]
-    counts = ", ".join(f"{number} {name}" for name, number in report.counts.items())
-    lines.append(
-        f"{counts}. Rules: {states.count('passed')} passed, {states.count('failed')} failed, "
-        f"{states.count('skipped')} skipped. 'hcc-tace explain CODE' tells more of one."
-    )
-    return "\n".join(lines)
+        if not finding.known:
+            lines += [*_wrapped(f"{finding.code} {finding.severity:<7}  ", _said(finding), width)]
+            lines += _wrapped(_INDENT + "-> ", finding.hint, width) if finding.hint else []
+            lines += [_INDENT + place for place in _where(finding, width - len(_INDENT))]
+    known = [finding for finding in report.findings if finding.known]
+    for (code, reason), group in _groups(known, lambda finding: (finding.code, finding.known)):
+        names = Counter(finding.patient_id or "the collection" for finding in group)
+        where = ", ".join(name if number == 1 else f"{name} ({number})" for name, number in sorted(names.items()))
+        lines += _wrapped(f"{code} known    ", f"{reason}: {where}", width)
+    for reason, rules in _groups([rule for rule in report.rules if rule.status == "skipped"], lambda rule: rule.reason):
+        lines += _wrapped("skipped: ", f"{', '.join(rule.code for rule in rules)} ({reason})", width)
+    for rule in report.rules:
+        if rule.reason and rule.status != "skipped" and not rule.reason.startswith("crashed"):
+            lines += _wrapped(f"{rule.code} checked in part: ", rule.reason, width)
+    return "\n".join([*lines, *_wrapped("", _summary(report), width)])
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.patient_id}: {finding.message}" if finding.patient_id else finding.message
+
+
+def _wrapped(head: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, max(width, 40), initial_indent=head, subsequent_indent=_INDENT, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _where(finding: Finding, width: int) -> list[str]:
+    place = finding.path or (f"series {finding.series_uid}" if finding.series_uid else "")
+    place = place or (f"study {finding.study_uid}" if finding.study_uid else "")
+    rows = [place if len(place) <= width else _shortened(place)] if place else []
+    return [*rows, f"element {finding.tag}"] if finding.tag else rows
+
+
+def _shortened(place: str) -> str:
+    """Return a path with the middle of its long names left out."""
+    names = [name if len(name) <= 24 else f"{name[:10]}...{name[-10:]}" for name in place.split("/")]
+    return "/".join(names)
+
+
+def _groups(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[tuple[Any, list[_Item]]]:
+    return [(name, list(group)) for name, group in groupby(sorted(items, key=key), key=key)]
+
+
+def _summary(report: Report) -> str:
+    """Return how many findings there are, and how many rules were clean, had findings, or were skipped."""
+    counts = report.counts
+    found = [count(counts[name], name) for name in ("error", "warning")]
+    found += [f"{counts['info']} info"] if counts["info"] else []
+    states = Counter(rule.status for rule in report.rules)
+    failing = {finding.code for finding in report.findings if not finding.known}
+    hit = states["failed"]
+    only_known = sum(rule.status == "failed" and rule.code not in failing for rule in report.rules)
+    rules = [f"{states['passed']} clean"]
+    rules += [f"{hit - only_known} with findings"] if hit > only_known else []
+    rules += [f"{only_known} with known issues only"] if only_known else []
+    rules += [f"{states['skipped']} skipped"] if states["skipped"] else []
+    known = f" ({count(counts['known'], 'known issue')} not counted)" if counts["known"] else ""
+    more = " 'hcc-tace explain CODE' says more about a rule." if report.findings else ""
+    return f"{', '.join(found)}{known}. Rules: {', '.join(rules)}.{more}"
 
 
 def to_sarif(report: Report) -> dict[str, Any]:

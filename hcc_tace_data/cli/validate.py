@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +14,7 @@ import typer
 
 from hcc_tace_data import report
 from hcc_tace_data.cli.console import emit_json, note, progress, reading_headers, say
+from hcc_tace_data.cli.options import Patients, Root, chosen_patients
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import open_collection
@@ -57,19 +60,24 @@ def _folder(place: Path | None) -> Path | None:
     if place is not None:
         nearest = next(one for one in (place, *place.absolute().parents) if one.exists())
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            raise UsageError(f"Nothing can be written to {place}: {nearest} is no folder that you may write to.")
+            raise UsageError(f"Nothing can be written to {place}: {nearest} is not a folder you can write to.")
     return place
 
 
 @app.command()
 def validate(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
-    select: Annotated[str | None, typer.Option(help="Codes or their beginnings: HT3,HT201.")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Codes or their beginnings to leave out.")] = None,
-    severity: Annotated[_Severity, typer.Option(help="Report findings at least as grave as this.")] = _Severity("info"),
-    depth: Annotated[_Depth, typer.Option(help="How deep to look.")] = _Depth("headers"),
-    format: Annotated[_Format, typer.Option("--format", help="Form of the report.")] = _Format.text,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    root: Root = None,
+    patients: Patients = None,
+    select: Annotated[
+        str | None, typer.Option(help="Only these rules: codes or their first characters, as HT3,HT201.")
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(help="Rules to leave out, in the same form.")] = None,
+    severity: Annotated[_Severity, typer.Option(help="Report findings of this severity or higher.")] = _Severity(
+        "info"
+    ),
+    depth: Annotated[_Depth, typer.Option(help="Read the file index, all headers, or pixels too.")] = _Depth("headers"),
+    format: Annotated[_Format, typer.Option("--format", help="Format of the report.")] = _Format.text,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", callback=_writable, help="Write the report to this file.")
     ] = None,
@@ -97,7 +105,10 @@ def validate(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
     dask: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) whose workers read.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the exit code, in text form.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress bars, no remarks; with the text format, only the exit code."),
+    ] = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
     form = _Format.json if as_json else format
@@ -117,6 +128,7 @@ def validate(
             clinical=clinical,
             table=_table(table),
             from_table=from_table,
+            patients=chosen_patients(patients),
             reviewed=reviewed,
             phi_table=phi_table,
             progress=show,
@@ -124,7 +136,7 @@ def validate(
     if phi_table is not None:
         note(f"Wrote {phi_table}: values for a person to review; treat it as confidential.", quiet=quiet)
     if overlays is not None:
-        _draw(root, overlays, workers, quiet=quiet)
+        _draw(root, overlays, workers, chosen_patients(patients), quiet=quiet)
     _emit(report, form, out, quiet=quiet)
     for review in report.unused_reviews:
         note(f"{reviewed}: {review.code} {review.patient_id} matches nothing any more ({review.reason})", quiet=quiet)
@@ -152,7 +164,8 @@ def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> No
         emit_json(to_sarif(report))
         return
     if form is _Format.text:
-        text = to_text(report)
+        columns = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else 80
+        text = to_text(report, width=min(max(columns, 60), 120))
         if quiet and out is None:
             return
     elif form is _Format.html:
@@ -173,8 +186,9 @@ def _page(document: dict[str, Any]) -> str:
     return str(report.findings_page(document))
 
 
-def _draw(root: Path | None, folder: Path, workers: int | None, *, quiet: bool) -> None:
+def _draw(root: Path | None, folder: Path, workers: int | None, patients: list[str] | None, *, quiet: bool) -> None:
     collection = open_collection(root, workers=workers)
+    collection = collection if patients is None else collection.subset(patients)
     total = int((collection.instances["modality"] == "SEG").sum())
     with progress("drawing contours", total, quiet=quiet) as advance:
         drawn = draw_overlays(collection, folder, workers=workers, progress=lambda: advance(1))

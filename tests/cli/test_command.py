@@ -24,7 +24,7 @@ from hcc_tace_data.system.words import count
 
 #: Verbs whose PatientID or number of patients is the thing itself, not a choice among those of a folder.
 _OWN_PATIENTS = {"view", "phantom"}
-_OLD = {"validate", "demo", "baseline"}
+_OLD = {"demo", "baseline"}
 
 
 def _commands() -> Iterator[tuple[str, Any]]:

@@ -14,12 +14,12 @@ import pytest
 
 from hcc_tace_data import make_phantom
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.errors import CollectionNotFoundError, UsageError
+from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
 from hcc_tace_data.phantom.defects import apply_defect
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.place import Place
 from hcc_tace_data.validators.registry import RULES, find_rule
-from hcc_tace_data.validators.reporters import to_sarif
+from hcc_tace_data.validators.reporters import to_sarif, to_text
 from hcc_tace_data.validators.reviewed import read_reviews, write_reviews
 from hcc_tace_data.validators.rule import Draft, Partly
 from hcc_tace_data.validators.rules.conformance import dciodvfy_errors
@@ -64,6 +64,35 @@ def test_dask_without_scheduler_is_a_usage_error(spoiled, capsys):
     pytest.importorskip("distributed", reason="needs the extra [dask]")
     assert main(["validate", str(spoiled), "--dask", "nonsense://nowhere"]) == 2
     assert "scheduler" in capsys.readouterr().err
+
+
+def test_only_the_chosen_patients_are_checked(spoiled, capsys):
+    every = validate(spoiled, workers=1)
+    table = spoiled / "series.csv"
+    for patient in ("HCC_003", "HCC_041"):
+        found = validate(spoiled, workers=1, patients=[patient])
+        assert {finding.patient_id for finding in found.findings} <= {patient, ""}
+        assert {f.fingerprint for f in found.findings} == {
+            f.fingerprint for f in every.findings if f.patient_id == patient
+        }
+        assert found.collection["patients"] == 1
+        (compared,) = (rule.reason for rule in found.rules if rule.code == "HT803")
+        assert compared == "only the chosen patients are compared with each other"
+    assert table.is_file(), "a patient that was not chosen is not missing from the table"
+    with pytest.raises(PatientNotFoundError, match=r"No patient HCC_007 in .* \(2 patients\)"):
+        validate(spoiled, patients=["HCC_007"])
+    main(["validate", str(spoiled), "--patients", "HCC_003,HCC_041", "--patients", "HCC_041", "--json"])
+    assert json.loads(capsys.readouterr().out)["collection"]["patients"] == 2
+
+
+def test_the_text_fits_80_columns_and_groups_known_issues(spoiled):
+    report = validate(spoiled, workers=1)
+    lines = to_text(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    known = {(finding.code, finding.known) for finding in report.findings if finding.known}
+    assert sum(line[6:11] == "known" for line in lines) == len(known)
+    assert sum(line.startswith(("HT501 error", "HT703")) for line in lines) == 2
+    assert "with known issues only" in " ".join(lines)
 
 
 def test_severity_leaves_lighter_findings_out(spoiled):

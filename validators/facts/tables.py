@@ -17,7 +17,13 @@ def full_table(context: Context) -> pd.DataFrame | None:
     """Return the series table with what was added to the collection later (BAMF AIMI).
 
     None where the files belong to no table: none is beside them, and no series of the collection is among them.
+    Where only some patients are checked, the table lists only those.
     """
+    table = _table(context)
+    return table if table is None or context.patients is None else table[table["patient_id"].isin(context.patients)]
+
+
+def _table(context: Context) -> pd.DataFrame | None:
     if context.given_table is not None:
         return context.given_table
     beside = context.root / "series.csv"

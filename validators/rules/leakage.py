@@ -73,6 +73,7 @@ def _all_split(context: Context) -> Found:
 def _same_pixels(context: Context) -> Found:
     """One finding a pair of patients."""
     table = context.instances
+    yield from _others(context)
     owners: dict[str, dict[str, int]] = {}
     for row, (patient, digest) in enumerate(zip(table["patient_id"], context.fact(pixel_digests), strict=True)):
         if digest not in ("", UNREADABLE):
@@ -102,8 +103,14 @@ def _same_pixels(context: Context) -> Found:
         )
 
 
+def _others(context: Context) -> Iterator[Partly]:
+    if context.patients is not None:
+        yield Partly("only the chosen patients are compared with each other")
+
+
 def _shared_frame(context: Context) -> Found:
     table = context.instances
+    yield from _others(context)
     known = table[table["frame_of_reference_uid"] != ""]
     for uid, rows in known.groupby("frame_of_reference_uid", sort=True):
         patients = sorted(set(rows["patient_id"]))
