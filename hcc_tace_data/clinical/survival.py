@@ -273,7 +273,8 @@ def _optimism(weeks: Floats, event: Bools, stage: Floats, *, rounds: int = 2000,
 
     def signs(times: Floats) -> Floats:  # how often each sample holds each patient, (samples, patients)
         mean = times @ (at_risk * stage).T / np.maximum(times @ at_risk.T, 1)
-        return np.sign((times * event * (stage - mean)).sum(axis=1))
+        result: Floats = np.sign((times * event * (stage - mean)).sum(axis=1))
+        return result
 
     def c_indices(times: Floats, sign: Floats) -> Floats:
         share = ((times @ right) * times).sum(axis=1) / np.maximum(((times @ pairs) * times).sum(axis=1), 1)
