@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.volumes.nifti import check_nifti_claims, patient_affine
 
 __all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "stand_upright"]
 
@@ -94,13 +95,20 @@ class Upright:
         return np.ascontiguousarray(_turn(label, self._axes, self._flips))
 
 
-def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
+def read_nifti(path: str | os.PathLike[str], *, shape: tuple[int, ...] | None = None) -> InputVolume:
     """Read a NIfTI volume, turned so that slices come first: (D, H, W) or, of four dimensions, (C, D, H, W).
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``.
+    shape : tuple of int, optional
+        The (D, H, W) that the volume must have; another is refused before any voxel is read.
 
     Raises
     ------
     BaselineError
-        No such file, not NIfTI, not three or four dimensions, or an affine that maps nothing.
+        No such file, not NIfTI, not three or four dimensions, too large, or without a place in the patient.
     """
     import nibabel  # noqa: PLC0415 - slow to import
 
@@ -108,7 +116,15 @@ def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
     name = place.name.removesuffix(".gz").removesuffix(".nii")
     try:
         image: Any = nibabel.load(place)
+        check_nifti_claims(place, image, BaselineError)
+        if shape is not None and tuple(image.shape) != tuple(reversed(shape)):
+            raise BaselineError(
+                f"{place} has the shape {tuple(reversed(image.shape))}, not {tuple(shape)}: another grid; resample it "
+                "to the nearest neighbour first."
+            )
         values = np.asanyarray(image.dataobj)
+    except BaselineError:
+        raise
     except FileNotFoundError:
         raise BaselineError(f"no file at {place}.") from None
     except Exception as error:  # nibabel raises ImageFileError, OSError, EOFError, zlib.error ... for a broken file
@@ -118,7 +134,7 @@ def read_nifti(path: str | os.PathLike[str]) -> InputVolume:
     if values.dtype.kind not in "iuf":
         raise BaselineError(f"{place} holds {values.dtype}, which are no HU; a CT has one number a voxel.")
     order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)
-    affine = _FLIP_XY @ np.asarray(image.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
+    affine = _FLIP_XY @ patient_affine(place, image, BaselineError)[:, [2, 1, 0, 3]]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BaselineError(f"{place}: its affine maps voxels to no place: {affine.tolist()}.")
     if not np.isfinite(values).all():

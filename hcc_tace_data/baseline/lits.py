@@ -17,6 +17,7 @@ from hcc_tace_data.baseline.images import read_nifti, stand_upright
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+from hcc_tace_data.volumes.grids import same_grid
 
 __all__ = ["find_lits", "load_lits"]
 
@@ -85,12 +86,13 @@ def load_lits(
 
 
 def _arrays(volume: Path, segmentation: Path) -> CaseArrays:
-    image, mask = read_nifti(volume), read_nifti(segmentation)
-    if image.array.shape != mask.array.shape or not np.allclose(image.affine, mask.affine, atol=1e-2):
+    image = read_nifti(volume)
+    mask = read_nifti(segmentation, shape=image.array.shape)
+    if not same_grid(image.affine, mask.affine, image.array.shape):
         raise BaselineError(f"{segmentation.name} has another grid than {volume.name}.")
-    label = np.rint(mask.array)
+    label = mask.array
     if not np.isin(np.unique(label), (0, 1, 2)).all():
-        raise BaselineError(f"{segmentation.name} holds {np.unique(label).tolist()}; LiTS has 0, 1 and 2.")
+        raise BaselineError(f"{segmentation.name} holds {np.unique(label).tolist()[:8]}; LiTS has 0, 1 and 2.")
     upright = stand_upright(image)
     return CaseArrays(
         image=np.clip(np.rint(upright.array[0]), -32768, 32767).astype(np.int16),

@@ -14,6 +14,7 @@ from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, s
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.volumes.grids import same_grid
 from hcc_tace_data.volumes.nifti import write_nifti
 
 __all__ = ["Predicted", "label_volumes", "predict_input", "save_nifti", "save_seg", "stem_of"]
@@ -81,8 +82,8 @@ def predict_input(
     upright = stand_upright(volume, _pixel(cascade))
     inside = None
     if liver is not None:
-        mask = read_nifti(liver)
-        if mask.array.shape != volume.channels.shape[1:] or not np.allclose(mask.affine, volume.affine, atol=1e-2):
+        mask = read_nifti(liver, shape=volume.channels.shape[1:])
+        if not same_grid(mask.affine, volume.affine, volume.channels.shape[1:]):
             raise BaselineError(f"{liver} lies on another grid than {source}; resample it first.")
         inside = torch.from_numpy(upright.forth((mask.array > 0).astype(np.uint8)).astype(bool))
     image = torch.from_numpy(np.ascontiguousarray(upright.array, dtype=np.float32))

@@ -24,6 +24,7 @@ from hcc_tace_data.errors import BaselineError, NoLiverError
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.files import atomic_write_text, mark_output
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.volumes.grids import same_grid
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def read_prediction(path: str | os.PathLike[str], case: StoredCase) -> npt.NDArr
     """
     if not Path(path).is_file():
         raise BaselineError(f"no prediction at {path}; 'hcc-tace baseline predict' makes it.")
-    found = read_nifti(path)
-    if found.array.shape != case.shape[1:] or not np.allclose(found.affine, case.affine, atol=1e-2):
+    found = read_nifti(path, shape=case.shape[1:])
+    if not same_grid(found.affine, np.asarray(case.affine), case.shape[1:]):
         raise BaselineError(
             f"{path} lies on another grid ({found.array.shape}) than the annotated CT of {case.patient_id} "
             f"({case.shape[1:]}); resample it to the nearest neighbour first."

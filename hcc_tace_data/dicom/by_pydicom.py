@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.errors import DicomReadError
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def read_by_pydicom(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            plain = for_pydicom(source) if isinstance(source, (str, os.PathLike)) else source
             return pydicom.dcmread(
-                source, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags)
+                plain, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags)
             )
-    except OSError:
+    except (OSError, DicomReadError):
         raise
     except Exception as error:  # pydicom raises many kinds on broken files
         raise DicomReadError(f"{source} cannot be read as DICOM: {type(error).__name__}.") from error

@@ -39,6 +39,7 @@ from hcc_tace_data.errors import (
     TiltError,
     UsageError,
 )
+from hcc_tace_data.system.claims import refuse_claim
 
 __all__ = ["CTVolume", "read_ct"]
 
@@ -330,6 +331,13 @@ def _assemble(
     for row in rows:  # sizes may lie: check before any memory is taken
         if row["pixel_offset"] >= 0 and row["pixel_length"] < shape[1] * shape[2] * row["bits_allocated"] // 8:
             raise DicomReadError(f"{row['path']} claims {shape[1:]} pixels but holds {row['pixel_length']} bytes.")
+    packed = [row for row in rows if row["pixel_offset"] < 0]
+    refuse_claim(
+        packed[0]["path"] if packed else "",
+        len(packed) * shape[1] * shape[2] * np.dtype(dtype).itemsize,
+        sum(int(row["size"]) for row in packed),
+        DicomReadError,
+    )
     array = np.empty(shape, dtype=dtype) if out is None else out
     read_slices(rows, array)
     spacing = (step or base, *pixel_spacing(rows))

@@ -6,6 +6,7 @@ pylibjpeg-openjpeg, JPEG-LS with pyjpegls. GDCM, through SimpleITK, decodes the 
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.inflate import for_pydicom
+from hcc_tace_data.dicom.stream_size import refuse_pixel_claims
 from hcc_tace_data.errors import DicomReadError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["decode_slice", "open_for_pixels"]
+__all__ = ["decode_pixels", "decode_slice", "open_for_pixels"]
 
 _RLE = "1.2.840.10008.1.2.5"
 #: Any class will do whose pixels are served as stored.
@@ -54,7 +57,9 @@ def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any
     try:
         data = open_for_pixels(path)
         syntax = data.file_meta.TransferSyntaxUID
-        stored = _decoded(data)
+        stored = decode_pixels(data, path)
+    except DicomReadError:
+        raise
     except Exception as error:  # a decoder may raise anything on a broken stream
         raise DicomReadError(f"The pixels of {path} cannot be decoded: {type(error).__name__}: {error}") from error
     if stored.shape != shape or stored.dtype.kind not in "iu":
@@ -63,7 +68,7 @@ def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any
     return _within(row, stored, masked=not syntax.is_compressed or syntax == _RLE)
 
 
-def open_for_pixels(path: str) -> Dataset:
+def open_for_pixels(path: str | os.PathLike[str]) -> Dataset:
     """Read a file with its pixels; one without file meta information gets the transfer syntax it is written in."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
@@ -71,7 +76,7 @@ def open_for_pixels(path: str) -> Dataset:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = pydicom.dcmread(path, force=True)
+        data = pydicom.dcmread(for_pydicom(path), force=True)
         if getattr(data, "file_meta", None) is None:
             data.file_meta = FileMetaDataset()
         if not data.file_meta.get("TransferSyntaxUID"):
@@ -80,7 +85,22 @@ def open_for_pixels(path: str) -> Dataset:
     return data
 
 
-def _decoded(data: Dataset) -> npt.NDArray[Any]:
+def decode_pixels(data: Dataset, path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Return all pixels of a data set, decoded by pydicom or GDCM, within a bound on the memory they take.
+
+    Parameters
+    ----------
+    data : pydicom.Dataset
+        As of :func:`open_for_pixels`.
+    path : path-like
+        Its file.
+
+    Raises
+    ------
+    DicomReadError
+        The file claims more than it can hold. Decoders raise many other kinds on a broken stream.
+    """
+    refuse_pixel_claims(data, path, Path(path).stat().st_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

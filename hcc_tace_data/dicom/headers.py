@@ -16,6 +16,7 @@ from typing import Any
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
 from hcc_tace_data.dicom.header_structure import HeaderStructure
+from hcc_tace_data.dicom.inflate import DEFLATED, for_pydicom
 from hcc_tace_data.errors import DicomReadError, NotDicomError
 
 __all__ = ["COLUMNS", "FLOATS", "INTEGERS", "TEXTS", "HeaderReader", "read_header", "starts_like_data_set"]
@@ -368,12 +369,16 @@ def _by_pydicom(path: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            source = for_pydicom(path)
+            data = pydicom.dcmread(source, stop_before_pixels=True, force=True)
             syntax = data.file_meta.get_item("TransferSyntaxUID")
-            row = {**_EMPTY, "transfer_syntax_uid": _joined(syntax.value if syntax is not None else None)}
+            uid = DEFLATED if source is not path else _joined(syntax.value if syntax is not None else None)
+            row = {**_EMPTY, "transfer_syntax_uid": uid}
             for tag, (kind, name) in _FIELDS.items():  # ascending in what decides how another is read
                 if tag in data:
                     _set_from(row, data, tag, kind, name)
+    except DicomReadError:
+        raise
     except Exception as error:  # whatever a hostile file makes pydicom raise is one thing here: unreadable
         raise DicomReadError(f"{path} cannot be read as DICOM: {type(error).__name__}.") from error
     row["pixel_offset"], row["pixel_length"], row["pixel_vr"] = -1, -1, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hcc_tace_data.dicom.seg_file import SegFile, SegmentInfo, open_seg
 from hcc_tace_data.dicom.seg_grid import GRID_TOLERANCE, Placement, place_frames
 from hcc_tace_data.dicom.tolerance import base_step, position_bound
 from hcc_tace_data.errors import FrameOfReferenceError, SegmentationError, UsageError
+from hcc_tace_data.system.claims import SURELY_FINE, refuse_claim
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -26,6 +28,8 @@ __all__ = ["SegmentInfo", "SegmentationOnGrid", "read_seg"]
 logger = logging.getLogger(__name__)
 
 _MAX_VOXELS = 4_000_000_000
+#: On a CT that is in memory, so many segments may be, too, whatever the size of their file.
+_USUAL_SEGMENTS = 16
 
 Affine = npt.NDArray[np.float64]
 
@@ -160,8 +164,14 @@ def read_seg(
             )
         affine, (depth, height, width) = np.asarray(like.affine, dtype=np.float64), like.spatial_shape
         shape = int(depth), int(height), int(width)
-    if len(seg.segments) * shape[0] * shape[1] * shape[2] > _MAX_VOXELS:
-        raise SegmentationError(f"{seg.path}: {len(seg.segments)} segments on a grid of {shape}; refused.")
+    width = 4 if seg.kind == "FRACTIONAL" else 1
+    refuse_claim(
+        seg.path,
+        len(seg.segments) * math.prod(shape) * width,
+        seg.path.stat().st_size,
+        SegmentationError,
+        free=SURELY_FINE if like is None else max(SURELY_FINE, _USUAL_SEGMENTS * math.prod(shape) * width),
+    )
     return _paint(seg, affine, shape, on_off_grid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.stream_size import refuse_pixel_claims
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.boundary import foreign_errors
+from hcc_tace_data.system.claims import refuse_claim
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -65,6 +68,7 @@ def decode_frames(header: Dataset, path: Path, shape: tuple[int, int, int]) -> n
     """
     syntax = transfer_syntax_of(header, path)
     bits = int(header.BitsAllocated)
+    refuse_claim(path, math.prod(shape) * max(1, bits // 8), path.stat().st_size, DicomReadError)
     with foreign_errors(path, DicomReadError, "has frames that cannot be decoded", hint="Fetch it again."):
         if syntax == _DEFLATED_FRAMES:
             return _assembled((_inflated(frame, _bytes(shape, bits)) for frame in _frames(header, shape)), shape, bits)
@@ -74,6 +78,7 @@ def decode_frames(header: Dataset, path: Path, shape: tuple[int, int, int]) -> n
         if syntax.is_private or not syntax.is_transfer_syntax:
             raise DicomReadError(f"{path}: its transfer syntax {syntax} is not known; save it uncompressed.")
         header.file_meta.TransferSyntaxUID = syntax
+        refuse_pixel_claims(header, path, path.stat().st_size)
         return np.asarray(header.pixel_array).reshape(shape)
 
 

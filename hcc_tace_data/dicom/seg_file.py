@@ -15,6 +15,7 @@ import numpy as np
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, spans
 from hcc_tace_data.dicom.headers import starts_like_data_set
+from hcc_tace_data.dicom.inflate import inflated
 from hcc_tace_data.dicom.seg_bits import DenseFrames, PackedFrames
 from hcc_tace_data.dicom.seg_decode import decode_frames, transfer_syntax_of
 from hcc_tace_data.dicom.seg_frames import FrameTable, frames_from_groups, scan_frames
@@ -179,7 +180,7 @@ def _by_pydicom(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        header = pydicom.dcmread(BytesIO(data), force=True)
+        header = pydicom.dcmread(BytesIO(inflated(path, bytes(data))), force=True)
         _check(header, path)
         groups = header.get("PerFrameFunctionalGroupsSequence") or []
         try:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.dicom.geometry import base_step, check_shear, even_step, filled_places, place_bound, slice_axes
 from hcc_tace_data.dicom.headers import HeaderReader
+from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.errors import NotAVolumeError, SegmentationError, TiltError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.files import atomic_path
@@ -273,7 +274,7 @@ def _sources(paths: list[Path], *, keep_tilt: bool) -> tuple[list[Dataset], npt.
     headers: list[Dataset] = []
     for index in order:
         try:
-            header = pydicom.dcmread(paths[index], stop_before_pixels=True)
+            header = pydicom.dcmread(for_pydicom(paths[index]), stop_before_pixels=True)
         except Exception as error:  # pydicom raises many types on broken files
             raise SegmentationError(f"{paths[index]}: its header cannot be read: {error}.") from error
         for name in _MAY_LACK:

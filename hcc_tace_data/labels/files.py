@@ -24,6 +24,7 @@ from hcc_tace_data.errors import DicomReadError, SegmentationError
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.segments import SegmentVocabulary
 from hcc_tace_data.system.boundary import foreign_errors
+from hcc_tace_data.volumes.nifti import SAVE_IN_PLACE, check_nifti_claims, patient_affine
 
 __all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
 
@@ -32,13 +33,12 @@ LABEL_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".dcm")
 
 _MAX_VOXELS = 4_000_000_000
 _MAX_HEADER = 1 << 20
-_SAVE_AGAIN = "Save it with its place in the scanner's space."
 #: Spaces that ITK turns to LPS.
 _SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
-#: sform and qform agree if no voxel moves by more than this part of one: a quaternion has single precision.
-_SAME_PLACE = 0.1
 #: Memory that the voxels of one reader's file may take: 1,600 slices of 512 x 512 as uint8, 200 as float64.
 _MAX_BYTES = 400 << 20
+#: More different values than this are no labels; every label costs a mask.
+_MAX_LABELS = 256
 #: Bytes that one byte of a gzip stream can stand for, at most.
 _MOST_PACKED = 1100
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -172,43 +172,19 @@ def _open_nifti(file: Path) -> Any:
 
 
 def _nifti_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
-    affine = _RAS_TO_LPS @ _patient_affine(file, image)
+    affine = _RAS_TO_LPS @ patient_affine(file, image, SegmentationError)
     width, height, depth = (int(n) for n in image.shape[:3])
     return _checked(file, affine[:, [2, 1, 0, 3]]), (depth, height, width)
-
-
-def _patient_affine(file: Path, image: Any) -> Affine:
-    """Return the affine to the patient's RAS mm.
-
-    Of sform and qform that disagree, the one of the scanner's space (code 1) is the patient's. A space aligned to
-    something else (code 2) is taken only where there is no other, as nibabel writes it; that of an atlas (3 and above)
-    never is.
-    """
-    with foreign_errors(file, SegmentationError, "has no usable sform or qform", hint=_SAVE_AGAIN):
-        forms = [image.header.get_sform(coded=True), image.header.get_qform(coded=True)]
-        scale = {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
-    known = [(int(code), np.asarray(matrix, dtype=np.float64)) for matrix, code in forms if int(code) in (1, 2)]
-    if not known:
-        raise SegmentationError(
-            f"{file} does not say where it is in the patient (sform and qform are unset or of an atlas). {_SAVE_AGAIN}"
-        )
-    code, matrix = min(known, key=lambda one: one[0])
-    corners = np.array([[w, h, d, 1] for w, h, d in np.ndindex(2, 2, 2)], dtype=np.float64).T
-    corners[:3] *= np.array(image.shape[:3], dtype=np.float64)[:, None] - 1
-    for other, another in known:
-        apart = np.abs((matrix - another) @ corners).max()
-        size = np.linalg.norm(matrix[:3, :3], axis=0).min()
-        if other == code and not apart <= _SAME_PLACE * size:
-            raise SegmentationError(
-                f"{file}: sform and qform, both of code {code}, place voxels {apart:.2f} mm apart. {_SAVE_AGAIN}"
-            )
-    return np.asarray(np.diag([scale, scale, scale, 1.0]) @ matrix)
 
 
 def _read_nifti(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     image = _open_nifti(file)
     affine, shape = _nifti_grid(file, image)
-    _check_room(file, math.prod(image.shape), image.header.get_data_dtype(), header=image.header)
+    needed = check_nifti_claims(file, image, SegmentationError)
+    if needed > _MAX_BYTES:
+        raise SegmentationError(
+            f"{file} would take {needed:,} bytes of memory, {_MAX_BYTES:,} allowed; save it as integers, unscaled."
+        )
     with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     array = _whole_numbers(file, values).transpose(2, 1, 0)
@@ -245,7 +221,7 @@ def _nrrd_reader(file: Path) -> Any:
     space = next((text for name, text in fields.items() if name.strip().lower() == "space"), "")
     if space.strip().lower() not in _SPACES:
         raise SegmentationError(
-            f"{file} does not say where it is in the patient (space {space.strip()!r}). {_SAVE_AGAIN}"
+            f"{file} does not say where it is in the patient (space {space.strip()!r}). {SAVE_IN_PLACE}"
         )
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
@@ -285,7 +261,7 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         image = reader.Execute()
     affine, shape = _itk_grid(file, image)
-    array = _whole_numbers(file, sitk.GetArrayFromImage(image))
+    array = _whole_numbers(file, sitk.GetArrayViewFromImage(image))
     layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
     names: dict[int, str] = {}
     layer_of: dict[int, int] = {}
@@ -303,7 +279,7 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
         names[number], value_of[number], layer_of[number] = name, value, layer
     for layer, values in enumerate(layers if names else ()):
         described = {value_of[number] for number in names if layer_of[number] == layer}
-        unknown = set(np.unique(values).tolist()) - described - {0}
+        unknown = set(_values_in(file, values)) - described - {0}
         if unknown:
             raise SegmentationError(
                 f"{file} holds the value {min(unknown)} in layer {layer}, which no segment describes."
@@ -370,10 +346,10 @@ def _label_map(
     names: dict[int, str] | None,
 ) -> LabelFile:
     """Return labels of one array; `names` is None where the file names none."""
-    found = np.unique(array)
-    if found.size and found[0] < 0:
+    found = _values_in(file, array)
+    if found and found[0] < 0:
         raise SegmentationError(f"{file} holds the value {found[0]}; labels are 0 and above.")
-    occurring = {int(number): "" for number in found if number > 0}
+    occurring = {number: "" for number in found if number > 0}
     undescribed = [] if names is None else sorted(set(occurring) - set(names))
     if undescribed:
         raise SegmentationError(f"{file} holds {undescribed[:5]}, which the JSON file beside it does not name.")
@@ -384,14 +360,28 @@ def _label_map(
 
 
 def _whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values as integers, slice by slice: copies of a whole volume would multiply the memory it takes."""
     if values.dtype.kind in "iu":
         return values
     if values.dtype.kind == "f":
-        rounded = np.rint(values)
-        if np.array_equal(rounded, values) and (not values.size or max(values.max(), -values.min()) < 2**31):
-            whole: npt.NDArray[Any] = rounded.astype(np.int32)
+        whole = np.empty(values.shape, np.int32)
+        for part, plane in zip(whole, values, strict=True):
+            if not (np.isfinite(plane).all() and (np.abs(plane) < 2**31).all() and (np.rint(plane) == plane).all()):
+                break
+            part[...] = plane
+        else:
             return whole
     raise SegmentationError(f"{file} holds values of type {values.dtype} that are no label numbers (probabilities?).")
+
+
+def _values_in(file: Path, array: npt.NDArray[Any]) -> list[int]:
+    """Return the values that occur, ascending; refuse more than any reader has labels."""
+    found: set[int] = set()
+    for plane in array:
+        found.update(np.unique(plane).tolist())
+        if len(found) > _MAX_LABELS:
+            raise SegmentationError(f"{file} holds more than {_MAX_LABELS} different values; they are no labels.")
+    return sorted(found)
 
 
 def _check_shape(file: Path, shape: Any, voxels: int | None = None) -> None:
@@ -399,21 +389,6 @@ def _check_shape(file: Path, shape: Any, voxels: int | None = None) -> None:
         raise SegmentationError(f"{file} has the shape {tuple(shape)}; labels have three dimensions.")
     if (voxels or math.prod(shape)) > _MAX_VOXELS:
         raise SegmentationError(f"{file} claims {math.prod(shape)} voxels; refused.")
-
-
-def _check_room(file: Path, voxels: int, kind: Any, *, header: Any) -> None:
-    """Refuse a file whose voxels cannot be in it, or would take more memory than labels of any CT do."""
-    stored = np.dtype(kind).itemsize * voxels
-    packed = _MOST_PACKED if file.name.endswith(".gz") else 1
-    if stored > packed * (file.stat().st_size + 4096):
-        raise SegmentationError(f"{file} claims {stored:,} bytes of voxels, more than it can hold; fetch it again.")
-    slope, intercept = header.get_slope_inter()
-    scaled = slope not in (None, 1.0) or intercept not in (None, 0.0)  # the library scales to float64
-    needed = voxels * (8 if scaled else np.dtype(kind).itemsize)
-    if needed > _MAX_BYTES:
-        raise SegmentationError(
-            f"{file} would take {needed:,} bytes of memory, {_MAX_BYTES:,} allowed; save it as integers, unscaled."
-        )
 
 
 def _checked(file: Path, affine: Affine) -> Affine:

@@ -23,6 +23,7 @@ from hcc_tace_data.system.parallel import in_threads
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case
     from hcc_tace_data.open import Collection
+from hcc_tace_data.volumes.nifti import check_nifti_claims, patient_affine
 
 __all__ = ["PatientCard", "make_cards", "read_evaluation", "read_prediction"]
 
@@ -175,7 +176,7 @@ def read_prediction(path: Path, affine: npt.NDArray[np.float64], shape: Sequence
 
     try:
         image: Any = nibabel.load(path)
-        stored, own = tuple(image.shape), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
+        stored, own = tuple(image.shape), np.diag([-1.0, -1.0, 1.0, 1.0]) @ patient_affine(path, image, UsageError)
         if stored != tuple(reversed(shape)):
             raise UsageError(
                 f"Prediction {path.name} has shape {stored}, its CT {tuple(reversed(shape))} (W, H, D); not drawn."
@@ -184,6 +185,7 @@ def read_prediction(path: Path, affine: npt.NDArray[np.float64], shape: Sequence
         apart = np.abs(own @ corners[:, [2, 1, 0, 3]].T - affine @ corners.T).max()
         if apart > _GRID_TOLERANCE_MM:
             raise UsageError(f"Prediction {path.name} lies up to {apart:.2f} mm from its CT; not drawn.")
+        check_nifti_claims(path, image, UsageError)
         values = np.asarray(image.dataobj)
     except UsageError:
         raise

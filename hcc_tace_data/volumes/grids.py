@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Alignment", "align", "move_mask", "through"]
+__all__ = ["Alignment", "align", "move_mask", "same_grid", "through"]
 
 # Voxel centres of two grids that agree are no farther apart than this share of a voxel.
 _TOLERANCE = 0.1
@@ -72,6 +72,22 @@ def align(affine: Affine, shape: tuple[int, int, int], onto: Affine, target: tup
     return Alignment(
         (axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2]), (begin[0], begin[1], begin[2]), shape, target
     )
+
+
+def same_grid(affine: Affine, other: Affine, shape: tuple[int, ...]) -> bool:
+    """Return whether two grids of one shape have each voxel at the same place, to a tenth of a voxel.
+
+    Parameters
+    ----------
+    affine, other : ndarray, shape (4, 4)
+        Index -> mm.
+    shape : tuple of int
+        (D, H, W).
+    """
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], dtype=np.float64).T
+    corners[:3] *= np.array(shape, dtype=np.float64)[:, None] - 1
+    apart = np.linalg.norm(((affine - other) @ corners)[:3], axis=0).max()
+    return bool(apart <= _TOLERANCE * np.linalg.norm(affine[:3, :3], axis=0).min())
 
 
 def move_mask(mask: npt.NDArray[Any], how: Alignment) -> tuple[npt.NDArray[Any], int]:

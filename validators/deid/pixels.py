@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
@@ -161,13 +162,11 @@ def read_files(job: tuple[str, list[int], list[str]]) -> list[tuple[int, list[st
 
 
 def _read_file(path: Path) -> tuple[list[str], str]:
-    import pydicom
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path)
-            pixels = dataset.pixel_array
+            dataset = open_for_pixels(path)
+            pixels = decode_pixels(dataset, path)
     except Exception as error:  # decoders raise many kinds; a frame that is not read is said
         return [], type(error).__name__
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1:

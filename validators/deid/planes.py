@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.dicom.by_pydicom import read_by_pydicom
+from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
 from hcc_tace_data.validators.rule import Draft, Partly
@@ -101,7 +101,7 @@ def _read(path: str, offset: int, length: int, allocated: int, stored: int, high
                 data = stream.read(length)
             pixels = np.frombuffer(data[: len(data) // (allocated // 8) * (allocated // 8)], f"<u{allocated // 8}")
         else:
-            decoded = np.ascontiguousarray(read_by_pydicom(path, pixels=True).pixel_array)
+            decoded = np.ascontiguousarray(decode_pixels(open_for_pixels(path), path))
             pixels = decoded.view(f"u{decoded.dtype.itemsize}").reshape(-1)
     except Exception as error:  # a decoder raises anything
         return Unused(0, (), type(error).__name__)

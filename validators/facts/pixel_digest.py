@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.validators.context import Context
 
 __all__ = ["UNREADABLE", "digest_files", "pixel_digests"]
@@ -58,12 +59,14 @@ def _stored(path: str, offset: int, length: int) -> bytes | None:
                 return stream.read(length)
         except OSError:
             return None
-    import pydicom
-
     try:
-        data = pydicom.dcmread(path)
+        data = open_for_pixels(path)
         if "PixelData" not in data:
             return b""
-        return data.pixel_array.tobytes() if data.file_meta.TransferSyntaxUID.is_encapsulated else bytes(data.PixelData)
+        return (
+            decode_pixels(data, path).tobytes()
+            if data.file_meta.TransferSyntaxUID.is_encapsulated
+            else bytes(data.PixelData)
+        )
     except Exception:  # a decoder may raise anything
         return None

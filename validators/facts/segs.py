@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.validators.context import Context
@@ -92,7 +93,7 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
     file = Path(root) / path
     try:
         header = pydicom.dcmread(
-            file,
+            for_pydicom(file),
             stop_before_pixels=True,
             specific_tags=[
                 "SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID", _OTHER_STUDIES,
