@@ -15,6 +15,7 @@ import torch
 
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.data import Cohort, Part
+from hcc_tace_data.baseline.losses import widen
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
@@ -172,7 +173,7 @@ def _recorded(out: str | os.PathLike[str], folds: Sequence[int] | None, keys: Se
 def overfit_one_batch(
     config: TrainConfig, stage: Stage, cases: Sequence[StoredCase], *, steps: int = 100
 ) -> dict[str, float]:
-    """Train on one batch again and again: a network and a loss that work learn it by heart.
+    """Train on one batch again and again: a network and a loss that work fit it perfectly.
 
     Augmentation, dropout, warm-up and averaging are off. Nothing is written.
 
@@ -188,7 +189,7 @@ def overfit_one_batch(
     # the middle slices of the liver show what is to be learnt
     usable = [case for case in cases if case.liver is not None]
     if not usable:
-        raise BaselineError("no case shows a liver; nothing to learn by heart.")
+        raise BaselineError("no case shows a liver; there is nothing to learn.")
     batches = StageBatches(plain, stage, usable, threads=0)
     candidates = [batch for _, batch in zip(range(8), batches.epoch(), strict=False)]
     wanted = {"liver": (1, 2, 3), "tumour": (2,)}[stage]
@@ -203,7 +204,7 @@ def overfit_one_batch(
     with torch.inference_mode():
         output = model(image)
     logits = output[0] if isinstance(output, list) else output
-    found = logits.argmax(dim=1).cpu().numpy() == 1
+    found = widen(logits, target.shape[1:]).argmax(dim=1).cpu().numpy() == 1
     return {
         "steps": float(steps),
         "first_loss": losses[0],

@@ -61,8 +61,13 @@ def test_predicted_liver_comes_with_its_slice(cases: list[StoredCase], quick: Qu
         StageBatches(quick(), "tumour", cases[:3], livers=masks, threads=0)
 
 
+def test_masks_of_a_shrunk_batch_can_be_compared(cases: list[StoredCase], quick: Quick) -> None:
+    learnt = overfit_one_batch(quick(input__shrink=2), "liver", cases[:2], steps=1)
+    assert 0 <= learnt["dice"] <= 1
+
+
 @pytest.mark.parametrize("preset", ["paper", "modern"])
-def test_one_batch_is_learnt_by_heart(cases: list[StoredCase], quick: Quick, preset: str) -> None:
+def test_one_batch_can_be_overfitted(cases: list[StoredCase], quick: Quick, preset: str) -> None:
     learnt = overfit_one_batch(quick(preset), "tumour", cases[:2], steps=60)
     assert learnt["dice"] > 0.9
     assert learnt["last_loss"] < 0.5 * learnt["first_loss"]
