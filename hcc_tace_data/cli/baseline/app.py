@@ -40,7 +40,7 @@ def train(
     liver_data: Annotated[Path | None, typer.Option(help="Train the liver network on this LiTS folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what is in the folder of the run.")] = False,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeatable algorithms only.")] = False,
-    overfit: Annotated[bool, typer.Option("--overfit-one-batch", help="Only overfit one batch, to check data and network.")] = False,
+    overfit: Annotated[bool, typer.Option("--overfit-one-batch", help="Only overfit one batch, as a check.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="TensorBoard events beside log.csv.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
