@@ -41,6 +41,7 @@ from hcc_tace_data.errors import HccTaceError, StoreError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.supply.boxes import bounds
+from hcc_tace_data.system.documents import parse_json
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import atomic_write_text, read_regular, require_regular, sync_folder, writing_to
 from hcc_tace_data.system.identity import identity_of
@@ -483,7 +484,7 @@ def read_record(place: Path) -> StoredCase:
 def _load(place: Path) -> dict[str, Any] | None:
     """Return the JSON document of a case; None where there is none."""
     try:
-        record = json.loads(read_regular(place / "case.json", limit=_RECORD_LIMIT).decode("utf-8"))
+        record = parse_json(read_regular(place / "case.json", limit=_RECORD_LIMIT))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -493,7 +494,7 @@ def _load(place: Path) -> dict[str, Any] | None:
                 "('ulimit -n 8192'), or close data sets that are no longer used."
             ) from error
         raise DamagedCaseError(f"{place} cannot be read ({error}). {_MADE_AGAIN}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedCaseError(f"{place} is not a stored case ({error}). {_MADE_AGAIN}") from error
     if not isinstance(record, dict):
         raise DamagedCaseError(f"{place} is not a stored case (its record is no object). {_MADE_AGAIN}")

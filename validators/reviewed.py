@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.system.documents import parse_yaml
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.validators.registry import RULES
 from hcc_tace_data.validators.rule import Finding
@@ -80,12 +81,12 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise UsageError(f"{file} has {file.stat().st_size:,} bytes; a file of reviewed findings is small.")
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
             f"No file of reviewed findings at {file}; 'hcc-tace validate --write-reviewed FILE' makes one."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UsageError(f"{file} is not YAML or cannot be read ({type(error).__name__}).") from error
     entries = content.get("reviewed") if isinstance(content, dict) else None
     if not isinstance(entries, list):

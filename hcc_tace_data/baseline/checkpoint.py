@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.system.documents import parse_json
 from hcc_tace_data.system.files import atomic_path
 
 __all__ = ["load_state", "load_weights", "save_state", "save_weights"]
@@ -39,9 +40,9 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise BaselineError(f"no checkpoint at {path}; 'hcc-tace baseline train' makes one.")
     try:
         with safe_open(str(path), framework="pt") as handle:
-            about = json.loads((handle.metadata() or {})["about"])
+            about = parse_json((handle.metadata() or {})["about"])
             return {name: handle.get_tensor(name) for name in handle.keys()}, about  # noqa: SIM118 - not a dict
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise BaselineError(f"{path} is not a checkpoint of this baseline ({error}).") from error
 
 

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.system.documents import parse_yaml
 
 __all__ = ["PRESETS", "TrainConfig", "load_config"]
 
@@ -152,8 +152,8 @@ def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> 
     if not path.is_file():
         raise BaselineError(f"no preset {str(preset)!r}; use {', '.join(PRESETS)} or a YAML file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise BaselineError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise BaselineError(f"{path} holds no keys.")
@@ -197,6 +197,6 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not isinstance(place, dict):
         raise BaselineError(f"override {override!r}: {'.'.join(levels)} has no keys of its own.")
     try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        place[last] = parse_yaml(text)
+    except ValueError as error:
         raise BaselineError(f"override {override!r}: the value is not YAML ({error}).") from error

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +25,7 @@ from hcc_tace_data.baseline.train import TrainResult, train_stage
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.system.documents import read_json_object
 
 __all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold", "trained_on"]
 
@@ -161,9 +160,9 @@ def _recorded(out: str | os.PathLike[str], folds: Sequence[int] | None, keys: Se
         for stage in STAGES:
             path = folder / stage / "run.json"
             try:
-                record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json_object(path)
                 seen |= {patient for key in keys for patient in record[key]}
-            except (OSError, KeyError, json.JSONDecodeError) as error:
+            except (OSError, KeyError, ValueError, TypeError) as error:
                 raise BaselineError(
                     f"{path} does not say which patients were trained on ({error}); scores without it prove nothing."
                 ) from error

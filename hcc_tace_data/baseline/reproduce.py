@@ -42,6 +42,7 @@ from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.integrity.verify import verify
 from hcc_tace_data.labels.scores import dice
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text, mark_output
 
 if TYPE_CHECKING:
@@ -288,8 +289,12 @@ def _fold_row(place: Path, part: Part) -> dict[str, Any]:
         "validation": sorted(case.patient_id for case in part.validation),
     }
     for stage in ("liver", "tumour"):
-        record = json.loads((place / f"fold{part.fold}" / stage / "run.json").read_text(encoding="utf-8"))
-        row[stage] = {key: record[key] for key in ("best_dice", "steps", "epoch", "train_patients")}
+        path = place / f"fold{part.fold}" / stage / "run.json"
+        try:
+            record = read_json_object(path)
+            row[stage] = {key: record[key] for key in ("best_dice", "steps", "epoch", "train_patients")}
+        except (OSError, ValueError, KeyError) as error:
+            raise BaselineError(f"{path} is not the record of a training ({error}); train that part again.") from error
     return row
 
 

@@ -22,6 +22,7 @@ from hcc_tace_data.baseline.stages import whole_liver
 from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError, NoLiverError
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text, mark_output
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.volumes.grids import same_grid
@@ -118,8 +119,8 @@ def predict_cases(
 
 def _same(note: Path, about: Mapping[str, Any], case: StoredCase) -> bool:
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        said = read_json_object(note)
+    except (OSError, ValueError):
         return False
     return {key: said.get(key) for key in (*about, "case")} == {**about, "case": case.folder.name}
 

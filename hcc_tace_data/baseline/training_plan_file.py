@@ -11,6 +11,7 @@ from hcc_tace_data.baseline.data import Cohort, Part, held_out
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.training_plan import Plan, make_plan
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["plan_of", "refuse_other"]
@@ -31,9 +32,9 @@ def refuse_other(place: Path, request: ReproduceRequest) -> None:
 
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan = read_json_object(path)
         _ = plan["request"], plan["plan"], plan["store_digest"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise BaselineError(f"{path} is not the plan of a run ({error}); use another folder.") from error
     return plan
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import DependencyError
+from hcc_tace_data.system.documents import parse_json
 
 __all__ = ["Event", "S5cmd", "binary", "list_prefixes"]
 
@@ -145,7 +145,7 @@ class S5cmd:
 
     def _event(self, line: str) -> Event | None:
         try:
-            found = json.loads(line)
+            found = parse_json(line)
         except ValueError:
             if line:
                 self._said.append(line)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hcc_tace_data.errors import FolderLockedError, OutputError, UsageError
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import drop_leftovers, write_json, writing_to
 from hcc_tace_data.system.lock import lock_folder
 
@@ -117,7 +118,7 @@ def claim_folder(out: Path, parameters: Mapping[str, Any]) -> Iterator[dict[str,
 def _check_ours(out: Path, mine: dict[str, Any]) -> None:
     place = out / _PARAMETERS
     try:
-        theirs = json.loads(place.read_text(encoding="utf-8"))
+        theirs = read_json_object(place)
     except FileNotFoundError:
         if out.is_dir() and any(entry.name != _FOLDER for entry in out.iterdir()):
             raise UsageError(f"{out} holds other files; name an empty folder, or one of an earlier export.") from None
@@ -133,7 +134,7 @@ def _read_records(out: Path) -> dict[str, ExportRecord]:
     records = {}
     for path in sorted((out / _RECORDS).glob("*.json")):
         try:
-            record = ExportRecord(**json.loads(path.read_text(encoding="utf-8")))
+            record = ExportRecord(**read_json_object(path))
         except (ValueError, TypeError):
             continue  # its files are written again
         if record.name == path.name.removesuffix(".json"):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hcc_tace_data.errors import CatalogError
 from hcc_tace_data.facts.segments import CodedConcept, LabelClass, Segment, SegmentVocabulary
+from hcc_tace_data.system.documents import parse_yaml
 
 __all__ = [
     "Catalog",
@@ -306,11 +307,11 @@ def _shipped() -> Catalog:
 def _read(path: Path) -> Catalog:
     try:
         text = path.read_text(encoding="utf-8")
+        values = parse_yaml(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
     except FileNotFoundError:
         raise CatalogError(f"no catalogue at {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CatalogError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise CatalogError(f"{path} holds no keys.")

@@ -6,7 +6,6 @@ values that are no labels are never rounded.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from hcc_tace_data.errors import DicomReadError, SegmentationError
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.segments import SegmentVocabulary
 from hcc_tace_data.system.boundary import foreign_errors
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.volumes.nifti import SAVE_IN_PLACE, check_nifti_claims, patient_affine
 
 __all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
@@ -198,7 +198,7 @@ def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
     if not beside.is_file() or beside.stat().st_size > _MAX_HEADER:
         return {}, False
     with foreign_errors(beside, SegmentationError, f"does not name the labels of {file.name}"):
-        document = json.loads(beside.read_text(encoding="utf-8"))
+        document = read_json_object(beside)
         if "Segments" in document:
             return {int(item["Number"]): str(item["Label"]) for item in document["Segments"]}, True
         if "labels" in document:

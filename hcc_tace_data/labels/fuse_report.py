@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from hcc_tace_data.dicom import seg_write
 from hcc_tace_data.facts.catalog import Catalog
 from hcc_tace_data.labels.agreement import agreement, summary
 from hcc_tace_data.labels.staple import Fusion
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.version import __version__
 
@@ -53,7 +53,7 @@ def begin(folder: Path, written: list[str]) -> set[str]:
     it would tell of other readers or options.
     """
     try:
-        earlier = json.loads((folder / "fusion.json").read_text(encoding="utf-8"))["written"]
+        earlier = read_json_object(folder / "fusion.json")["written"]
         known = {str(name) for name in earlier if OURS.fullmatch(str(name))}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         known = set()

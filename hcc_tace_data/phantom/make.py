@@ -20,6 +20,7 @@ from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
 from hcc_tace_data.phantom.sheet import SHEET_NAME, write_sheet
 from hcc_tace_data.phantom.truth import TABLE_COLUMNS, write_csv, write_truth
+from hcc_tace_data.system.documents import parse_json
 from hcc_tace_data.system.parallel import open_runner
 
 __all__ = ["make_phantom"]
@@ -135,7 +136,7 @@ def _clear(root: Path, mark: Path, parameters: dict[str, Any]) -> None:
     if not left:
         return
     try:
-        same = json.loads(mark.read_text(encoding="utf-8")) == parameters
+        same = parse_json(mark.read_bytes()) == parameters
     except ValueError:
         same = False
     parts = re.compile("|".join(rf"\.{re.escape(name)}\.[0-9a-f]+\.part" for name in parameters["patients"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.parallel import in_threads
@@ -209,7 +209,7 @@ def read_evaluation(path: Path) -> dict[str, dict[str, float]]:
     if path.stat().st_size > _MAX_EVALUATION_BYTES:
         raise UsageError(f"{path} has {path.stat().st_size:,} bytes: not an evaluation of this collection.")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json_object(path)
         return {
             str(case["patient_id"]): {
                 str(name).replace("_", " "): float(score["dice"])

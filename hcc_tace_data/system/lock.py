@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hcc_tace_data.errors import FolderLockedError
+from hcc_tace_data.system.documents import read_json_object
 
 __all__ = ["lock_folder"]
 
@@ -93,7 +94,7 @@ def _sign(folder: Path) -> None:
 
 def _holder(folder: Path) -> str:
     try:
-        who = json.loads(_note(folder).read_text(encoding="utf-8"))
+        who = read_json_object(_note(folder))
         return f"process {who['pid']} on {who['host']}, since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "it left no name"

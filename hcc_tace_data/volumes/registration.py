@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
+from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.volumes.similarity import (
     AIR_HU,
@@ -127,7 +128,7 @@ class Registration:
             )
             numbers = np.array(fields["Parameters"].split(), dtype=float)
             centre = np.array(fields["FixedParameters"].split(), dtype=float)
-            notes = json.loads(_notes_path(path).read_text(encoding="utf-8"))
+            notes = read_json_object(_notes_path(path))
             if not fields["Transform"].strip().startswith("AffineTransform") or not np.isfinite(numbers).all():
                 raise ValueError("no affine transform of finite numbers")
             linear = numbers[:9].reshape(3, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -62,6 +63,24 @@ def test_who_may_ask(server: ViewerServer) -> None:
         status, _, body = ask(server, path)
         assert status == 403
         assert b"HCC_003" not in body
+
+
+def test_two_hundred_requests_at_once_are_all_answered(server: ViewerServer) -> None:
+    """All connections are open before the first is served: the queue of the socket must hold them."""
+    paths = ("", "patient.json", "viewer.css", "ct-0.nii")
+    wanted = {path: ask(server, f"/{server.token}/{path}")[2] for path in paths}
+    connections = []
+    for number in range(200):
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        connections.append((paths[number % len(paths)], connection))
+    for path, connection in connections:
+        head = f"GET /{server.token}/{path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+    for path, connection in connections:
+        with connection, connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert body == wanted[path]
 
 
 def test_nothing_on_disk_is_named_by_a_request(server: ViewerServer) -> None:
