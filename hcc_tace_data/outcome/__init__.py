@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hcc_tace_data.outcome.crossval import Evaluation as Evaluation
     from hcc_tace_data.outcome.crossval import evaluate as evaluate
+    from hcc_tace_data.outcome.fit import FittedModel as FittedModel
+    from hcc_tace_data.outcome.fit import fit_outcome as fit_outcome
+    from hcc_tace_data.outcome.page import write_outcome_page as write_outcome_page
     from hcc_tace_data.outcome.tasks import Task as Task
     from hcc_tace_data.outcome.tasks import load_task as load_task
 
 _PUBLIC = {
     "Evaluation": "hcc_tace_data.outcome.crossval",
+    "FittedModel": "hcc_tace_data.outcome.fit",
+    "fit_outcome": "hcc_tace_data.outcome.fit",
+    "write_outcome_page": "hcc_tace_data.outcome.page",
     "Task": "hcc_tace_data.outcome.tasks",
     "evaluate": "hcc_tace_data.outcome.crossval",
     "load_task": "hcc_tace_data.outcome.tasks",

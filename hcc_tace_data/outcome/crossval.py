@@ -4,25 +4,61 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.clinical.concordance import comparable_pairs
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import FOLDS
-from hcc_tace_data.outcome.metrics import Interval, bootstrap, harrell_c, uno_c
-from hcc_tace_data.outcome.models import Model, ladder
+from hcc_tace_data.outcome.calibration import Calibration, calibrate_class, calibrate_survival
+from hcc_tace_data.outcome.metrics import (
+    Interval,
+    Score,
+    auc,
+    average_precision,
+    balanced_accuracy,
+    bootstrap,
+    brier_losses,
+    concordance_score,
+    mean_score,
+    uno_weights,
+)
+from hcc_tace_data.outcome.models import Model, encode, ladder
+from hcc_tace_data.outcome.ridge import stratified_folds
 from hcc_tace_data.outcome.tasks import Task
 
-__all__ = ["Evaluation", "ModelScores", "evaluate", "out_of_fold", "permuted"]
+__all__ = ["HORIZONS", "Evaluation", "ModelScores", "OutOfFold", "evaluate", "out_of_fold", "permuted"]
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 Folds = Literal["repeated", "shipped"]
+
+#: Weeks up to which the probability of the event is compared with what happened.
+HORIZONS = {"os": 104.0, "ttp": 26.0}
+#: Times of the integrated Brier score: between these quantiles of the times of events.
+_BRIER_QUANTILES = (0.05, 0.9)
+_BRIER_TIMES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfFold:
+    """What models say of patients that they were not fitted on, averaged over the repeats.
+
+    Attributes
+    ----------
+    risk : ndarray of float64, shape (N,)
+        Share of the training patients of the fold with a lower risk, ties by half; of a stage, the stage itself.
+    event_by : ndarray of float64, shape (N, T), or None
+        Probability of the event up to each of :func:`times_of`; of a class in one column.
+    """
+
+    risk: Floats
+    event_by: Floats | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +72,16 @@ class ModelScores:
     features : int
         How many columns it takes.
     scores : dict of str to Interval
-        ``harrell_c`` and ``uno_c``, or ``auc``, ``average_precision`` and ``balanced_accuracy``.
+        ``harrell_c``, ``uno_c`` and ``integrated_brier``, or ``auc``, ``average_precision``, ``balanced_accuracy``
+        (risks above the median are predicted refractory) and ``brier``.
     difference : Interval or None
         Of the first score to that of the reference model, paired over patients.
+    brier_difference : Interval or None
+        Of the Brier score to that of "nothing" (Kaplan-Meier, or the share of the class): below 0 is better.
+    calibration : Calibration or None
+        Of the probabilities at the horizon of the task.
+    out_of_fold : OutOfFold
+        What the scores were computed from, in the order of the task's patients.
     """
 
     name: str
@@ -46,6 +89,9 @@ class ModelScores:
     features: int
     scores: dict[str, Interval]
     difference: Interval | None
+    brier_difference: Interval | None
+    calibration: Calibration | None
+    out_of_fold: OutOfFold = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +100,8 @@ class Evaluation:
 
     Attributes
     ----------
-    task : str
-        Name of the task.
+    task : Task
+        The patients that were scored.
     patients, events : int
         How many patients, and how many of them with the event.
     folds : {"repeated", "shipped"}
@@ -65,19 +111,23 @@ class Evaluation:
     reference : str
         The model that differences are taken to.
     models : tuple of ModelScores
-    permuted : float
-        The first score of the reference model with the target shuffled: chance.
+    permuted : Interval
+        The first score of the reference model with the target shuffled, which is chance: the mean over the shuffles
+        and the range of the middle 95 % of them.
+    test_patients : int
+        How many patients of the shipped test set took part, like all others; 0 for the shipped folds.
     left_out : dict of str to str
     """
 
-    task: str
+    task: Task
     patients: int
     events: int
     folds: Folds
     repeats: int
     reference: str
     models: tuple[ModelScores, ...]
-    permuted: float
+    permuted: Interval
+    test_patients: int
     left_out: dict[str, str]
 
     def plain(self) -> dict[str, Any]:
@@ -87,24 +137,31 @@ class Evaluation:
                 "name": one.name,
                 "label": one.label,
                 "features": one.features,
-                **{key: [value.value, value.lower, value.upper] for key, value in one.scores.items()},
-                "difference": None
-                if one.difference is None
-                else [one.difference.value, one.difference.lower, one.difference.upper],
+                **{key: _plain(value) for key, value in one.scores.items()},
+                "difference": _plain(one.difference),
+                "brier_difference": _plain(one.brier_difference),
+                "calibration": None if one.calibration is None else one.calibration.plain(),
             }
             for one in self.models
         ]
         return {
-            "task": self.task,
+            "task": self.task.name,
             "patients": self.patients,
             "events": self.events,
             "folds": self.folds,
             "repeats": self.repeats,
             "reference": self.reference,
-            "permuted": self.permuted,
+            "permuted": _plain(self.permuted),
+            "test_patients": self.test_patients,
             "models": rows,
             "left_out": self.left_out,
         }
+
+
+def _plain(interval: Interval | None) -> list[float | None] | None:
+    if interval is None:
+        return None
+    return [value if np.isfinite(value) else None for value in (interval.value, interval.lower, interval.upper)]
 
 
 def evaluate(
@@ -114,6 +171,7 @@ def evaluate(
     folds: Folds = "repeated",
     repeats: int = 5,
     rounds: int = 1000,
+    permutations: int = 20,
     reference: str = "clinical",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -133,6 +191,8 @@ def evaluate(
         Draws of the folds; the shipped folds are used once.
     rounds : int
         Bootstrap resamples of patients.
+    permutations : int
+        How often the target is shuffled for the control.
     reference : str
         Name of the model that the others are compared with.
     seed : int
@@ -152,92 +212,101 @@ def evaluate(
     if reference not in names:
         raise UsageError(f"the reference {reference!r} is not among the models: {', '.join(names)}.")
     if folds == "shipped":
-        task, repeats = _development(task), 1
-    risks: dict[str, Floats] = {}
+        task, repeats = task.development(), 1
+    predicted: dict[str, OutOfFold] = {}
     for done, model in enumerate(chosen, start=1):
-        risks[model.name] = out_of_fold(task, model, folds=folds, repeats=repeats, seed=seed)
+        predicted[model.name] = out_of_fold(task, model, folds=folds, repeats=repeats, seed=seed)
         if progress is not None:
             progress(done, len(chosen))
-    first, *_ = _scores_of(task)
-    scores = []
+
+    def interval(score: Score) -> Interval:
+        return bootstrap(score, len(task), rounds=rounds, seed=seed)
+
+    scores = {name: _scores(task, found) for name, found in predicted.items()}
+    first = next(iter(scores[reference]))
+    losses = {name: _losses(task, found) for name, found in predicted.items()}
+    nothing = losses.get("nothing")
+    rows = []
     for model in chosen:
-        difference = None
-        if model.name != reference:
-            difference = bootstrap(
-                _difference(task, first, risks[model.name], risks[reference]), len(task), rounds=rounds, seed=seed
-            )
-        found = {
-            name: bootstrap(_score(task, name, risks[model.name]), len(task), rounds=rounds, seed=seed)
-            for name in _scores_of(task)
-        }
-        scores.append(
+        own = losses[model.name]
+        rows.append(
             ModelScores(
-                name=model.name, label=model.label, features=len(model.columns), scores=found, difference=difference
+                name=model.name,
+                label=model.label,
+                features=len(model.columns),
+                scores={name: interval(score) for name, score in scores[model.name].items()},
+                difference=None
+                if model.name == reference
+                else interval(_minus(scores[model.name][first], scores[reference][first])),
+                brier_difference=None
+                if own is None or nothing is None or model.name == "nothing"
+                else interval(mean_score(own - nothing)),
+                calibration=_calibration(task, predicted[model.name]),
+                out_of_fold=predicted[model.name],
             )
         )
-    shuffled = permuted(task, chosen[names.index(reference)], folds=folds, seed=seed)
     return Evaluation(
-        task=task.name,
+        task=task,
         patients=len(task),
         events=int(task.target.iloc[:, -1].sum()),
         folds=folds,
         repeats=repeats,
         reference=reference,
-        models=tuple(scores),
-        permuted=shuffled,
+        models=tuple(rows),
+        permuted=permuted(task, chosen[names.index(reference)], folds=folds, rounds=permutations, seed=seed),
+        test_patients=int(task.fold.isna().sum()),
         left_out=task.left_out,
     )
 
 
-def out_of_fold(task: Task, model: Model, *, folds: Folds = "repeated", repeats: int = 5, seed: int = 0) -> Floats:
-    """Return the risk of each patient by models that were not fitted on that patient.
+def times_of(task: Task) -> Floats:
+    """Return the weeks at which probabilities are predicted: the horizon, then those of the integrated Brier score."""
+    if not task.survival:
+        return np.zeros(1)
+    weeks = task.target["weeks"][task.target["event"]].to_numpy(float)
+    low, high = np.quantile(weeks, _BRIER_QUANTILES) if len(weeks) else (0.0, 1.0)
+    return np.concatenate([[HORIZONS[task.name]], np.linspace(low, max(high, low + 1e-6), _BRIER_TIMES)])
+
+
+def out_of_fold(task: Task, model: Model, *, folds: Folds = "repeated", repeats: int = 5, seed: int = 0) -> OutOfFold:
+    """Return what models say of each patient that were not fitted on that patient.
 
     Risks are ranked among the training patients of their fold, 0 to 1, so that folds can be pooled, and averaged over
     the repeats.
     """
-    total = np.zeros(len(task))
+    features, times = encode(task.features[list(model.columns)]), times_of(task)
+    risk, chance, whole = np.zeros(len(task)), np.zeros((len(task), len(times))), True
     for repeat in range(repeats):
         for train, test in _splits(task, folds, seed + repeat):
-            features = task.features[list(model.columns)]
             found = model.predict(features.iloc[train], task.target.iloc[train], features.iloc[test])
-            total[test] += _rank(found.risk, found.training)
-    return total / repeats
+            risk[test] += found.risk if found.training is None else _rank(found.risk, found.training)
+            if found.event_by is None:
+                whole = False
+            else:
+                chance[test] += found.event_by(times)
+    return OutOfFold(risk=risk / repeats, event_by=chance / repeats if whole else None)
 
 
-def permuted(task: Task, model: Model, *, folds: Folds = "repeated", seed: int = 0, rounds: int = 3) -> float:
-    """Return the mean first score with the targets shuffled between patients: what chance gives."""
+def permuted(task: Task, model: Model, *, folds: Folds = "repeated", seed: int = 0, rounds: int = 20) -> Interval:
+    """Return the first score with the targets shuffled between patients; see :attr:`Evaluation.permuted`."""
     rng = np.random.default_rng(seed)
     found = []
     for number in range(rounds):
         target = task.target.iloc[rng.permutation(len(task))].set_axis(task.target.index)
         shuffled = replace(task, target=target)
-        risk = out_of_fold(shuffled, model, folds=folds, repeats=1, seed=seed + number)
-        found.append(_score(shuffled, _scores_of(task)[0], risk)(np.arange(len(task))))
-    return float(np.mean(found))
-
-
-def _development(task: Task) -> Task:
-    own = task.fold.notna().to_numpy()
-    out = dict.fromkeys(map(str, task.features.index[~own]), "in the test set of the shipped split")
-    return replace(
-        task,
-        features=task.features[own],
-        target=task.target[own],
-        fold=task.fold[own],
-        left_out=task.left_out | out,
-    )
+        predicted = out_of_fold(shuffled, model, folds=folds, repeats=1, seed=seed + number)
+        score = next(iter(_scores(shuffled, predicted).values()))
+        found.append(float(score(np.ones((1, len(task))))[0]))
+    return Interval(float(np.mean(found)), *map(float, np.percentile(found, [2.5, 97.5])))
 
 
 def _splits(task: Task, folds: Folds, seed: int) -> Iterator[Split]:
-    from sklearn.model_selection import StratifiedKFold
-
     if folds == "shipped":
         fold = task.fold.to_numpy(np.int64)
-        for number in range(FOLDS):
-            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        return
-    event = task.target.iloc[:, -1].to_numpy(bool)
-    yield from StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(event)), event)
+    else:
+        fold = stratified_folds(task.target.iloc[:, -1].to_numpy(bool), FOLDS, seed)
+    for number in np.unique(fold):
+        yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
 
 def _rank(risk: Floats, training: Floats) -> Floats:
@@ -248,31 +317,46 @@ def _rank(risk: Floats, training: Floats) -> Floats:
     return (low + high) / (2 * len(ordered))
 
 
-def _scores_of(task: Task) -> tuple[str, ...]:
-    return ("harrell_c", "uno_c") if task.survival else ("auc", "average_precision", "balanced_accuracy")
+def _minus(one: Score, other: Score) -> Score:
+    return lambda counts: one(counts) - other(counts)
 
 
-def _score(task: Task, name: str, risk: Floats) -> Callable[[npt.NDArray[np.int64]], float]:
+def _survival(task: Task) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    return task.target["weeks"].to_numpy(float), task.target["event"].to_numpy(bool)
+
+
+def _losses(task: Task, found: OutOfFold) -> Floats | None:
+    """Return the part of each patient in the Brier score."""
+    if found.event_by is None:
+        return None
     if task.survival:
-        weeks, event = task.target["weeks"].to_numpy(float), task.target["event"].to_numpy(bool)
-        concordance = harrell_c if name == "harrell_c" else uno_c
-        return lambda rows: concordance(weeks[rows], event[rows], risk[rows])
+        return brier_losses(*_survival(task), found.event_by[:, 1:], times_of(task)[1:])
+    return np.asarray((found.event_by[:, 0] - task.target["refractory"].to_numpy(float)) ** 2)
+
+
+def _scores(task: Task, found: OutOfFold) -> dict[str, Score]:
+    losses = _losses(task, found)
+    scores: dict[str, Score]
+    if task.survival:
+        weeks, event = _survival(task)
+        pairs = comparable_pairs(weeks, event).astype(np.float64)
+        scores = {
+            "harrell_c": concordance_score(pairs, found.risk),
+            "uno_c": concordance_score(pairs * uno_weights(weeks, event)[:, None], found.risk),
+        }
+        return scores if losses is None else scores | {"integrated_brier": mean_score(losses)}
     truth = task.target["refractory"].to_numpy(bool)
-    return lambda rows: _classified(name, truth[rows], risk[rows])
+    scores = {
+        "auc": auc(truth, found.risk),
+        "average_precision": average_precision(truth, found.risk),
+        "balanced_accuracy": balanced_accuracy(truth, found.risk > np.median(found.risk)),
+    }
+    return scores if losses is None else scores | {"brier": mean_score(losses)}
 
 
-def _classified(name: str, truth: npt.NDArray[np.bool_], risk: Floats) -> float:
-    from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
-
-    if truth.all() or not truth.any():
-        return float("nan")
-    if name == "auc":
-        return float(roc_auc_score(truth, risk))
-    if name == "average_precision":
-        return float(average_precision_score(truth, risk))
-    return float(balanced_accuracy_score(truth, risk > 0.5))
-
-
-def _difference(task: Task, name: str, risk: Floats, other: Floats) -> Callable[[npt.NDArray[np.int64]], float]:
-    one, two = _score(task, name, risk), _score(task, name, other)
-    return lambda rows: one(rows) - two(rows)
+def _calibration(task: Task, found: OutOfFold) -> Calibration | None:
+    if found.event_by is None:
+        return None
+    if task.survival:
+        return calibrate_survival(*_survival(task), found.event_by[:, 0], HORIZONS[task.name])
+    return calibrate_class(task.target["refractory"].to_numpy(bool), found.event_by[:, 0])

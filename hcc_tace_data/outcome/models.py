@@ -6,29 +6,35 @@ them. What it gives is a risk: higher means an earlier event, or a refractory tu
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.clinical.concordance import harrell_c
 from hcc_tace_data.clinical.survival import STAGING_SYSTEMS
-from hcc_tace_data.errors import ClinicalError
-from hcc_tace_data.outcome.metrics import harrell_c
-from hcc_tace_data.outcome.tasks import CLINICAL, Task
+from hcc_tace_data.errors import ClinicalError, DependencyError
+from hcc_tace_data.outcome.linear import LinearModel, Preparation
+from hcc_tace_data.outcome.metrics import auc
+from hcc_tace_data.outcome.ridge import baseline_hazard, fit_cox, fit_logistic, stratified_folds
+from hcc_tace_data.outcome.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Model", "Prediction", "encode", "ladder"]
+__all__ = ["Model", "Prediction", "encode", "fit_cox_model", "fit_logistic_model", "ladder"]
 
 Floats = npt.NDArray[np.float64]
 Predictor = Callable[["pd.DataFrame", "pd.DataFrame", "pd.DataFrame"], "Prediction"]
+Fitter = Callable[["pd.DataFrame", "pd.DataFrame"], LinearModel]
 
-_PENALTIES = (0.03, 0.1, 0.3, 1.0)
-_STRENGTHS = (0.01, 0.1, 1.0)
+_PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+#: Of a model of one column, whose order of patients no penalty changes.
+_LONE_PENALTY = 0.01
+_STAGES = {"clip_score": "CLIP score", "okuda": "Okuda stage", "tnm": "TNM stage", "bclc": "BCLC stage"}
 _LEAVES = (3, 6, 12)
 _INNER_FOLDS = 3
 _TREES = 100
@@ -36,20 +42,37 @@ _TREES = 100
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Risks of the patients predicted, and of the training patients, against whom they are ranked."""
+    """What a model says of patients that it was not fitted on.
+
+    Attributes
+    ----------
+    risk : ndarray of float64, shape (N,)
+        Higher means an earlier event, or a refractory tumour.
+    training : ndarray of float64, shape (M,), or None
+        Risks of the training patients, among whom `risk` is ranked so that folds can be pooled; None where `risk` means
+        the same in every fold, as nothing was fitted.
+    event_by : callable or None
+        Probability of the event up to each of some weeks, (N, T); for "tace_response" of being refractory, (N, 1).
+    """
 
     risk: Floats
-    training: Floats
+    training: Floats | None
+    event_by: Callable[[Floats], Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model of the ladder: its name, what it is, the columns it takes, and how it predicts."""
+    """A model of the ladder: its name, what it is, the columns it takes, and how it predicts.
+
+    ``predict(train, target, test)`` takes encoded features (see :func:`encode`). ``fit(train, target)`` gives the model
+    as it can be saved, where it is linear.
+    """
 
     name: str
     label: str
     columns: tuple[str, ...]
     predict: Predictor
+    fit: Fitter | None = None
 
 
 def encode(features: pd.DataFrame) -> pd.DataFrame:
@@ -83,149 +106,173 @@ def ladder(task: Task, *, forest: bool = True) -> tuple[Model, ...]:
     Parameters
     ----------
     task : Task
-        Columns beyond those of the sheet count as features of the images.
+        Columns beyond those of the sheet (:attr:`Task.extra`) count as features of the images.
     forest : bool
         With a random survival forest (needs scikit-survival) or random forest.
     """
-    linear = _cox if task.survival else _logistic
+    fit = fit_cox_model if task.survival else fit_logistic_model
     trees = _survival_forest if task.survival else _random_forest
     name = "ridge Cox" if task.survival else "ridge logistic"
-    clinical = tuple(column for column in CLINICAL if column in task.features)
+    images = task.extra
+    clinical = tuple(str(column) for column in task.features if column not in (*STAGING_SYSTEMS, *images))
     small = tuple(column for column in ("tumour_size_cm", "afp_ng_ml", "child_pugh") if column in clinical)
-    images = tuple(str(column) for column in task.features if column not in (*CLINICAL, *STAGING_SYSTEMS))
-    models = [Model("nothing", "Kaplan-Meier" if task.survival else "majority", (), _constant)]
-    models += [
-        Model(system, f"stage by {system.upper().replace('_SCORE', '')}", (system,), _stage)
-        for system in STAGING_SYSTEMS
-        if system in task.features
-    ]
+    stages = tuple(system for system in STAGING_SYSTEMS if system in task.features)
+    models = [_linear("nothing", "Kaplan-Meier" if task.survival else "majority", (), fit)]
+    models += [Model(system, _STAGES[system], (system,), partial(_stage, fit), fit) for system in stages]
+    if len(stages) > 1:
+        models.append(_linear("stages", f"{name}: {len(stages)} staging systems", stages, fit))
     if len(small) == 3:
-        models.append(Model("size_afp_child_pugh", f"{name}: size, AFP, Child-Pugh", small, linear))
+        models.append(_linear("size_afp_child_pugh", f"{name}: size, AFP, Child-Pugh", small, fit))
     if clinical:
-        models.append(Model("clinical", f"{name}: {len(clinical)} clinical variables", clinical, linear))
+        models.append(_linear("clinical", f"{name}: {len(clinical)} clinical variables", clinical, fit))
         if forest:
             models.append(Model("clinical_forest", f"forest: {len(clinical)} clinical variables", clinical, trees))
     if images:
-        models.append(Model("images", f"{name}: {len(images)} image features", images, linear))
-        models.append(Model("clinical_images", f"{name}: clinical and image features", (*clinical, *images), linear))
+        models.append(_linear("images", f"{name}: {len(images)} image features", images, fit))
+        if clinical:
+            both = (*clinical, *images)
+            models.append(_linear("clinical_images", f"{name}: clinical and image features", both, fit))
     return tuple(models)
 
 
-def _constant(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    return Prediction(np.zeros(len(test)), np.zeros(len(train)))
+def _linear(name: str, label: str, columns: tuple[str, ...], fit: Fitter) -> Model:
+    return Model(name, label, columns, partial(_predict_linear, fit), fit)
 
 
-def _stage(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    """Take the stage itself as the risk: nothing is fitted, so a stage worse than chance stays below one half."""
-    return Prediction(encode(test).iloc[:, 0].to_numpy(float), encode(train).iloc[:, 0].to_numpy(float))
+def _predict_linear(fit: Fitter, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
+    model = fit(train, target)
+    values = test.to_numpy(float)
+    return Prediction(model.risk(values), model.risk(train.to_numpy(float)), partial(model.event_by, values))
 
 
-def _prepared(train: pd.DataFrame, test: pd.DataFrame) -> tuple[Floats, Floats]:
-    """Fill gaps with the training median, mark them, scale; constants are dropped."""
-    from sklearn.feature_selection import VarianceThreshold
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def _stage(fit: Fitter, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
+    """Take the stage itself as the risk: a stage worse than chance stays below one half.
 
-    steps = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        VarianceThreshold(),
-        StandardScaler(),
+    Probabilities need a model of it.
+    """
+    model = fit(train, target)
+    values = test.to_numpy(float)
+    risk = np.where(np.isnan(values), model.preparation.medians, values)[:, 0]
+    return Prediction(risk, None, partial(model.event_by, values))
+
+
+def _best(settings: Sequence[float], event: Any, scores: Callable[[Any, Any], Sequence[float]]) -> float:
+    """Return the setting with the best mean score over folds within the training patients; the first of equal ones.
+
+    ``scores(inside, outside)`` fits on the one and scores on the other, one score per setting; NaN where there is none.
+    """
+    fold = stratified_folds(event, _INNER_FOLDS, seed=0)
+    found = np.array([scores(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(_INNER_FOLDS)])
+    known = np.isfinite(found)
+    means = np.where(known, found, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return settings[int(np.argmax(np.where(known.any(axis=0), means, -np.inf)))]
+
+
+def fit_cox_model(train: pd.DataFrame, target: pd.DataFrame) -> LinearModel:
+    """Fit a ridge Cox model; the penalty is chosen by cross-validation among the patients given.
+
+    Parameters
+    ----------
+    train : pandas.DataFrame
+        Encoded features.
+    target : pandas.DataFrame
+        ``weeks`` and ``event``.
+    """
+    values, names = train.to_numpy(float), [str(name) for name in train.columns]
+    weeks, event = target["weeks"].to_numpy(float), target["event"].to_numpy(bool)
+
+    def scores(inside: Any, outside: Any) -> list[float]:
+        preparation = Preparation.learn(values[inside], names)
+        fitted, tested = preparation.apply(values[inside]), preparation.apply(values[outside])
+        return [
+            harrell_c(weeks[outside], event[outside], tested @ fit_cox(fitted, weeks[inside], event[inside], penalty))
+            for penalty in _PENALTIES
+        ]
+
+    penalty = _best(_PENALTIES, event, scores) if len(names) > 1 else _LONE_PENALTY
+    preparation = Preparation.learn(values, names)
+    fitted = preparation.apply(values)
+    weights = fit_cox(fitted, weeks, event, penalty)
+    at, hazard = baseline_hazard(fitted @ weights, weeks, event)
+    return LinearModel(
+        preparation=preparation, weights=weights, penalty=penalty, intercept=0.0, weeks=at, hazard=hazard
     )
-    fitted = steps.fit_transform(encode(train).to_numpy(float))
-    return np.asarray(fitted), np.asarray(steps.transform(encode(test).to_numpy(float)))
 
 
-def _inner(target: pd.DataFrame) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    from sklearn.model_selection import StratifiedKFold
-
-    event = target.iloc[:, -1].to_numpy(bool)
-    folds = StratifiedKFold(_INNER_FOLDS, shuffle=True, random_state=0)
-    return list(folds.split(np.zeros(len(event)), event))
-
-
-def _best(
-    values: Sequence[float],
-    target: pd.DataFrame,
-    train: pd.DataFrame,
-    fit: Callable[[float, Any, Any, Any], Prediction],
-    score: Callable[[pd.DataFrame, Floats], float],
-) -> float:
-    """Return the setting with the best mean score over folds within the training patients."""
-    scores = []
-    for value in values:
-        found = []
-        for inside, outside in _inner(target):
-            predicted = fit(value, train.iloc[inside], target.iloc[inside], train.iloc[outside])
-            found.append(score(target.iloc[outside], predicted.risk))
-        scores.append(float(np.nanmean(found)))
-    return values[int(np.argmax(scores))]
-
-
-def _cox(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    return _fit_cox(_best(_PENALTIES, target, train, _fit_cox, _concordance), train, target, test)
-
-
-def _concordance(target: pd.DataFrame, risk: Floats) -> float:
-    return harrell_c(target["weeks"].to_numpy(float), target["event"].to_numpy(bool), risk)
-
-
-def _fit_cox(penalty: float, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    import pandas as pd
-    from lifelines import CoxPHFitter
-
-    fitted, predicted = _prepared(train, test)
-    frame = pd.DataFrame(fitted)
-    frame["weeks"], frame["event"] = target["weeks"].to_numpy(), target["event"].to_numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = CoxPHFitter(penalizer=penalty).fit(frame, "weeks", "event")
-    weights = model.params_.to_numpy()
-    return Prediction(predicted @ weights, fitted @ weights)
-
-
-def _auc(target: pd.DataFrame, risk: Floats) -> float:
-    from sklearn.metrics import roc_auc_score
-
+def fit_logistic_model(train: pd.DataFrame, target: pd.DataFrame) -> LinearModel:
+    """Fit a ridge logistic model; see :func:`fit_cox_model`. The target is ``refractory``."""
+    values, names = train.to_numpy(float), [str(name) for name in train.columns]
     truth = target["refractory"].to_numpy(bool)
-    return float(roc_auc_score(truth, risk)) if truth.any() and not truth.all() else float("nan")
+
+    def scores(inside: Any, outside: Any) -> list[float]:
+        preparation = Preparation.learn(values[inside], names)
+        fitted, tested = preparation.apply(values[inside]), preparation.apply(values[outside])
+        return [
+            _auc(truth[outside], tested @ fit_logistic(fitted, truth[inside], penalty)[0]) for penalty in _PENALTIES
+        ]
+
+    penalty = _best(_PENALTIES, truth, scores) if len(names) > 1 else _LONE_PENALTY
+    preparation = Preparation.learn(values, names)
+    weights, intercept = fit_logistic(preparation.apply(values), truth, penalty)
+    nothing = np.zeros(0)
+    return LinearModel(
+        preparation=preparation, weights=weights, penalty=penalty, intercept=intercept, weeks=nothing, hazard=nothing
+    )
 
 
-def _logistic(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    return _fit_logistic(_best(_STRENGTHS, target, train, _fit_logistic, _auc), train, target, test)
-
-
-def _fit_logistic(strength: float, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    from sklearn.linear_model import LogisticRegression
-
-    fitted, predicted = _prepared(train, test)
-    model = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced")
-    model.fit(fitted, target["refractory"].to_numpy(bool))
-    return Prediction(model.decision_function(predicted), model.decision_function(fitted))
+def _auc(truth: npt.NDArray[np.bool_], risk: Floats) -> float:
+    return float(auc(truth, risk)(np.ones((1, len(truth))))[0])
 
 
 def _survival_forest(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    return _fit_survival_forest(_best(_LEAVES, target, train, _fit_survival_forest, _concordance), train, target, test)
+    try:
+        from sksurv.ensemble import RandomSurvivalForest
+        from sksurv.util import Surv
+    except ImportError:
+        raise DependencyError("the forest needs scikit-survival: pip install 'hcc-tace-data[survival]'.") from None
 
+    values = train.to_numpy(float)
+    weeks, event = target["weeks"].to_numpy(float), target["event"].to_numpy(bool)
 
-def _fit_survival_forest(leaf: float, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    from sksurv.ensemble import RandomSurvivalForest
-    from sksurv.util import Surv
+    def grow(leaf: float, rows: Any) -> tuple[Preparation, Any]:
+        preparation = Preparation.learn(values[rows], [str(name) for name in train.columns])
+        truth = Surv.from_arrays(event[rows], weeks[rows])
+        forest = RandomSurvivalForest(_TREES, min_samples_leaf=int(leaf), random_state=0)
+        return preparation, forest.fit(preparation.apply(values[rows]), truth)
 
-    fitted, predicted = _prepared(train, test)
-    truth = Surv.from_arrays(target["event"].to_numpy(bool), target["weeks"].to_numpy(float))
-    model = RandomSurvivalForest(_TREES, min_samples_leaf=int(leaf), random_state=0).fit(fitted, truth)
-    return Prediction(np.asarray(model.predict(predicted)), np.asarray(model.predict(fitted)))
+    def scores(inside: Any, outside: Any) -> list[float]:
+        grown = [grow(leaf, inside) for leaf in _LEAVES]
+        risks = [np.asarray(forest.predict(preparation.apply(values[outside]))) for preparation, forest in grown]
+        return [harrell_c(weeks[outside], event[outside], risk) for risk in risks]
+
+    preparation, forest = grow(_best(_LEAVES, event, scores), np.arange(len(values)))
+    tested = preparation.apply(test.to_numpy(float))
+
+    def event_by(at: Floats) -> Floats:
+        curves = np.hstack([np.ones((len(tested), 1)), forest.predict_survival_function(tested, return_array=True)])
+        return 1 - curves[:, np.searchsorted(forest.unique_times_, at, side="right")]
+
+    risk, training = (np.asarray(forest.predict(one)) for one in (tested, preparation.apply(values)))
+    return Prediction(risk, training, event_by)
 
 
 def _random_forest(train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
-    return _fit_random_forest(_best(_LEAVES, target, train, _fit_random_forest, _auc), train, target, test)
-
-
-def _fit_random_forest(leaf: float, train: pd.DataFrame, target: pd.DataFrame, test: pd.DataFrame) -> Prediction:
     from sklearn.ensemble import RandomForestClassifier
 
-    fitted, predicted = _prepared(train, test)
-    model = RandomForestClassifier(_TREES, min_samples_leaf=int(leaf), class_weight="balanced", random_state=0)
-    model.fit(fitted, target["refractory"].to_numpy(bool))
-    return Prediction(model.predict_proba(predicted)[:, 1], model.predict_proba(fitted)[:, 1])
+    values, truth = train.to_numpy(float), target["refractory"].to_numpy(bool)
+
+    def grow(leaf: float, rows: Any) -> Callable[[Floats], Floats]:
+        preparation = Preparation.learn(values[rows], [str(name) for name in train.columns])
+        forest = RandomForestClassifier(_TREES, min_samples_leaf=int(leaf), random_state=0)
+        forest.fit(preparation.apply(values[rows]), truth[rows])
+        place = list(forest.classes_).index(True) if True in forest.classes_ else None
+        return lambda new: (
+            np.zeros(len(new)) if place is None else np.asarray(forest.predict_proba(preparation.apply(new)))[:, place]
+        )
+
+    def scores(inside: Any, outside: Any) -> list[float]:
+        return [_auc(truth[outside], grow(leaf, inside)(values[outside])) for leaf in _LEAVES]
+
+    chance = grow(_best(_LEAVES, truth, scores), np.arange(len(values)))
+    risk = chance(test.to_numpy(float))
+    return Prediction(risk, chance(values), lambda _: risk[:, None])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from hcc_tace_data.clinical import load_clinical
@@ -33,6 +34,10 @@ CLINICAL = (
 )  # fmt: skip
 
 
+#: Columns of `hcc-tace measure --by pair` that the follow-up decides.
+_LATER = re.compile(r"^(follow_up_|change_|days$)|_fu_")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Features, target and split of one prediction task; rows are patients, in the same order everywhere.
@@ -49,6 +54,10 @@ class Task:
         Fold in which the shipped split validates the patient; missing for the test set.
     left_out : dict of str to str
         PatientID -> why the patient is not in the task.
+    source : str
+        Name of the clinical sheet.
+    extra : tuple of str
+        Features that are not columns of the clinical table: measurements, radiomics or your own.
     """
 
     name: TaskName
@@ -56,6 +65,8 @@ class Task:
     target: pd.DataFrame
     fold: pd.Series[int]
     left_out: dict[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def survival(self) -> bool:
@@ -64,6 +75,18 @@ class Task:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def development(self) -> Task:
+        """Return the task without the test set of the shipped split."""
+        own = self.fold.notna().to_numpy()
+        out = dict.fromkeys(map(str, self.features.index[~own]), "in the test set of the shipped split")
+        return replace(
+            self,
+            features=self.features[own],
+            target=self.target[own],
+            fold=self.fold[own],
+            left_out=self.left_out | out,
+        )
 
 
 def load_task(
@@ -90,7 +113,8 @@ def load_task(
     Raises
     ------
     UsageError
-        Another task; a column whose role is not `baseline`; a column twice; a patient twice in `extra`.
+        Another task; a column whose role is not `baseline`; in `extra`, a column of the clinical table or one that the
+        follow-up decides, or a patient twice.
     ClinicalError
         Nobody has the target.
 
@@ -103,7 +127,9 @@ def load_task(
 
     if name not in TASKS:
         raise UsageError(f"there is no task {name!r}; use {', '.join(map(repr, TASKS))}.")
-    table = load_clinical(source).set_index("patient_id")
+    table = load_clinical(source)
+    source_name = str(table.attrs["source"])
+    table = table.set_index("patient_id")
     columns = list(features)
     for column in columns:
         role = role_of(column)
@@ -112,8 +138,10 @@ def load_task(
                 f"{column!r} is no feature for {name!r}: its role is {role!r}, which was not known before treatment."
             )
     chosen = table[columns].copy()
+    added: tuple[str, ...] = ()
     if extra is not None:
         rows = _by_patient(extra, taken=[*table.columns])
+        added = tuple(map(str, rows.columns))
         chosen = pd.concat([chosen, rows.reindex([str(one) for one in table.index]).set_axis(table.index)], axis=1)
     left_out: dict[str, str] = {}
     if name in ENDPOINTS:
@@ -131,11 +159,16 @@ def load_task(
     target = target[known].copy()
     for column in target.columns.difference(["weeks"]):
         target[column] = target[column].astype(bool)
+    chosen = chosen[known]
+    # pandas copies the notes of a table with every operation
+    chosen.attrs, target.attrs = {}, {}
     folds = split_table()
     fold = pd.Series([folds.get(str(one)) for one in target.index], index=target.index, dtype="Int64", name="fold")
     if left_out:
         logger.info("%s: %d of %d patients left out: %s", name, len(left_out), len(table), lacking)
-    return Task(name=name, features=chosen[known], target=target, fold=fold, left_out=left_out)
+    return Task(
+        name=name, features=chosen, target=target, fold=fold, left_out=left_out, extra=added, source=source_name
+    )
 
 
 def _by_patient(extra: pd.DataFrame, taken: list[str]) -> pd.DataFrame:
@@ -146,4 +179,9 @@ def _by_patient(extra: pd.DataFrame, taken: list[str]) -> pd.DataFrame:
     both = sorted(set(rows.columns) & set(taken))
     if both:
         raise UsageError(f"the extra features repeat columns of the clinical table: {', '.join(both)}; rename them.")
+    later = [str(name) for name in rows.columns if _LATER.search(str(name))]
+    if later:
+        raise UsageError(
+            f"the extra features hold {later[0]!r}, which the follow-up decides; it was not known before treatment."
+        )
     return rows

@@ -59,10 +59,14 @@ def test_own_features_are_joined_by_patient(sheet: Path) -> None:
     task = load_task("ttp", sheet, features=["age_years"], extra=own)
     assert task.features["volume_ml"].loc[["HCC_001", "HCC_002"]].tolist() == [1.0, 2.0]
     assert int(task.features["volume_ml"].isna().sum()) == 103
+    assert task.extra == ("volume_ml",)
     with pytest.raises(UsageError, match="more than once"):
         load_task("ttp", sheet, extra=pd.concat([own, own]))
     with pytest.raises(UsageError, match="os_weeks"):
         load_task("ttp", sheet, extra=own.assign(os_weeks=1.0))
+    for later in ("follow_up_diameter_mm", "change_tumour_ml", "sheet_recist_fu_mm"):
+        with pytest.raises(UsageError, match=later):
+            load_task("ttp", sheet, extra=own.assign(**{later: 1.0}))
     with pytest.raises(UsageError, match="no task"):
         load_task("response", sheet)  # type: ignore[arg-type]
 
