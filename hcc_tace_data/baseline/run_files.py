@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import platform
@@ -12,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_rows
 from hcc_tace_data.version import __version__
 
 __all__ = ["Curves", "environment", "model_card", "write_log"]
@@ -54,10 +54,7 @@ def _commit() -> str | None:
 
 def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one row an epoch as CSV."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
+    atomic_write_text(path, csv_rows(list(history[0]), history))
 
 
 class Curves:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_writer
-import io
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +13,7 @@ from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patien
 from hcc_tace_data.errors import CollectionNotFoundError, HccTaceError
 from hcc_tace_data.labels.compare import compare_masks, files_by_patient
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_rows
 from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
@@ -75,12 +74,7 @@ def compare(
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    names = list(rows[0]) if rows else ["patient_id", "structure"]
-    writer = csv_writer.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_rows(list(rows[0]) if rows else ["patient_id", "structure"], rows)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from hcc_tace_data.clinical.load import load_clinical
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_text, write_json
-from hcc_tace_data.system.text import csv_cell
+from hcc_tace_data.system.text import CsvWriter
 
 if TYPE_CHECKING:
     from hcc_tace_data.export.output_folder import ExportRecord
@@ -110,9 +109,9 @@ def _date(text: str) -> str:
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer = CsvWriter(text, delimiter="\t")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_MISSING if row.get(name) is None else csv_cell(row[name]) for name in columns])
+        writer.writerow([_MISSING if row.get(name) is None else row[name] for name in columns])
     if not path.is_file() or path.read_bytes() != text.getvalue().encode("utf-8"):  # what is right is left alone
         atomic_write_text(path, text.getvalue())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
+from hcc_tace_data.system.text import csv_rows
 
 __all__ = ["FORMAT", "export_croissant"]
 
@@ -148,11 +147,8 @@ def export_croissant(
 
 
 def _csv(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None or v != v else v for k, v in _plain(row).items()} for row in rows)
-    return buffer.getvalue().encode("utf-8")
+    plain = ({k: None if v is None or v != v else v for k, v in _plain(row).items()} for row in rows)
+    return csv_rows(list(columns), plain).encode("utf-8")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

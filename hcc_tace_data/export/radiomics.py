@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format, images_of
 from hcc_tace_data.system.files import atomic_write_text
-from hcc_tace_data.system.text import csv_cell
+from hcc_tace_data.system.text import CsvWriter
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ def finish(exported: Exported) -> None:
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     writer.writerow(columns)
-    writer.writerows(map(csv_cell, row) for row in rows)
+    writer.writerows(rows)
     atomic_write_text(path, text.getvalue())
 
 

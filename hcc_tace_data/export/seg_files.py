@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format
 from hcc_tace_data.system.files import atomic_write_text
-from hcc_tace_data.system.text import csv_cell
+from hcc_tace_data.system.text import CsvWriter
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def write_case(case: Case, arrays: CaseArrays, files: list[Path], classes: Class
 def finish(exported: Exported) -> None:
     """Write the table of files."""
     table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
+    writer = CsvWriter(table)
     writer.writerow(["patient_id", "file", "series_uid", "annotations", "readers"])
     for _, record in sorted(exported.records.items()):
         made, (file,) = record.sources, record.files
         row = [record.patient_id, file, made["series_uid"], "+".join(made["annotations"]), made["readers"]]
-        writer.writerow(map(csv_cell, row))
+        writer.writerow(row)
     atomic_write_text(exported.out / "segmentations.csv", table.getvalue())
 
 

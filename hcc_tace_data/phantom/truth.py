@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from hcc_tace_data.phantom.patient import PatientResult
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import csv_rows
 
 __all__ = ["TABLE_COLUMNS", "write_csv", "write_truth"]
 
@@ -22,11 +21,7 @@ TABLE_COLUMNS = (
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     """Write `rows` as UTF-8 CSV with a header line."""
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(path, buffer.getvalue())
+    atomic_write_text(path, csv_rows(columns, rows))
 
 
 def write_truth(root: Path, results: Sequence[PatientResult], *, seed: int, size: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv_cell", "csv_table", "visible", "visible_json", "visible_lines"]
+__all__ = ["CsvWriter", "csv_cell", "csv_rows", "csv_table", "visible", "visible_json", "visible_lines"]
 
 _Cell = TypeVar("_Cell")
 
@@ -77,6 +80,49 @@ def csv_cell(value: _Cell) -> _Cell | str:
         return value
     text = visible(value)
     return f"'{text}" if value.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+class _TextSink(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+
+class CsvWriter:
+    """Writes rows of a CSV file, every text through :func:`csv_cell`; lines end with a newline.
+
+    Parameters
+    ----------
+    stream : text file
+        Opened with ``newline=""``.
+    delimiter : str
+        A tab makes it TSV.
+    """
+
+    def __init__(self, stream: _TextSink, delimiter: str = ",") -> None:
+        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        """Write one row."""
+        self._writer.writerow([csv_cell(value) for value in row])
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
+
+
+def csv_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return mappings as CSV with a header line; a key that is missing or None gives an empty cell.
+
+    Examples
+    --------
+    >>> csv_rows(["a", "b"], [{"a": "=1", "b": 2}])
+    "a,b\\n'=1,2\\n"
+    """
+    text = io.StringIO(newline="")
+    writer = CsvWriter(text)
+    writer.writerow(columns)
+    writer.writerows([row.get(name) for name in columns] for row in rows)
+    return text.getvalue()
 
 
 def csv_table(table: pd.DataFrame) -> str:

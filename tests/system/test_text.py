@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
 import unicodedata
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcc_tace_data.system.text import csv_cell, csv_table, visible, visible_json, visible_lines
+from hcc_tace_data.system.text import CsvWriter, csv_cell, csv_rows, csv_table, visible, visible_json, visible_lines
 
 ANY = st.text(st.characters(codec=None), max_size=30)
 
@@ -64,3 +66,30 @@ def test_what_spreadsheets_run_is_escaped_in_tables(text):
         assert rows[0][name].startswith("'")
         assert rows[1][name] == ("ABD" if name == "description" else "")
     assert [row["n"] for row in rows] == ["-1.5", "2.0"]
+
+
+def test_what_spreadsheets_run_is_escaped_in_rows():
+    text = io.StringIO(newline="")
+    CsvWriter(text, "\t").writerows([["=1+1", -2, None, "-2"], ["@a", 1.5, "b", "+1+cmd"]])
+    assert text.getvalue() == "'=1+1\t-2\t\t-2\n'@a\t1.5\tb\t'+1+cmd\n"
+    assert csv_rows(["=a", "b"], [{"=a": "=1", "c": 3}]) == "'=a,b\n'=1,\n"
+
+
+def test_every_table_goes_through_one_writer():
+    """No module but one makes CSV by itself, so that no table holds a formula."""
+    root = Path(__file__).resolve().parents[2]
+    allowed = {
+        "hcc_tace_data/system/text.py",
+        "hcc_tace_data/export/nifti_study.py",  # the text is hashed, not written
+    }
+    found = set()
+    for folder in ("hcc_tace_data", "loaders", "validators"):
+        for path in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and node.attr in {"to_csv", "DictWriter", "write_csv", "savetxt"}:
+                    found.add(path.relative_to(root).as_posix())
+                if isinstance(node, ast.Attribute) and node.attr == "writer" and getattr(node.value, "id", "") == "csv":
+                    found.add(path.relative_to(root).as_posix())
+                if isinstance(node, ast.ImportFrom) and node.module == "csv":
+                    found.add(path.relative_to(root).as_posix())
+    assert found == allowed

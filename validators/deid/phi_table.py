@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.masking import mask
-from hcc_tace_data.system.text import csv_cell
+from hcc_tace_data.system.text import CsvWriter
 from hcc_tace_data.validators.deid.elements import codes_for
 from hcc_tace_data.validators.deid.facts import Value, deid_facts
 from hcc_tace_data.validators.deid.profile import element_name
@@ -62,7 +61,7 @@ def write_phi_table(context: Context, file: str | os.PathLike[str]) -> int:
     count = 0
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         temporary.chmod(0o600)
-        writer = csv.writer(stream, delimiter="\t" if target.suffix.lower() == ".tsv" else ",", lineterminator="\n")
+        writer = CsvWriter(stream, delimiter="\t" if target.suffix.lower() == ".tsv" else ",")
         writer.writerow(COLUMNS)
         for row in phi_rows(context):
             writer.writerow(row)
@@ -91,7 +90,5 @@ def check_target(file: str | os.PathLike[str]) -> Path:
 
 
 def _plain(text: str) -> str:
-    """Return a value on one line, no longer than a reader bears, and no formula to a spreadsheet."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}... ({len(text)} characters)"
-    return csv_cell(text)
+    """Return a value no longer than a person reads."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"

@@ -22,6 +22,7 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom.defects.registry import register
 from hcc_tace_data.system.files import atomic_path, atomic_write_bytes, atomic_write_text
+from hcc_tace_data.system.text import csv_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,10 +171,7 @@ class Twin:
                      "source": "collection",
                      "prefix": own["series_uid"]}  # fmt: skip
             kept.append({**{str(key): value for key, value in own.items()}, **place})
-        with atomic_path(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(kept)
+        atomic_write_text(file, csv_rows(names, kept))
 
     def edit_sheet(self, edit: Callable[[dict[str, Any]], Any]) -> None:
         """Apply `edit` to the patient's row of the clinical sheet; returning False removes the row."""
@@ -202,8 +200,7 @@ class Twin:
         rows = list(csv.DictReader(text.splitlines()))
         names = list(rows[0])
         edit(rows)
-        lines = [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
-        atomic_write_text(self.root / "splits.csv", "\n".join(lines) + "\n")
+        atomic_write_text(self.root / "splits.csv", csv_rows(names, rows))
 
 
 def plant(code: str) -> Callable[[Callable[[Twin], str]], Callable[[Twin], str]]:
