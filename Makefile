@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo faults format fuzz index lint nnunet phases published rules splits tables test
+.PHONY: bench big-report clean demo docs faults format fuzz index lint nnunet phases published rules splits tables test
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
@@ -21,6 +21,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_types.py
 	$(BIN)/zizmor --offline --quiet .github
+
+# the documentation as a site in build/site; a broken link or reference is an error
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python scripts/make_docs.py
 
 # pages and table of the rules, from the rules themselves
 rules: $(VENV)/.ready

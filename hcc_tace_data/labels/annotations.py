@@ -26,6 +26,7 @@ from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_fil
 from hcc_tace_data.labels.staple import fuse_masks
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.grids import align, move_mask, through
 from hcc_tace_data.volumes.registration import register
 
@@ -222,7 +223,7 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
         reason = f"{reader}'s grid is that of no CT volume of the study"
         if fitting:
             uid, number, paths = fitting[0][:3]
-            others = f", as of {len(fitting) - 1} others" if len(fitting) > 1 else ""
+            others = f" and {count(len(fitting) - 1, 'other')}" if len(fitting) > 1 else ""
             reason = f"the grid is that of the CT volume{others}"
     except Exception as error:
         reason = reason_of(error)

@@ -16,7 +16,7 @@
 
   const { Niivue } = globalThis.niivue;
   const nv = new Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.47, 0.74, 0.93, 0.55], crosshairWidth: 0.25, crosshairWidthUnit: "percent", show3Dcrosshair: false,
+    backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.4], crosshairWidth: 0.2, crosshairWidthUnit: "percent", show3Dcrosshair: false,
     logLevel: "error",
     isRadiologicalConvention: true, isNearestInterpolation: false, loadingText: "", isColorbar: false, dragAndDropEnabled: false,
     fontMinPx: 11,
@@ -57,7 +57,9 @@
     overlay.setColormapLabel(map);
     const outline = one("#outline").checked;
     overlay.filled ||= overlay.img;
-    overlay.img = outline ? (overlay.rim ||= rim(overlay.filled, overlay.hdr.dims)) : overlay.filled;
+    // hidden labels leave the image: a transparent colour would still tint the edges of its neighbours
+    const image = outline ? (overlay.rim ||= rim(overlay.filled, overlay.hdr.dims)) : overlay.filled;
+    overlay.img = state.hidden.size ? image.map((value) => state.hidden.has(value) ? 0 : value) : image;
     const opacity = Number(one("#opacity").value);
     overlay.opacity = state.labels ? (outline ? Math.max(opacity, 0.9) : opacity) : 0;
     nv.updateGLVolume();
