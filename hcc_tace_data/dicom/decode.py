@@ -61,7 +61,10 @@ def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any
     except DicomReadError:
         raise
     except Exception as error:  # a decoder may raise anything on a broken stream
-        raise DicomReadError(f"The pixels of {path} cannot be decoded: {type(error).__name__}: {error}") from error
+        raise DicomReadError(
+            f"The pixels of {path} (transfer syntax {row['transfer_syntax_uid'] or 'missing'}) cannot be decoded: "
+            f"{type(error).__name__}: {error}. Fetch the file again, or save it uncompressed."
+        ) from error
     if stored.shape != shape or stored.dtype.kind not in "iu":
         raise DicomReadError(f"{path} decodes to {stored.shape} {stored.dtype}, not to {shape} whole numbers.")
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)

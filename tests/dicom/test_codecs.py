@@ -1,0 +1,91 @@
+"""Slices in codecs that no encoder of the test environment writes: streams of `7 * row + 30 * column`, 24 x 30."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.errors import DicomReadError
+
+#: High-throughput JPEG 2000, 16 bits, signed and 1024 less.
+HT_SIGNED = (
+    "|4;u>04YEK0000U0000O00000000000000U0000O000000000000EBy0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&"
+    "kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00000o&W*=lfVEbXZ-?)bO68r6F>kGfJXcRhjak$0S9ydzyK4#"
+    "01<#3IQ#+vbN~u70KfnhPyhu;005s4z=tq`wE({F`@jGJzP13s02L4b1z`Vw=f7X8b^zYp-QD_fd-uugxB$QaEjR!Ls=C&?*0rv6"
+    "t@-_azhAG{;0t>IOp+u?lH~t!fRaCCp8b-0_DSr&0RPz"
+)
+#: The same unsigned.
+HT_UNSIGNED = (
+    "|4;u>04YEK0000U0000O00000000000000U0000O0000000000009pH0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&"
+    "kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00000o&W*=lfVEbXZ-~SbO68r6F>kGfJXcRhjak$0S9ydzyK4#"
+    "01<#3IQ#+vbN~u70KfnhPyhu;005s4z=tq`wE({F`@jGJzP13s02L4b1z`Vw=f7X8b^zYp-QD_fd-uugxB$QaEjR!Ls=C&?*0rv6"
+    "t@-_azhAG{;0t>IOp+u?lH~t!fRaCCp8b-0_DSr&0RPz"
+)
+#: JPEG Lossless, 12 bits, unsigned.
+LOSSLESS = (
+    "|JeV;02TlN0RaF20000000000000031q}bg01FHN7yupt01*KH+5iXv000I60MGvbdiCqquU@@+_3PKKUcGwt>({Sdy?XWQ*PRg&"
+    "5fKp)5fKp)5fKp)9T5=`5fKp)5fKp)5fKp`5fKp)5fKp)5fKp)5fL2`5fKp)5fKp)5fKp)5gic`5fKp)5fKp)5fKp)9T5=`5fKp)"
+    "5fKp)5fKp`5fKp)5fKp)5fKp)5fL2`5fKp)5fKp)5fKp)5gic`5fKp)5fKp)5fKp)9T5=`5fKp)5fKp)5fKp`5fKp)5fKp)5fKp)"
+    "5fL2`5fKp)5fKp)5fKp)5gic`5fKp)5fKp)5fKp)9T5=`5fKp)5fKp)5fKp`5fKp)5fKp)5fKp)5fL2`5fKp)5fKp)5fKp)5gic`"
+    "5fKp)5fKp)5fKp)9T5=`5fKp)5fKp)5fKp`5fKp)5fKp)5fKp)5fL2`5fKp)5fKp)5fKp)5gic`5fKp)5fKp)5fKp)9T5=`5fKp)"
+    "5fKp)5fKp`5fKp)5fKp)5fKp)5fK3Y*#"
+)
+HT = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+STREAMS = {
+    **{(uid, signed): (stream, 16) for uid in HT for signed, stream in ((True, HT_SIGNED), (False, HT_UNSIGNED))},
+    **{(uid, False): (LOSSLESS, 12) for uid in ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")},
+}
+WriteCT = Callable[..., list[Path]]
+
+
+def _slice(file: Path, uid: str, stream: bytes, bits: int, signed: bool) -> None:
+    ds = pydicom.dcmread(file)
+    assert (ds.Rows, ds.Columns) == (24, 30)
+    ds.file_meta.TransferSyntaxUID = uid
+    ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits - 1, int(signed)
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(file, enforce_file_format=True)
+
+
+@pytest.mark.parametrize(("uid", "signed"), STREAMS)
+def test_a_slice_is_what_was_encoded(write_ct: WriteCT, tmp_path: Path, uid: str, signed: bool) -> None:
+    files = write_ct(tmp_path, depth=1)
+    text, bits = STREAMS[uid, signed]
+    _slice(files[0], uid, base64.b85decode(text), bits, signed)
+    row, column = np.mgrid[:24, :30]
+    values = 7 * row + 30 * column - (1024 if signed else 0)
+    np.testing.assert_array_equal(read_ct(files).array[0], values - 1024)
+
+
+@pytest.mark.parametrize("cut", [40, 90, 200])
+def test_a_stream_cut_short_is_refused(write_ct: WriteCT, tmp_path: Path, cut: int) -> None:
+    files = write_ct(tmp_path, depth=1)
+    stream = base64.b85decode(HT_UNSIGNED)[:cut]
+    _slice(files[0], HT[0], stream + b"\0" * (len(stream) % 2), 16, False)
+    with pytest.raises(DicomReadError, match=files[0].name):
+        read_ct(files)
+
+
+@pytest.mark.parametrize(
+    "uid", ["1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.110", "1.2.3.4.5", "1.3.46.670589.33.1.4.1"]
+)
+def test_a_codec_that_nothing_decodes_is_refused_by_name(write_ct: WriteCT, tmp_path: Path, uid: str) -> None:
+    """Video, JPEG XL, a private syntax: the error names the file and the transfer syntax."""
+    files = write_ct(tmp_path, depth=1)
+    ds = pydicom.dcmread(files[0])
+    ds.file_meta.TransferSyntaxUID = uid
+    ds.PixelData = encapsulate([b"\0" * 100])
+    ds["PixelData"].is_undefined_length = True
+    pydicom.dcmwrite(files[0], ds, implicit_vr=False, little_endian=True, force_encoding=True)
+    with pytest.raises(DicomReadError) as caught:
+        read_ct(files)
+    assert files[0].name in str(caught.value)
+    assert uid in str(caught.value)
