@@ -43,6 +43,7 @@ _MAX_LABELS = 256
 _MOST_PACKED = 1100
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
+_VECTOR = re.compile(r"\([^()]*,[^()]*,[^()]*\)")
 _NRRD_BYTES = {"char": 1, "signed char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4,
                "double": 8}  # fmt: skip
 
@@ -218,11 +219,7 @@ def _nrrd_reader(file: Path) -> Any:
     fields = dict(re.findall(r"^([^:#\n]+): ?(.*)$", head, flags=re.MULTILINE))
     if {"data file", "datafile"} & {name.strip().lower() for name in fields}:
         raise SegmentationError(f"{file} keeps its voxels in another file; save it as one .nrrd file.")
-    space = next((text for name, text in fields.items() if name.strip().lower() == "space"), "")
-    if space.strip().lower() not in _SPACES:
-        raise SegmentationError(
-            f"{file} does not say where it is in the patient (space {space.strip()!r}). {SAVE_IN_PLACE}"
-        )
+    _check_nrrd_place(file, {name.strip().lower(): text.strip() for name, text in fields.items()})
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
     except (KeyError, ValueError) as error:
@@ -243,6 +240,23 @@ def _nrrd_reader(file: Path) -> Any:
     return reader
 
 
+def _check_nrrd_place(file: Path, fields: dict[str, str]) -> None:
+    """Refuse a header that leaves the place open: the library would take 1 mm, and the origin of the scanner."""
+    vectors = _VECTOR.findall(fields.get("space directions", ""))
+    units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
+    problem = ""
+    if fields.get("space", "").lower() not in _SPACES:
+        problem = f"space {fields.get('space', '')!r}"
+    elif len(vectors) != 3:
+        problem = f"{len(vectors)} space directions in place of 3"
+    elif not _VECTOR.fullmatch(fields.get("space origin", "")):
+        problem = "no space origin"
+    elif not units <= {"mm", ""}:
+        problem = f"space units {', '.join(sorted(units))}, not mm"
+    if problem:
+        raise SegmentationError(f"{file} does not say where it is in the patient ({problem}). {SAVE_IN_PLACE}")
+
+
 def _itk_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
     if image.GetDimension() != 3:
         raise SegmentationError(f"{file} has {image.GetDimension()} dimensions, not 3.")
@@ -261,7 +275,8 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         image = reader.Execute()
     affine, shape = _itk_grid(file, image)
-    array = _whole_numbers(file, sitk.GetArrayViewFromImage(image))
+    # a copy: a view would outlive the image whose memory it shows
+    array = _whole_numbers(file, sitk.GetArrayFromImage(image))
     layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
     names: dict[int, str] = {}
     layer_of: dict[int, int] = {}

@@ -119,3 +119,55 @@ def test_damage_is_one_kind_of_error(tmp_path: Path, data: st.DataObject, kind: 
             read(file)
         except SegmentationError as error:
             assert file.name in str(error)  # noqa: PT017 - undamaged parts may still read
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_arrays_of_a_file_live_on_when_others_are_read(tmp_path: Path, kind: type) -> None:
+    """No array shows memory of a library's image, which is used again for the next one."""
+    masks = [np.roll(_mask().transpose(2, 1, 0), shift, axis=0).astype(kind) for shift in range(4)]
+    files = []
+    for number, mask in enumerate(masks):
+        files.append(tmp_path / f"{number}.nrrd")
+        sitk.WriteImage(sitk.GetImageFromArray(mask), str(files[-1]))
+    found = [read_label_file(file) for file in files]
+    for labels, mask in zip(found, masks, strict=True):
+        np.testing.assert_array_equal(labels.layers[0], mask)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"space origin:", b"# no origin:", "origin"),
+        (b"space directions: (", b"space directions: none (", None),  # one more than there are axes
+        (b"space directions:", b"# no directions:", "0 space directions"),
+        (b"space: left-posterior-superior", b"space: scanner-xyz", "scanner-xyz"),
+        (b"encoding:", b'space units: "cm" "cm" "cm"\nencoding:', "cm"),
+        (b"encoding:", b'space units: "mm" "mm" "mm"\nencoding:', ""),
+    ],
+)  # fmt: skip
+def test_a_nrrd_file_that_leaves_its_place_open(tmp_path: Path, old: bytes, new: bytes, said: str | None) -> None:
+    """The library would take spacings of 1 mm and an origin of 0."""
+    file = _nrrd(tmp_path / "a.nrrd", 1, {})
+    data = file.read_bytes()
+    assert data.count(old) == 1
+    file.write_bytes(data.replace(old, new))
+    for read in (read_label_file, read_label_grid):
+        if said == "":
+            read(file)
+            continue
+        with pytest.raises(SegmentationError, match=said or r"a\.nrrd"):
+            read(file)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_axis_without_direction_is_refused(tmp_path: Path, axis: int) -> None:
+    file = _nrrd(tmp_path / "a.nrrd", 1, {})
+    head, _, voxels = file.read_bytes().partition(b"\n\n")
+    lines = head.split(b"\n")
+    place = next(i for i, line in enumerate(lines) if line.startswith(b"space directions:"))
+    vectors = lines[place].partition(b":")[2].split()
+    vectors[axis] = b"none"
+    lines[place] = b"space directions: " + b" ".join(vectors)
+    file.write_bytes(b"\n".join(lines) + b"\n\n" + voxels)
+    with pytest.raises(SegmentationError, match="2 space directions"):
+        read_label_file(file)
