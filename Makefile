@@ -21,6 +21,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_types.py
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/python scripts/check_prose.py
 
 # the documentation as a site in build/site; a broken link or reference is an error
 docs: $(VENV)/.ready

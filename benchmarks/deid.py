@@ -69,7 +69,7 @@ HOUSES = ("General Hospital", "Clinic", "Medical Center")
 #: Of two manufacturers.
 ROOTS = ("1.2.840.113619.2.55.3.", "1.3.12.2.1107.5.1.4.")
 PLACES = ("header", "sequence", "private", "UN")
-#: Rules that may speak for a plant. HT304, HT310 and the like judge whole files.
+#: Rules that may speak for a plant. HT304, HT310 and similar rules judge whole files.
 RULES = ["HT301", "HT302", "HT303", "HT306", "HT311"]
 
 

@@ -30,7 +30,7 @@ def _load(path: Path) -> np.ndarray:
 
 
 def compare(root: Path, patient: str) -> list[dict[str, object]]:
-    """Return one row a label of one patient."""
+    """Return one row per label of one patient."""
     truth = _load(root / "truth" / "labels" / f"{patient}.nii.gz")
     readers = [_load(root / "annotations" / name / f"{patient}.nii.gz") for name in NAMES]
     planted = json.loads((root / "truth" / "readers.json").read_text())[patient]

@@ -177,7 +177,7 @@ def main() -> None:
 
     slow, slow_cpu = timed(by_pydicom)
     rows = [
-        ("hcc-tace-data, all rules, index made anew, 2 processes", total, ours, ours_cpu),
+        ("hcc-tace-data, all rules, new index, 2 processes", total, ours, ours_cpu),
         ("hcc-tace-data, all rules, index cached, 2 processes", total, again, again_cpu),
         ("pydicom, the same tags read, no rule, 1 process", len(sample), slow, slow_cpu),
     ]

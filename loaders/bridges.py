@@ -27,7 +27,7 @@ _ARRAYS = ("image", "label", "valid")
 
 
 def is_monai(transform: object) -> bool:
-    """Return whether `transform` is one of MONAI; imports nothing, since whoever made it has imported MONAI."""
+    """Return whether `transform` is one of MONAI; imports nothing: if it is, MONAI is imported already."""
     module = sys.modules.get("monai.transforms")
     return module is not None and isinstance(transform, module.Transform)
 

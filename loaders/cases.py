@@ -189,7 +189,7 @@ def find_cases(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The case of one patient, or why there is none, and whose annotations there are."""
+    """The case of one patient, or why it is missing, and whose annotations there are."""
 
     case: Case | None
     reason: str = ""

@@ -447,7 +447,7 @@ class PatchDataset(BatchedDataset):
     """Random patches of the annotated volumes, a share of them on the tumour or the liver.
 
     ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
-    an ``affine`` of the patch itself. Patches are drawn anew for every epoch: call :meth:`set_epoch` before each.
+    an ``affine`` of the patch itself. Patches are drawn again for every epoch: call :meth:`set_epoch` before each.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ Three configurations, one a unit of :func:`hcc_tace_data.load_hcc_tace`:
     ``image`` int16 in HU, (H, W), of several phases (C, H, W); ``label`` uint8 (H, W); ``slice``; ``affine`` (4, 4),
     index (d, h, w) -> LPS mm.
 ``clinical``
-    A row a patient.
+    One row per patient.
 
 Arrow files lie in the store's folder and are found again: their fingerprint is made of the digests of parameters and
 sources, so it is the same in every run and changes with either.

@@ -165,7 +165,7 @@ def prepare_cases(
     store : Store
         Where.
     cases : sequence of Case
-        What. Those already there are not read again, so that a run that was broken off continues.
+        What. Those already there are not read again, so that an interrupted run continues.
     workers : int, optional
         Processes; default 1, which is this one.
     dask : str, optional

@@ -67,7 +67,7 @@ _MOST_VOXELS = 1 << 40
 _MADE_AGAIN = "'hcc-tace prepare', or loading the data set again, makes it again."
 #: Errors of a process or system that has too much open, not of a file.
 _TOO_MUCH_OPEN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-#: What NumPy raises for a file that is no array, or not a whole one.
+#: What NumPy raises for a file that is not a complete array.
 _NOT_AN_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, TypeError, OverflowError, MemoryError, RecursionError)
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class StoredCase:
     affine : tuple of tuple of float
         (4, 4), index (d, h, w) -> LPS mm.
     liver, tumour : tuple of (int, int) or None
-        Bounds (first, one after the last) along D, H, W of the liver, and of the tumour; None where there is none.
+        Bounds (first, one after the last) along D, H, W of the liver, and of the tumour; None if missing.
     labelled : tuple of (int, int) or None
         Bounds of all that is labelled: the label is 0 outside.
     clinical : dict
@@ -189,7 +189,7 @@ class StoredCase:
             if error.errno in _TOO_MUCH_OPEN:
                 raise StoreError(
                     f"{path} cannot be opened: {error.strerror}. The store is not damaged: raise the limit "
-                    "('ulimit -n 8192'), or close data sets that are no longer used."
+                    "('ulimit -n 8192'), or close data sets no longer in use."
                 ) from error
             raise DamagedCaseError(f"{path} cannot be read ({error}). {_MADE_AGAIN}") from error
         except _NOT_AN_ARRAY as error:
@@ -482,7 +482,7 @@ def read_record(place: Path) -> StoredCase:
 
 
 def _load(place: Path) -> dict[str, Any] | None:
-    """Return the JSON document of a case; None where there is none."""
+    """Return the JSON document of a case; None if missing."""
     try:
         record = parse_json(read_regular(place / "case.json", limit=_RECORD_LIMIT))
     except (FileNotFoundError, NotADirectoryError):
@@ -491,7 +491,7 @@ def _load(place: Path) -> dict[str, Any] | None:
         if error.errno in _TOO_MUCH_OPEN:
             raise StoreError(
                 f"{place / 'case.json'} cannot be opened: {error.strerror}. The store is not damaged: raise the limit "
-                "('ulimit -n 8192'), or close data sets that are no longer used."
+                "('ulimit -n 8192'), or close data sets no longer in use."
             ) from error
         raise DamagedCaseError(f"{place} cannot be read ({error}). {_MADE_AGAIN}") from error
     except ValueError as error:

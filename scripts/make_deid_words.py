@@ -1,6 +1,6 @@
 """Remake the word lists of the free-text scan (hcc_tace_data/data/deid_words.txt.gz and deid_names.txt.gz).
 
-Words that are no names: the lower-case words of SCOWL's small American list (Debian's wamerican-small), every word of
+Words that are not names: the lower-case words of SCOWL's small American list (Debian's wamerican-small), every word of
 the DICOM dictionary and of the coded concepts that pydicom carries, and the words of series and study descriptions
 that curated public collections share. Only collections with an even checksum give words: the others stay unseen, so
 that false alarms can be counted on them. Names: the lists of the US Census Bureau of 1990 (public domain), as the

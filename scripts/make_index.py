@@ -19,7 +19,7 @@ OUT = Path(__file__).resolve().parents[1] / "hcc_tace_data" / "data" / "series.c
 
 
 def make_table() -> pd.DataFrame:
-    """Return the table, one row a series, sorted by patient, date, study and series."""
+    """Return the table, one row per series, sorted by patient, date, study and series."""
     spec = find_spec("idc_index_data")
     if spec is None or spec.origin is None:
         sys.exit("idc-index-data is not installed: pip install idc-index-data")

@@ -1,4 +1,4 @@
-"""The demo runs from end to end and leaves a report."""
+"""The demo runs the whole pipeline and leaves a report."""
 
 from __future__ import annotations
 

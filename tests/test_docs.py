@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -158,3 +159,19 @@ def test_environment_variables_are_documented() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             used |= set(re.findall(r"[\"'](HCC_TACE_[A-Z0-9_]+)[\"']", path.read_text(encoding="utf-8")))
     assert used == page
+
+
+def test_the_prose_check_reads_what_people_read() -> None:
+    spec = importlib.util.spec_from_file_location("check_prose", ROOT / "scripts" / "check_prose.py")
+    assert spec is not None
+    assert spec.loader is not None
+    prose = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prose)
+    wrong = "an" + "ew"  # as the check reads this file too
+    source = f'"""Made\n{wrong}."""\n\n# a row\n# a patient\n{wrong} = f(1)  # fine\n'
+    read = [(ROOT / "x.py", line, text) for line, text in prose.strings(source)]
+    assert [text.split("\n")[0] for _, _, text in read] == ['"""Made', "a row", "fine"]
+    assert [line.partition(": ")[0] for line in prose.house_style(read)] == ["x.py:2", "x.py:4"]
+    page = f"Made `{wrong}`.\n```sh\n{wrong}\n```\n{wrong}\n"
+    (found,) = prose.house_style([(ROOT / "x.md", 1, prose.without_code(page))])
+    assert found.startswith(f"x.md:5: '{wrong}'")

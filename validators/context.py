@@ -41,7 +41,7 @@ class Context:
 
     Examples
     --------
-    A fact is a function of the context; it runs once, whoever asks for it::
+    A fact is a function of the context; it runs once, however often it is used::
 
         def patients(context: Context) -> int:
             return int(context.instances["patient_id"].nunique())

@@ -149,7 +149,7 @@ def validate(
         One of `patients` is not there.
     UsageError
         Unknown depth or severity, a selection that matches no rule, a wrong file of reviewed findings, or a
-        file named as clinical sheet that is none.
+        `clinical` that is not a clinical sheet.
     """
     for name, value, allowed in (("depth", depth, DEPTHS), ("severity", severity, SEVERITIES)):
         if value not in allowed:
@@ -178,7 +178,7 @@ def validate(
 
 
 def _check_sheet(place: Path) -> None:
-    """Refuse a sheet that was named and is none, before any file is read."""
+    """Refuse a named file that is not a sheet, before any file is read."""
     try:
         read_sheet(find_sheet(place))
     except ClinicalError as error:

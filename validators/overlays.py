@@ -110,7 +110,7 @@ def _draw(job: tuple[Study, str, str, str]) -> Drawn:
         return Drawn(patient, 0, f"{type(error).__name__}: the CT or the SEG cannot be read")
     masks = np.asarray(seg.array) >= 0.5
     keys = [segment_key(segment.label, ":".join(segment.type[1::-1])) for segment in seg.segments]
-    # a label that is none of the collection's may be anything
+    # a label that is not one of the collection's may be anything
     names = [
         segment.label if key else f"Segment {segment.number}" for segment, key in zip(seg.segments, keys, strict=True)
     ]

@@ -74,8 +74,8 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
     Raises
     ------
     UsageError
-        No such file, or an entry without code, fingerprint, who, when or why, with an unknown key, or a date that is
-        none; the entry is named.
+        No such file, or an entry without code, fingerprint, who, when or why, with an unknown key, or an
+        invalid date; the entry is named.
     """
     file = Path(path).expanduser()
     try:

@@ -17,7 +17,7 @@ __all__ = [
 
 Severity = Literal["error", "warning", "info"]
 Depth = Literal["index", "headers", "pixels"]
-#: From the cheapest to the dearest.
+#: From the cheapest to the most expensive.
 DEPTHS: tuple[Depth, ...] = ("index", "headers", "pixels")
 #: From the gravest to the lightest.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -102,7 +102,7 @@ class Finding:
         """What stays the same of this finding from run to run, and of no other.
 
         A digest of its code, its places (relative to the root), what it says, and its evidence, as they are shown:
-        masked values are told apart by first character and length only, since the digest of a short value gives it
+        masked values are distinguished by first character and length only, since the digest of a short value gives it
         away.
         """
         places = (self.patient_id, self.study_uid, self.series_uid, self.sop_uid, self.path, self.tag)

@@ -132,7 +132,7 @@ def read_nifti(path: str | os.PathLike[str], *, shape: tuple[int, ...] | None = 
     if values.ndim not in (3, 4):
         raise BaselineError(f"{place} has {values.ndim} dimensions; a volume has three, one with phases four.")
     if values.dtype.kind not in "iuf":
-        raise BaselineError(f"{place} holds {values.dtype}, which are no HU; a CT has one number a voxel.")
+        raise BaselineError(f"{place} holds {values.dtype}, which are not HU; a CT has one number per voxel.")
     order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)
     affine = _FLIP_XY @ patient_affine(place, image, BaselineError)[:, [2, 1, 0, 3]]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

@@ -1,6 +1,6 @@
 """The whole baseline: data check, store, folds and stages, ensemble on the test set, report.
 
-Every part leaves its result in the folder of the run and is not done again: a run that was broken off at any point is
+Every part leaves its result in the folder of the run and is not done again: a run that was interrupted at any point is
 continued by the same call.
 """
 
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tell:
-    """How a run tells what it does; the default says nothing.
+    """How a run reports what it does; the default says nothing.
 
     Parameters
     ----------

@@ -141,7 +141,7 @@ def read_prediction(path: str | os.PathLike[str], case: StoredCase) -> npt.NDArr
     Raises
     ------
     BaselineError
-        No file, another grid, or values that are no class numbers.
+        No file, another grid, or values that are not class numbers.
     """
     if not Path(path).is_file():
         raise BaselineError(f"no prediction at {path}; 'hcc-tace baseline predict' makes it.")

@@ -130,7 +130,7 @@ class StageBatches:
             raise BaselineError(f"{samples} slices for {world_size} processes; use fewer processes.")
 
     def epoch(self) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches of one epoch; the next call yields the next epoch's, also if this one was broken off."""
+        """Yield the batches of one epoch; the next call yields the next epoch's, also if this one was interrupted."""
         self.iterator.load_state_dict({**self.iterator.state_dict(), "epoch": self.epochs, "position": 0})
         self.epochs += 1
         for number, batch in enumerate(self.iterator, start=1):

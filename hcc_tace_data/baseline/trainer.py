@@ -284,7 +284,7 @@ class Trainer:
 
 
 def _stale(history: list[dict[str, float]], patience: int) -> bool:
-    """Whether the last `patience` scores brought none better than those before."""
+    """Whether the last `patience` scores did not improve on those before."""
     scores = [row["dice"] for row in history]
     return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 

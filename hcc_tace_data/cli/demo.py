@@ -1,4 +1,4 @@
-"""`hcc-tace demo`: the main job from end to end, on a synthetic twin."""
+"""`hcc-tace demo`: the whole pipeline on a synthetic twin."""
 
 from __future__ import annotations
 

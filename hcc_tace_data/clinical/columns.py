@@ -336,10 +336,10 @@ _BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def by_header(header: str) -> Column:
-    """Return the column with this header of the sheet (KeyError if there is none)."""
+    """Return the column with this header of the sheet (KeyError if missing)."""
     return _BY_HEADER[header]
 
 
 def by_name(name: str) -> Column:
-    """Return the column with this snake_case name (KeyError if there is none)."""
+    """Return the column with this snake_case name (KeyError if missing)."""
     return _BY_NAME[name]

@@ -34,7 +34,7 @@ class CompetingDeath:
     died : int
         Of the censored, those who died.
     median_weeks : float
-        From the last assessment to death, over these; NaN if there are none.
+        From the last assessment to death, over these; NaN without any.
     weeks : ndarray of float64, shape (T,)
         Times of the curves.
     kaplan_meier : ndarray of float64, shape (T,)

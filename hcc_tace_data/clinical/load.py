@@ -49,7 +49,7 @@ def load_clinical(
     Returns
     -------
     pandas.DataFrame
-        One row a patient, in the order of the sheet. Columns: those of
+        One row per patient, in the order of the sheet. Columns: those of
         :data:`hcc_tace_data.clinical.COLUMNS` under their snake_case names (nullable integers and floats, booleans,
         categories, ordered where the meaning is), and derived ones:
 

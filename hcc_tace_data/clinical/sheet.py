@@ -70,7 +70,7 @@ def read_sheet(path: str | os.PathLike[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a patient, object columns under the 57 headers of the sheet, in its order.
+        One row per patient, object columns under the 57 headers of the sheet, in its order.
 
     Raises
     ------

@@ -156,7 +156,7 @@ def _cache_files(root: Path) -> tuple[Path, Path]:
 
 
 def _load_cache(root: Path) -> pd.DataFrame | None:
-    """Return the cached table, or None where there is none to trust."""
+    """Return the cached table, or None if none can be trusted."""
     for file in _cache_files(root):
         try:
             return _from_bytes(read_regular(file, limit=_MOST_BYTES))

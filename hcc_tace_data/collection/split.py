@@ -1,7 +1,7 @@
 """Splitting a CT series into phase volumes.
 
 48 series of the collection hold the slices of several contrast phases (Moawad et al. 2023: an export error). They are
-told apart by what the scanner wrote, strongest first (:mod:`hcc_tace_data.collection.split_marks`):
+separated by what the scanner wrote, strongest first (:mod:`hcc_tace_data.collection.split_marks`):
 
 1. AcquisitionNumber,
 2. AcquisitionTime, then ContentTime: a pause between sweeps over the same region,

@@ -26,7 +26,7 @@ _SAME_PLACE, _SAME_SIZE = 0.5, 0.005
 _DAY = 86400.0
 # So many of the longest pauses are tried as the one between two sweeps.
 _PAUSES = 6
-# A mark that is missing on more than this share of the slices is none.
+# A mark that is missing on more than this share of the slices does not count.
 _MISSING = 0.4
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ Groups = npt.NDArray[np.int64]
 
 
 def seconds_of_day(value: object) -> float:
-    """Return a DICOM time (HHMMSS.FFFFFF) in seconds; NaN where it is none.
+    """Return a DICOM time (HHMMSS.FFFFFF) in seconds; NaN if it is not one.
 
     Examples
     --------

@@ -283,7 +283,7 @@ def _encoded(vr: str, value: Any) -> bytes:
 
 
 def value_text(vr: str, raw: bytes) -> str:
-    """Return a raw value as text: numbers in decimal, bytes that are no text by their number.
+    """Return a raw value as text: numbers in decimal, other bytes by their number.
 
     Examples
     --------

@@ -34,7 +34,7 @@ def read_slices(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
     DicomReadError
         Pixels are cut short or cannot be decoded, their HU are unknown, or they do not fit int16.
     """
-    scales = rescales_of(rows)  # before pixels that nobody can use are read
+    scales = rescales_of(rows)  # before unusable pixels are read
     if len(rows) < _THREADED_FROM or not all(_is_native(row) for row in rows):
         _read_part(rows, scales, out)
         return
@@ -123,7 +123,7 @@ def _rescale(row: Row, stored: npt.NDArray[Any], out: npt.NDArray[Any], scale: t
 
 
 def _cut_to_bits_stored(row: Row, stored: npt.NDArray[Any]) -> None:
-    """Cut off, in place, bits that are no part of a value (an overlay, or rubbish)."""
+    """Cut off, in place, bits that are not part of a value (an overlay, or rubbish)."""
     spare = 16 - int(row["bits_stored"])
     if spare <= 0 or not _is_native(row):  # decode_slice has done it
         return

@@ -143,7 +143,7 @@ def _number(value: Any) -> float:
 
 
 def _whole(value: Any) -> int:
-    """Return a whole number, -1 where there is none (None, NaN, pandas.NA)."""
+    """Return a whole number, -1 if missing (None, NaN, pandas.NA)."""
     try:
         return int(value)
     except (TypeError, ValueError):

@@ -90,7 +90,7 @@ class SegmentationOnGrid:
         return result
 
     def label_map(self, priority: Sequence[int] | None = None) -> npt.NDArray[np.uint8]:
-        """Return segment numbers uint8 (D, H, W), 0 where there is none.
+        """Return segment numbers uint8 (D, H, W), 0 otherwise.
 
         Parameters
         ----------

@@ -142,7 +142,7 @@ def open_seg(file: str | os.PathLike[str], *, pixels: bool = True, cited: bool =
 
 
 def _header_bytes(path: Path) -> Any:
-    """Return the file as mapped memory: bytes of pixels that nobody asks for are never read."""
+    """Return the file as mapped memory: pixel bytes are only read when used."""
     with path.open("rb") as stream:
         try:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -257,7 +257,7 @@ def _cite_item(
             _check_vr(vr, b"UI")
             raw = data[value:at].rstrip(b"\0 ")
             if not raw.replace(b".", b"").isdigit():
-                raise UnusualFile("a UID that is none")
+                raise UnusualFile("an invalid UID")
             uids.append(raw.decode())
     if length == UNDEFINED or at != end:
         raise UnusualFile("an item without its end")
@@ -271,7 +271,7 @@ def _table(
     try:
         defaults = _of_group(shared)
     except (TypeError, ValueError) as error:
-        raise UnusualFile("shared functional groups that are none") from error
+        raise UnusualFile("invalid shared functional groups") from error
     columns = {}
     for tag, default in zip((_POSITION, _ORIENTATION, _SPACING), defaults[:3], strict=True):
         known: dict[bytes | None, tuple[float, ...]] = {None: default}
@@ -287,7 +287,7 @@ def _table(
     for frame in frames:
         raw = frame.get(_SEGMENT)
         if raw is not None and len(raw) != 2:
-            raise UnusualFile("a segment number that is none")
+            raise UnusualFile("an invalid segment number")
         segments.append(defaults[3] if raw is None else int.from_bytes(raw, "little"))
     return FrameTable(
         positions=columns[_POSITION],
@@ -306,9 +306,9 @@ def _decimals(raw: bytes, count: int) -> tuple[float, ...]:
     try:
         numbers = tuple(map(float, text.split(b"\\")))
     except ValueError as error:
-        raise UnusualFile("a decimal string that is no number") from error
+        raise UnusualFile("a decimal string that is not a number") from error
     if len(numbers) != count or b"_" in text or not all(map(math.isfinite, numbers)):
-        raise UnusualFile("a decimal string that is no number")
+        raise UnusualFile("a decimal string that is not a number")
     return numbers
 
 

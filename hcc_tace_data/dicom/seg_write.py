@@ -42,7 +42,7 @@ _MAY_LACK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """Who or what made a segmentation, as the file tells its readers.
+    """Who or what made a segmentation, as stated in the file.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def ensure(root: str | os.PathLike[str] | None = None, **options: Any) -> Path:
     Raises
     ------
     DownloadError
-        Not all of it could be had.
+        Something could not be fetched.
     """
     from hcc_tace_data.integrity.ledger import ledger_path  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.system.roots import default_root  # noqa: PLC0415 - its libraries are slow to import

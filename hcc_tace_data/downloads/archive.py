@@ -1,4 +1,4 @@
-"""Taking files out of a zip that nobody vouches for."""
+"""Extracting files from an untrusted zip."""
 
 from __future__ import annotations
 

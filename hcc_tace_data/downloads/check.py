@@ -176,7 +176,7 @@ def _compare(wanted: Wanted, row: Mapping[str, object]) -> None:
         raise WrongContent(f"{row['path']} has the modality {row['modality']!r}, not {wanted.modality}")
     sop = str(row["sop_uid"])
     if not _UID.fullmatch(sop) or len(sop) > 64:  # it becomes a file's name
-        raise WrongContent(f"{row['path']} has a SOP Instance UID that is none: {sop[:70]!r}")
+        raise WrongContent(f"{row['path']} has an invalid SOP Instance UID: {sop[:70]!r}")
 
 
 def _compare_all(wanted: Wanted, checked: list[Checked], exact_bytes: bool, recorded: Mapping[str, str]) -> None:

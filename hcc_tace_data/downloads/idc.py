@@ -118,7 +118,7 @@ class IdcSource:
                 jobs.append(_Job(wanted=one, objects=found, folder=self._stage.of(one.series_uid)))
         for job in jobs:
             self._reuse(job, candidates(job.wanted))
-        row = 0  # rounds in a row that brought nothing
+        row = 0  # consecutive rounds without progress
         while jobs:
             self._round(jobs)
             before = len(jobs)

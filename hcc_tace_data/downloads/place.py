@@ -143,7 +143,7 @@ def _set_aside(root: Path, path: Path) -> None:
 
 
 def recover(root: Path, ledger: Ledger) -> None:
-    """Settle what an earlier run did not: series that were being moved, claims that the disk does not bear out."""
+    """Settle what an earlier run did not: series that were being moved, entries that do not match the disk."""
     records = ledger.series()
     open_ones = {uid for uid, record in records.items() if record.state == "moving"}
     files: dict[str, list[Entry]] = {}

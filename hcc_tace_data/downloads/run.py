@@ -143,7 +143,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
     patients, modality : iterable of str, optional
         Only these patients, only "CT" or "SEG". Default: all.
     with_bamf : bool
-        Also the segmentations by BAMF AIMI, which are no part of the TCIA collection.
+        Also the segmentations by BAMF AIMI, which are not part of the TCIA collection.
     table : path-like, optional
         Another series table; a copy is kept in the folder. Default: ``series.csv`` in the folder, else the real one.
     endpoint : str, optional
@@ -255,7 +255,7 @@ def download(  # noqa: PLR0913 - one keyword per option of the command, so that 
 
 
 def _ledger(folder: Path) -> Ledger:
-    """Open the ledger; one that cannot be read is set aside, and made anew from what is found right."""
+    """Open the ledger; one that cannot be read is set aside and rebuilt from the files."""
     try:
         return Ledger(folder)
     except StoreError as error:
@@ -337,7 +337,7 @@ def _fetch(
 
 
 def _as_ours(error: Exception, folder: Path, plan: Plan | None, report: DownloadReport) -> Exception:
-    """Return what to raise for an error of this machine: a full disk tells what is missing, all name the folder."""
+    """Return what to raise for an error of this machine: a full disk says how much is missing; all name the folder."""
     if isinstance(error, DiskFullError) and "Nothing was fetched" in str(error):
         return error
     if no_room(error) or isinstance(error, DiskFullError):

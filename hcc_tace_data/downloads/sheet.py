@@ -41,7 +41,7 @@ def fetch_sheet(
     Raises
     ------
     DownloadError
-        It cannot be had.
+        It could not be fetched.
     IntegrityError
         What came is no workbook.
     """

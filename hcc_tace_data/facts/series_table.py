@@ -50,7 +50,7 @@ def load_series_table(path: str | os.PathLike[str] | None = None, *, with_bamf: 
     Returns
     -------
     pandas.DataFrame
-        One row a series. `bytes` is the exact sum of its files' sizes, `source` "collection" or
+        One row per series. `bytes` is the exact sum of its files' sizes, `source` "collection" or
         "bamf_aimi_annotations", ``s3://<bucket>/<prefix>/`` its place in the object store.
 
     Raises
@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _integer(text: str) -> int | None:
-    """Return a whole number (``12`` or ``12.0``, as tables with gaps are saved); None if it is none."""
+    """Return a whole number (``12`` or ``12.0``, as tables with gaps are saved); None if it is not one."""
     try:
         return int(text)
     except ValueError:

@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesRecord:
-    """What the ledger says of a series; `reason` tells why it failed."""
+    """What the ledger says of a series; `reason` says why it failed."""
 
     series_uid: str
     state: State
@@ -84,7 +84,7 @@ def _now() -> str:
 
 
 class Ledger:
-    """The ledger of a folder, open for writing, for all threads of a process. Whoever writes holds the folder's lock.
+    """The ledger of a folder, open for writing, for all threads of a process, which holds the folder's lock.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Ledger:
             connection.execute("UPDATE series SET state = 'moving' WHERE series_uid = ?", (series_uid,))
 
     def replace(self, entries: Iterable[Entry], series: frozenset[str] | None = None) -> int:
-        """Record whole series anew, or (`series`) those alone, all or nothing; return how many files were recorded."""
+        """Record complete series again, or only `series`, all or nothing; return how many files were recorded."""
         count = 0
         now = _now()
         with self._transaction() as connection:
@@ -315,7 +315,7 @@ def read_series(root: Path) -> dict[str, SeriesRecord]:
 
 @contextmanager
 def _reading(root: Path) -> Iterator[sqlite3.Connection | None]:
-    """Yield the ledger open for reading, also in a folder that cannot be written; None where there is none."""
+    """Yield the ledger open for reading, also in a folder that cannot be written; None if missing."""
     path = ledger_path(root)
     if not path.is_file():
         yield None
@@ -323,7 +323,7 @@ def _reading(root: Path) -> Iterator[sqlite3.Connection | None]:
     try:
         with tempfile.TemporaryDirectory() as folder, closing(_open_to_read(path, folder)) as connection:
             made = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            yield connection if made else None  # none: whoever was about to make it was ended
+            yield connection if made else None  # none: the process that was about to make it was killed
     except sqlite3.Error as error:
         raise _no_ledger(path, error) from error
 

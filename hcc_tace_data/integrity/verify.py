@@ -85,7 +85,7 @@ class VerifyReport:
         return not self.compared_nothing and all(problem.kind == "known" for problem in self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the document of ``hcc-tace verify --json``; missing and the like count files, known counts issues."""
+        """Return the document of ``hcc-tace verify --json``: counts of files, and for ``known`` of issues."""
         found: dict[str, int] = {}
         found.update((kind, 0) for kind in _KINDS)
         for problem in self.problems:

@@ -336,7 +336,7 @@ def _same(one: Sequence[Path], other: Sequence[Path]) -> bool:
 
 
 def _reasons(annotations: Sequence[Annotation]) -> str:
-    return "; ".join(f"{one.reader}: {one.reason}" for one in annotations) or "there is none"
+    return "; ".join(f"{one.reader}: {one.reason}" for one in annotations) or "it is missing"
 
 
 def read_annotations(
@@ -442,7 +442,7 @@ def _check_lost(annotation: Annotation, lost: int, depth: int) -> None:
     if lost > _LOST * max(1, depth):
         raise SegmentationError(
             f"{annotation.path} of {annotation.patient_id}: {lost} frames lie off the CT of series "
-            f"{annotation.series_uid}; 'hcc-tace validate' tells more."
+            f"{annotation.series_uid}; 'hcc-tace validate' says more."
         )
     if lost and not annotation.catalog.has_known_issue(LOST_FILE, annotation.patient_id):
         logger.warning("%s: %d frames lie off the CT and were left out", annotation.path, lost)

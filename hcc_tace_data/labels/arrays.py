@@ -16,7 +16,7 @@ Readers = Sequence[npt.NDArray[Any]]
 
 
 def as_arrays(readers: Sequence[Any]) -> list[npt.NDArray[Any]]:
-    """Return arrays of labels; refuse what is none: ragged lists, values that are no whole numbers or are negative."""
+    """Return arrays of labels; refuse anything else: ragged lists, fractions, negative numbers."""
     arrays = []
     for number, reader in enumerate(readers, start=1):
         try:

@@ -1,7 +1,7 @@
 """Readers' masks from NIfTI, NRRD or DICOM-SEG files, with numbers, names and place in the patient.
 
 Such files come from anybody: sizes are checked before memory is taken, files that point at other files are refused, and
-values that are no labels are never rounded.
+values that are not labels are never rounded.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def read_label_file(path: str | os.PathLike[str], *, catalog: Catalog | None = N
     Raises
     ------
     SegmentationError
-        Not such a file, damaged, of other than three dimensions, too large, or with values that are no label numbers.
+        Not such a file, damaged, of other than three dimensions, too large, or with values that are not label numbers.
     """
     file = Path(path)
     vocabulary = (load_catalog() if catalog is None else catalog).vocabulary
@@ -152,7 +152,7 @@ def read_label_file(path: str | os.PathLike[str], *, catalog: Catalog | None = N
     try:
         return _read_seg(file, vocabulary)
     except DicomReadError as error:
-        raise SegmentationError(f"{file} is none of NIfTI, NRRD or DICOM-SEG: {error}") from error
+        raise SegmentationError(f"{file} is not NIfTI, NRRD or DICOM-SEG: {error}") from error
 
 
 def _open_nifti(file: Path) -> Any:
@@ -360,7 +360,7 @@ def _label_map(
     vocabulary: SegmentVocabulary,
     names: dict[int, str] | None,
 ) -> LabelFile:
-    """Return labels of one array; `names` is None where the file names none."""
+    """Return labels of one array; `names` is None if the file has no names."""
     found = _values_in(file, array)
     if found and found[0] < 0:
         raise SegmentationError(f"{file} holds the value {found[0]}; labels are 0 and above.")
@@ -386,7 +386,7 @@ def _whole_numbers(file: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             part[...] = plane
         else:
             return whole
-    raise SegmentationError(f"{file} holds values of type {values.dtype} that are no label numbers (probabilities?).")
+    raise SegmentationError(f"{file} holds values of type {values.dtype} that are not label numbers (probabilities?).")
 
 
 def _values_in(file: Path, array: npt.NDArray[Any]) -> list[int]:
@@ -395,7 +395,7 @@ def _values_in(file: Path, array: npt.NDArray[Any]) -> list[int]:
     for plane in array:
         found.update(np.unique(plane).tolist())
         if len(found) > _MAX_LABELS:
-            raise SegmentationError(f"{file} holds more than {_MAX_LABELS} different values; they are no labels.")
+            raise SegmentationError(f"{file} holds more than {_MAX_LABELS} different values; they are not labels.")
     return sorted(found)
 
 

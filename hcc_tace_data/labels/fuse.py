@@ -91,10 +91,10 @@ def fuse_files(
     Parameters
     ----------
     readers : sequence of path-like
-        One file a reader: NIfTI, NRRD or DICOM-SEG; see :func:`hcc_tace_data.labels.files.read_label_file`. Labels are
-        matched by name (or the SNOMED CT code of a SEG) where files name them, else by number: 1 to 5 are then the
-        catalogue's segments, other numbers stand for themselves. A file that names its labels has no say in one it
-        does not name; a bare label map says no to those it does not show.
+        One file per reader: NIfTI, NRRD or DICOM-SEG; see :func:`hcc_tace_data.labels.files.read_label_file`.
+        Labels are matched by name (or the SNOMED CT code of a SEG) where files name them, else by number: 1 to 5 are
+        then the catalogue's segments, other numbers stand for themselves. A file that names its labels has no vote
+        on others; a bare label map votes against labels that it lacks.
     out : path-like
         Folder to write into: ``labels.nii.gz`` with ``labels.json``, ``probability_<label>.nii.gz`` (STAPLE),
         ``fusion.json``, and with `ct` ``labels_seg.dcm``.
@@ -187,7 +187,7 @@ def fuse_staple(
     Parameters
     ----------
     readers : sequence of array-like of integer or bool, or of path-like
-        One array a reader, all of one shape and grid; 0 is background. Or one file a reader: NIfTI, NRRD or DICOM-SEG
+        One array a reader, all of one shape and grid; 0 is background. Or one file per reader: NIfTI, NRRD or DICOM-SEG
         on the grid of the first, however their axes run; labels are then matched and numbered as by
         :func:`hcc_tace_data.labels.fuse.fuse_files`.
     labels : sequence of int, optional
@@ -209,7 +209,7 @@ def fuse_staple(
     Raises
     ------
     FusionError
-        No readers, or arrays of different shapes or of numbers that are no labels, or files of different grids.
+        No readers, or arrays of different shapes or of numbers that are not labels, or files of different grids.
     SegmentationError, CollectionNotFoundError
         A file that cannot be read, or is not there.
 
@@ -312,7 +312,7 @@ def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
     if chosen is None and len(volumes) > 1:
         raise UsageError(
             f"{folder} holds {len(volumes)} CT volumes; name one: {folder}:0 to {folder}:{len(volumes) - 1} "
-            "('hcc-tace phases' tells which is which)."
+            "('hcc-tace phases' shows which is which)."
         )
     if chosen is not None and chosen >= len(volumes):
         raise UsageError(f"{folder} holds {len(volumes)} CT volumes, counted from 0; there is no {chosen}.")

@@ -48,9 +48,9 @@ def probability_names(numbers: dict[str, int]) -> dict[int, str]:
 def begin(folder: Path, written: list[str]) -> set[str]:
     """Note what is about to be written, and return it with the names of an earlier result.
 
-    A run that is stopped leaves this note in the place of the report, so that nobody takes its files for a whole
-    result, and the next run knows them. What an earlier fusion wrote and this one does not make is removed in the end:
-    it would tell of other readers or options.
+    A run that is stopped leaves this note in the place of the report, so that its files are not taken for a complete
+    result, and the next run knows them. Files of an earlier fusion that this one does not make are removed at the end:
+    they belong to other readers or options.
     """
     try:
         earlier = read_json_object(folder / "fusion.json")["written"]

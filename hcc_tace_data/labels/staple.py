@@ -35,7 +35,7 @@ _COMPARED_CODES = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FusedLabel:
     """One label; `reached` says where, within `box`, its probability is high enough, and `reached_outside` whether
-    it is so everywhere else. It is told in float64, whatever type the probabilities have."""
+    it is so everywhere else. It is computed in float64, whatever type the probabilities have."""
 
     probability: npt.NDArray[np.floating[Any]]
     sensitivity: npt.NDArray[np.float64]
@@ -237,7 +237,7 @@ def _look_up(table: npt.NDArray[Any], codes: npt.NDArray[Any], into: npt.NDArray
 
 
 def _box(arrays: list[npt.NDArray[Any]], label: int) -> tuple[slice, ...] | None:
-    """Return the box that holds every reader's voxels of a label, or None if there are none."""
+    """Return the box that holds every reader's voxels of a label, or None without any."""
     if arrays[0].ndim < 2:
         used = np.flatnonzero(np.logical_or.reduce([array == label for array in arrays]))
         return (slice(int(used[0]), int(used[-1]) + 1),) if len(used) else None

@@ -72,7 +72,7 @@ class VolumePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesPlan:
-    """One CT series: which volumes it stacks and how they are told apart ("number", "order" or "")."""
+    """One CT series: which volumes it stacks and how they are separated ("number", "order" or "")."""
 
     series_uid: str
     real_series_uid: str

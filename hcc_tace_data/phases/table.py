@@ -7,7 +7,7 @@ Rules, applied to all CT series of one patient's day (one visit may be spread ov
   is the protocol's own image set, which the scanner completes after its last sweep: beside a 'Recon n: X' it is the
   later one, whatever its number (3, or 103 where it was reconstructed again);
 - other series of an injection follow in the order of SeriesNumber;
-- without a named one, the first of two series that are no such pair is pre-contrast;
+- without a named one, the first of two series that do not form such a pair is pre-contrast;
 - each of several reconstructions of a protocol is one sweep, however long: a late sweep often covers chest or pelvis
   too. A series that is alone with an injection stacks its sweeps if it is far longer than the visit's other series, or
   if it is a protocol of several phases ('LIVER 2 PHASE') and not one reconstruction of it;

@@ -249,7 +249,7 @@ def _here(collection: Collection, whole: dict[str, Any], volumes: pd.DataFrame) 
 
 
 def _clinical(folder: Path, parts: _Parts) -> tuple[pd.DataFrame | None, dict[str, Any]]:
-    """Return the clinical table and everything the page says of it, or why there is none."""
+    """Return the clinical table and everything the page says of it, or why it is missing."""
     try:
         path = find_sheet(folder)
         problems = check_sheet(read_sheet(path))

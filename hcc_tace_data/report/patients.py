@@ -192,12 +192,12 @@ def read_prediction(path: Path, affine: npt.NDArray[np.float64], shape: Sequence
     except Exception as error:  # nibabel, zlib and the file system raise many kinds
         raise UsageError(f"Prediction {path.name} cannot be read ({type(error).__name__}); not drawn.") from error
     if values.min(initial=0) < 0 or values.max(initial=0) > 255 or (values != np.rint(values)).any():
-        raise UsageError(f"Prediction {path.name} holds values that are no class numbers; not drawn.")
+        raise UsageError(f"Prediction {path.name} holds values that are not class numbers; not drawn.")
     return np.ascontiguousarray(values.astype(np.uint8).transpose(2, 1, 0))
 
 
 def read_evaluation(path: Path) -> dict[str, dict[str, float]]:
-    """Return PatientID -> name of the class -> Dice, from ``evaluation.json``; empty where there is none.
+    """Return PatientID -> name of the class -> Dice, from ``evaluation.json``; empty if missing.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class Cache:
         return sum(_size(path) for part in self._parts() for path in (part, *_below(part)))
 
     def clear(self) -> None:
-        """Delete it; entries of its folder that are no cache stay.
+        """Delete it; other entries of its folder stay.
 
         Raises
         ------

@@ -46,7 +46,7 @@ class _Pool(ProcessPoolExecutor):
     """A pool of spawned processes that do not import the caller's main module.
 
     Spawned, not forked: the caller may hold threads and locks that a fork would break. But a spawned process first
-    runs the main module again, which starts the caller's script anew where it has no ``if __name__ == "__main__"``,
+    runs the main module again, which restarts the caller's script where it has no ``if __name__ == "__main__"``,
     and fails where there is no file (notebooks, standard input). The functions that this package sends to workers
     live in the package, so the main module is hidden while processes start.
     """

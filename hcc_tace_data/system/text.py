@@ -16,7 +16,7 @@ __all__ = ["CsvWriter", "csv_cell", "csv_rows", "csv_table", "visible", "visible
 _Cell = TypeVar("_Cell")
 
 #: Control characters (C0, DEL, C1), line and paragraph separators, marks that reorder text, lone surrogates (bytes of
-#: a file name that are not UTF-8), characters that are none.
+#: a file name that are not UTF-8), noncharacters.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\uffff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 

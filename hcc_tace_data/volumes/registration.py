@@ -137,7 +137,7 @@ class Registration:
             return cls(matrix=matrix, **{name: notes[name] for name in _NOTES})
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise RegistrationError(
-                f"{path} is not a stored registration ({error}). Delete it; it is made anew."
+                f"{path} is not a stored registration ({error}). Delete it; it is re-created."
             ) from error
 
 
@@ -387,7 +387,7 @@ def _centre(volume: highdicom.Volume) -> npt.NDArray[np.float64]:
 
 
 def _implausible(matrix: Matrix, centre: npt.NDArray[np.float64], before: float, after: float) -> str:
-    """Say what no body does between two scans once it is laid over roughly (`start`); empty where all is well."""
+    """Return why a transform is implausible, or ''. The scans were aligned roughly before (`start`)."""
     if not np.isfinite(matrix).all():
         return "the transform is not finite"
     left, scales, right = np.linalg.svd(matrix[:3, :3])

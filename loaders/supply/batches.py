@@ -101,7 +101,7 @@ class Batches(ABC):
     """An iterator over the batches of one epoch after the other.
 
     ``for batch in batches`` runs through one epoch; the next ``for`` runs through the next one, in another order, also
-    when the one before was broken off. Only after :meth:`load_state_dict` does it go on in the middle. One epoch at a
+    when the one before was interrupted. Only after :meth:`load_state_dict` does it go on in the middle. One epoch at a
     time: two iterations over the same object at once share one position.
 
     Subclasses say how many samples there are and make a batch of some of them.
@@ -239,7 +239,7 @@ class StoredBatches(Batches):
 
     def _made(self, parts: Sequence[npt.NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         # Some batches are planned at once: while threads copy, the interpreter takes several times as long for each
-        # step, and they wait for whoever begins a batch.
+        # step, and they wait for the thread that begins a batch.
         planned: deque[Planned] = deque()
         coming = iter(parts)
 

@@ -208,7 +208,7 @@ class DeviceBatches(Batches):
     window : (float, float), optional
         HU that become 0 and 1.
     augment : Augment, optional
-        Drawn anew for each batch from seed, epoch and rank, the same on every device; needs `window`.
+        Drawn again for each batch from seed, epoch and rank, the same on every device; needs `window`.
     batch_size, shuffle, seed, drop_last, rank, world_size
         As of :class:`~hcc_tace_data.loaders.supply.batches.BatchIterator`.
     """

@@ -1,8 +1,8 @@
 """Threads that fill a batch together, and the next ones ahead.
 
 All threads work on the same batch before any begins the next. So a batch is ready early, few are under way at a time,
-and the memory that is written was written a moment ago and still lies in the processor's cache. Whoever waits for a
-batch works along: waking up threads costs more than filling a row.
+and the memory that is written is still in the processor's cache. A thread that waits for a batch helps: waking up
+threads costs more than filling a row.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _ENDED = 0.1
 
 
 class _Crew:
-    """What the threads share with whoever takes the batches, who takes the place of one of them while waiting."""
+    """What the threads share with the consumer of batches, who takes the place of one of them while waiting."""
 
     def __init__(self, begin: Sequence[Callable[[], Filling]], threads: int, ahead: int) -> None:
         self._begin = begin
@@ -152,7 +152,7 @@ class _Crew:
             self._place.notify_all()
 
     def work(self) -> None:
-        """Fill pieces of batches until there are none."""
+        """Fill pieces of batches until none are left."""
         while self._work():
             pass
 
@@ -186,7 +186,7 @@ class _Crew:
         return bool(self._begun) and self._begun[-1].given < self._begun[-1].rows
 
     def _piece(self) -> Share | None:
-        """Give out some rows; None if there are none now."""
+        """Give out some rows; None if none are ready."""
         while not self._rows_left():
             if self._next == len(self._begin) or len(self._begun) > self._ahead:
                 return None

@@ -1,4 +1,4 @@
-"""The whole baseline on a tiny twin: broken off, continued, and blind to the test set."""
+"""The whole baseline on a tiny twin: interrupted, continued, and blind to the test set."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_broken_off_and_continued(small_twin: Path, tmp_path: Path) -> None:
     report = reproduce(collection, tmp_path, request)
     assert (tmp_path / "fold0" / "tumour" / "last.safetensors").stat().st_mtime_ns == first
     assert json.loads((tmp_path / "plan.json").read_text()) == plan
-    # a finished run is told again without training
+    # a finished run is reported again without training
     assert reproduce(collection, tmp_path, request)["evaluation"] == report["evaluation"]
 
     test = set(patients_of("test"))

@@ -73,7 +73,7 @@ def test_the_index_of_a_folder_that_cannot_be_written_goes_where_caches_go(share
 
 @pytest.fixture
 def folder(shared_data, tmp_path):
-    """Four slices, and a file that is no DICOM."""
+    """Four slices, and a file that is not DICOM."""
     root = tmp_path / "root"
     root.mkdir()
     for file in (shared_data / "dicom/ge_missing_slice").iterdir():

@@ -162,11 +162,11 @@ def test_a_patient_of_whom_one_file_cannot_be_made_has_none(
 
     def fail(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         if path.name == "HCC_003.nii.gz":
-            raise SegmentationError("labels that nobody can write")
+            raise SegmentationError("labels that cannot be written")
         made(path, array, affine)
 
     monkeypatch.setattr(nnunet, "write_nifti", fail)
-    assert _export(root, tmp_path / "out", "nnunet") == {"HCC_003": "labels that nobody can write", "HCC_017": ""}
+    assert _export(root, tmp_path / "out", "nnunet") == {"HCC_003": "labels that cannot be written", "HCC_017": ""}
     assert not [name for name in _files(tmp_path / "out") if "HCC_003" in name]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["numTraining"] == len(
         list((tmp_path / "out" / "labelsTr").iterdir())

@@ -164,7 +164,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         place / "image.npy", np.asfortranarray(np.load(place / "image.npy"))
     ),
     "image cut short": lambda place: (place / "image.npy").write_bytes((place / "image.npy").read_bytes()[:-2]),
-    "header that is no Python": lambda place: (place / "image.npy").write_bytes(b"\x93NUMPY\1\0\x10\0{'descr': ((((("),
+    "header that is not Python": lambda place: (place / "image.npy").write_bytes(b"\x93NUMPY\1\0\x10\0{'descr': ((((("),
     "label is text": lambda place: (place / "label.npy").write_text("hello"),
     "no label": lambda place: (place / "label.npy").unlink(),
     "image is a folder": lambda place: ((place / "image.npy").unlink(), (place / "image.npy").mkdir()),

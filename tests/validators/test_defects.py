@@ -53,7 +53,9 @@ def test_defect_yields_exactly_its_code(clean, tmp_path, code):
     before = {path: path.read_bytes() for path in sorted(clean.glob("HCC_*/*/SEG_*/*"))}
     said = apply_defect(copy, code)
     assert said
-    dear = [rule for rule in ("HT312", "HT212") if DEPTH[code] == "pixels" and rule != code]  # OCR, a process a series
+    dear = [
+        rule for rule in ("HT312", "HT212") if DEPTH[code] == "pixels" and rule != code
+    ]  # OCR, one process per series
     report = validate(copy, depth=DEPTH[code], ignore=dear)
     assert new_codes(report) == {code}, (said, [f.as_dict() for f in report.findings if not f.known][:6])
     assert not [rule for rule in report.rules if "crash" in rule.reason]

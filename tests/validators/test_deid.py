@@ -44,7 +44,7 @@ CT = [
     "0031[MITRA LINKED ATTRIBUTES 1.0]20", "00321032", "00321033", "0033[MITRA OBJECT UTF8 ATTRIBUTES 1.0]13",
     "0033[MITRA OBJECT UTF8 ATTRIBUTES 1.0]19", "0033[MITRA OBJECT UTF8 ATTRIBUTES 1.0]1E", "00380300",
 ]  # fmt: skip
-#: Dates of birth and the like in private sequences of ctbrain2.
+#: Dates of birth and similar in private sequences of ctbrain2.
 NESTED = ["00110017", "00070011/00150011", "00070011/00150012", "00070012/00150013", "00070012/00150014",
 "00070013/00070014/00150015",
           "00070013/00070014/00150016"]  # fmt: skip
@@ -79,7 +79,7 @@ def tags_in(root: Path, name: str, tmp_path: Path) -> set[str]:
 )
 def test_all_invented_identifiers_are_found(shared_data, tmp_path, name, tags):
     found = tags_in(shared_data / "dicom" / "phi_synthetic", name, tmp_path)
-    # 0011,0004 and the like hold no identifier; the list is of what has to be found
+    # 0011,0004 and similar elements hold no identifier; the list is of what has to be found
     assert [tag for tag in tags if tag not in found] == []
 
 
@@ -277,7 +277,7 @@ def test_plain_file_names(single, name):
 
 
 def test_names_of_the_archives_download_tool(small, tmp_path):
-    """Its folders carry the study's date, as the header does; another date tells more than the header."""
+    """Its folders carry the study's date, as the header does; another date reveals more than the header."""
     source = sorted(small.rglob("CT_*/*.dcm"))[0]
     date = pydicom.dcmread(source, stop_before_pixels=True).StudyDate
     as_named = f"{date[4:6]}-{date[6:]}-{date[:4]}-NA-CT ABDPEL LIVER-36548"

@@ -1,4 +1,4 @@
-"""The engine: same results whoever reads, known and reviewed findings, selection, and what the command prints."""
+"""The engine: same results with every reader, known and reviewed findings, selection, and what the command prints."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _REMOVE = "Empty or remove the element."
 _REVIEW = "Review and clean the text."
 #: The archive's own words: how the file was de-identified.
 _METHOD_TEXT = frozenset({"00120063", "00080005"})
-#: Codes of terminologies: digits that are no record's number.
+#: Codes of terminologies: digits that are not a record number.
 _CODES = frozenset({"00080100", "00080119", "00080120", "00080102", "0008010D", "0008010F", "00080117", "00080118"})
 #: Who wrote the file, and whose codes it uses: software houses, which may be institutions elsewhere.
 _SOFTWARE = frozenset({"00020013", "00080102"})
@@ -117,7 +117,7 @@ def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
 
 
 def _of_device(kinds: list[str], text: str) -> list[str]:
-    """Leave out what models, serial numbers and versions look like; names are told by two words."""
+    """Leave out what models, serial numbers and versions look like; names are recognised by two words."""
     kept = [
         kind
         for kind in kinds

@@ -1,7 +1,7 @@
 """Find person names in short technical texts, by word lists and by how words stand beside each other.
 
-A protocol's name is made of technical words, numbers and abbreviations. A person's name stands out as words that are
-none of these: a given name beside a surname, two unknown words beside each other, a word after a title.
+A protocol's name is made of technical words, numbers and abbreviations. A person's name stands out as other words: a
+given name beside a surname, two unknown words beside each other, a word after a title.
 """
 
 from __future__ import annotations

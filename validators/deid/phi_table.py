@@ -29,7 +29,7 @@ def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
     """Yield tag path, name, VR, value, count and the codes of the rules that suspect it, by tag path and value.
 
     A suspected value is masked: the review is for what the rules missed, and the table may go by mail. Empty values are
-    rows as well; bytes that are no text are told by their number.
+    rows as well; other bytes are given by their number.
     """
     facts = context.fact(deid_facts)
     redactor = Redactor(context)

@@ -1,6 +1,6 @@
 """The word lists of the free-text scan: technical and English words, given names, surnames.
 
-`scripts/make_deid_words.py` makes them; it tells their sources.
+`scripts/make_deid_words.py` makes them; it names their sources.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _WATCHED = frozenset(WATCHED)
 
 #: Values of :data:`WATCHED` in one file; an absent element is None, several values are joined by a backslash.
 Marks = tuple[bytes | None, ...]
-#: Path below the root, offset and length of native pixel data (-1 where there are none).
+#: Path below the root, offset and length of native pixel data (-1 if missing).
 _Item = tuple[str, int, int]
 
 
@@ -210,7 +210,7 @@ class _Scanner:
         if tail.problem:
             tail = parse_header(data, 0, explicit=False, whole=True)
         if tail.problem:
-            self.problems.append((row, "bytes after the pixel data that are no elements"))
+            self.problems.append((row, "bytes after the pixel data that are not elements"))
         for leaf in tail.leaves:
             for key in self._values(row, leaf.path, leaf.vr, data[leaf.start : leaf.end]):
                 self._add(row, key)

@@ -32,7 +32,7 @@ _SPECK_ML = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MaskJob:
-    """A SEG, the files of the CT volume it was drawn on, and why they are none if they are."""
+    """A SEG, the files of the CT volume it was drawn on, and why they are missing."""
 
     seg: str
     ct: tuple[str, ...]
@@ -80,7 +80,7 @@ class MaskFacts:
 
 
 def segment_key(label: str, type_code: str) -> str:
-    """Return the catalogue's key of a segment by its label, else by its coded type; empty if it is none of them.
+    """Return the catalogue's key of a segment by its label, else by its coded type; empty for any other.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def _outside(mask: Mask, body: _Body) -> float:
 
 
 def _box(mask: Mask) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds a mask: most of a volume is none of it, and costs time."""
+    """Return the smallest box that holds a mask: the rest of the volume only costs time."""
     spans = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     d, h, w = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
     return d, h, w

@@ -17,7 +17,7 @@ _CHUNK = 500
 
 
 def pixel_digests(context: Context) -> list[str]:
-    """Return the digest of the stored pixels of each row; empty where there are none. Reads pixels."""
+    """Return the digest of the stored pixels of each row; empty if missing. Reads pixels."""
     table = context.instances
     numbers = [[int(v) for v in table[name]] for name in ("pixel_offset", "pixel_length")]
     items = list(zip([f"{context.root}/{path}" for path in table["path"]], *numbers, strict=True))

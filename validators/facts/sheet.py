@@ -24,7 +24,7 @@ def sheet_path(context: Context) -> Path:
     Raises
     ------
     Skip
-        There is none.
+        It is missing.
     """
     try:
         return find_sheet(context.given_sheet or context.root)
@@ -38,7 +38,7 @@ def clinical_sheet(context: Context) -> pd.DataFrame:
     Raises
     ------
     Skip
-        There is none, or it cannot be read (which HT702 reports).
+        It is missing, or it cannot be read (which HT702 reports).
     """
     try:
         return read_sheet(context.fact(sheet_path))
@@ -52,7 +52,7 @@ def sheet_error(context: Context) -> str:
     Raises
     ------
     Skip
-        There is none.
+        It is missing.
     """
     path = context.fact(sheet_path)
     try:

@@ -25,7 +25,7 @@ Found = Iterator[Draft | Partly]
 
 
 def _visits(context: Context) -> dict[str, list[datetime.date]]:
-    """Return the days of each patient's studies: of the files, and of the table where there are none."""
+    """Return the days of each patient's studies: of the files, and of the table if there are no files."""
     if len(context.instances):
         pairs = context.instances[["patient_id", "study_date"]].drop_duplicates()
     elif (table := context.fact(series_table)) is not None:
@@ -208,7 +208,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT702", name="sheet-valid", severity="error", scope="patient", depth="index",
         summary="Values of the sheet have their type, range and vocabulary; required ones are there, patients once.",
-        why="A value that is none is silently lost by every analysis.",
+        why="An invalid value is silently lost in every analysis.",
         fix="Compare with the official sheet.", source=_GLOSSARY, check=_problems(rest=True), needs_files=False,
     ),
     Rule(

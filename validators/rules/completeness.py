@@ -1,6 +1,6 @@
 """HT1: is everything here that should be?
 
-A gap is told once, at the highest level it concerns: a patient, a study, a series, a file.
+A gap is reported once, at the highest level it concerns: a patient, a study, a series, a file.
 """
 
 from __future__ import annotations
@@ -172,14 +172,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT104", name="ct-series-present", severity="error", scope="series", depth="index",
-        summary="Each CT series of a study that is here is here.",
+        summary="Every CT series of each downloaded study is present.",
         why="Without it a contrast phase is missing, and the phases of the visit are labelled wrongly.",
         fix="Run 'hcc-tace download', which fetches what is missing.",
         source="Series table (IDC index)", check=_ct_series,
     ),
     Rule(
         code="HT105", name="patients-present", severity="warning", scope="collection", depth="index",
-        summary="Each patient of the series table is here.",
+        summary="Every patient of the series table is present.",
         why="Figures of a part are not figures of the collection: 105 patients, and a split made for all of them.",
         fix="Run 'hcc-tace download', or say in what you publish which patients you used.",
         source="Series table (IDC index)", check=_patients,

@@ -24,7 +24,7 @@ Job = tuple[str, str]
 
 @cache
 def known_errors() -> tuple[tuple[str, str, str], ...]:
-    """Return (SOP class or ``*``, tag, beginning of the text) of errors that are no findings."""
+    """Return (SOP class or ``*``, tag, beginning of the text) of errors that are not findings."""
     text = files("hcc_tace_data").joinpath("data", "conformance_known.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return tuple((row["sop_class_uid"], row["tag"], row["error"]) for row in csv.DictReader(lines))

@@ -50,7 +50,7 @@ RULES: tuple[Rule, ...] = (
         summary="Texts, private and unknown elements included, hold no names, dates, numbers or addresses.",
         why="Identifiers hide in descriptions and comments. Words are compared with lists of technical and English "
             "words "
-            "and of names; numbers, addresses and dates are told by their form; and what an identifying element "
+            "and of names; numbers, addresses and dates are recognised by their form; and what an identifying element "
             "holds may "
             "occur nowhere else.",
         fix="Review and clean the text.",

@@ -35,7 +35,7 @@ _LIVER_ML = (500.0, 6000.0)
 _OUTSIDE = 0.01
 #: Largest share of the liver in lung that breathing between drawing and scanning, and partial volumes, can explain.
 _IN_AIR = 0.015
-#: A part of the tumour farther from the liver than this (mm) is none of it.
+#: A part of the tumour farther from the liver than this (mm) is not part of it.
 _TOUCHES_MM = 6.0
 #: The portal vein enters the liver; the drawn part may end this far (mm) below it.
 _PORTAL_MM = 30.0
@@ -265,7 +265,7 @@ def _not_empty(facts: MaskFacts) -> tuple[str, str, Mapping[str, Any]] | None:
     ]
     return (
         f"Segments without voxels: {'; '.join(parts)}.",
-        "Leave the class out for this patient, or the model learns that there is none.",
+        "Leave the class out for this patient, or the model learns that it does not exist.",
         {"empty": empty, "absent": absent},
     )
 
@@ -401,7 +401,7 @@ def _compared(context: Context, row: int, facts: MaskFacts, published: Published
 
 
 def _acquisition(context: Context) -> Found:
-    """One finding a series and parameter; what a header does not say is not told."""
+    """One finding per series and parameter; what a header does not say is not told."""
     from pandas import to_numeric
 
     ranges = context.catalog.acquisition
@@ -481,7 +481,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT509", name="masks-not-empty", severity="error", scope="instance", depth="pixels",
         summary="Liver and tumour are there, and every described segment has voxels.",
-        why="An empty class teaches a model that there is none.", fix="Leave the class out for this patient.",
+        why="An empty class teaches a model that it does not exist.", fix="Leave the class out for this patient.",
         source=_PAPER, check=_over_masks(_not_empty),
     ),
     Rule(
@@ -499,7 +499,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT512", name="masks-in-body", severity="error", scope="instance", depth="pixels",
         summary="Masks lie inside the patient (99 % of their voxels), the liver not in lung or bowel gas (98.5 %).",
-        why="Masks in air belong to another series, or are flipped or shifted. Frames off the CT are told by HT404.",
+        why="Masks in air belong to another series, or are flipped or shifted. HT404 reports frames off the CT.",
         fix="Look at the contours (--overlays).", source=_PAPER, check=_over_masks(_inside_body),
     ),
     Rule(

@@ -65,13 +65,13 @@ def _all_split(context: Context) -> Found:
     for patient in sorted(set(context.instances["patient_id"]) - listed):
         yield Draft(
             message=f"{patient or 'A patient without PatientID'} is in no part of the split.",
-            hint="Add the patient to the table by hand, or leave it out; never split anew.",
+            hint="Add the patient to the table by hand, or leave it out; never recompute the split.",
             at=Place(patient_id=str(patient)),
         )
 
 
 def _same_pixels(context: Context) -> Found:
-    """One finding a pair of patients."""
+    """One finding per pair of patients."""
     table = context.instances
     yield from _others(context)
     owners: dict[str, dict[str, int]] = {}
@@ -147,7 +147,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT804", name="patients-split", severity="warning", scope="patient", depth="index",
         summary="Every patient here is in some part of the split.",
-        why="A patient in no part is left out of training and test without a word.",
+        why="A patient in no part is silently left out of training and test.",
         fix="Add the patient to the table by hand.", source="split table of this package", check=_all_split,
     ),
 )  # fmt: skip

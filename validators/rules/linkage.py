@@ -312,7 +312,7 @@ def _segments(context: Context) -> Found:
             wrong.append(f"frames are of segments {sorted(used)}, which are not described")
         strange = [number for number, label, _, kind in facts.segments if segment_key(label, kind) not in known]
         if strange:
-            wrong.append(f"segments {strange} have labels and codes that are none of {', '.join(sorted(known))}")
+            wrong.append(f"segments {strange} have labels and codes that are not among {', '.join(sorted(known))}")
         for number, label, _, kind in facts.segments:
             said, coded = segment_key(label, ""), segment_key("", kind)
             if said and coded and said != coded:

@@ -307,7 +307,7 @@ def _predict_unseen(
     if seen and split == "test":
         raise BaselineError(
             f"the networks in {networks.model} have seen {', '.join(seen)}: scores of them would be void. "
-            "Score other patients, or train anew."
+            "Score other patients, or train again."
         )
     if seen:
         note("validation patients chose the epoch: their scores flatter", quiet=quiet)
@@ -325,7 +325,7 @@ def _predict_unseen(
 
 
 def _fit_trivial(cohort: Any, scored: list[str]) -> Any:
-    """Fit thresholds on patients of the training part who are not scored; None where there are none."""
+    """Fit thresholds on patients of the training part who are not scored; None if missing."""
     from hcc_tace_data.baseline.trivial import TrivialPredictors  # noqa: PLC0415 - its libraries are slow to import
 
     test = {*patients_of("test"), *scored}

@@ -72,7 +72,7 @@ class Twin:
 
     @cached_property
     def collection(self) -> Collection:
-        """The files, read anew."""
+        """The files, read again."""
         return open_collection(self.root, workers=1, cache=False)
 
     @cached_property

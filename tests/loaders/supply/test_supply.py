@@ -143,7 +143,7 @@ def test_every_voxel_is_what_the_readers_give_at_its_place(
 def interpolated(volume: Any, points: Any) -> tuple[Any, Any, Any]:
     """Linear interpolation, whether all of it is data, and whether rounding cannot decide that.
 
-    Data reach half a voxel beyond the outermost centres; what the scanner fills in outside its circle is none.
+    Data reach half a voxel beyond the outermost centres; what the scanner fills in outside its circle is not.
     """
     array, last = volume.array, np.array(volume.array.shape) - 1
     index = (np.linalg.inv(volume.affine) @ np.c_[points, np.ones(len(points))].T)[:3]
