@@ -74,6 +74,22 @@ class Report:
         return {name: found[name] for name in ("error", "warning", "info", "known")}
 
     @property
+    def by_patient(self) -> pd.DataFrame:
+        """One row per patient with findings: how many of each severity, known ones apart, and the codes."""
+        import pandas as pd
+
+        names = ("error", "warning", "info", "known")
+        rows: dict[str, dict[str, Any]] = {}
+        for finding in self.findings:
+            row = rows.setdefault(finding.patient_id, {**dict.fromkeys(names, 0), "codes": []})
+            row["known" if finding.known else finding.severity] += 1
+            row["codes"].append(finding.code)
+        for row in rows.values():
+            row["codes"] = ", ".join(sorted(set(row["codes"])))
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=[*names, "codes"]).sort_index()
+        return table.rename_axis("patient_id").reset_index()
+
+    @property
     def ok(self) -> bool:
         """No error that is not known."""
         return self.counts["error"] == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients, names_of
+from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, chosen_patients, names_of
 from hcc_tace_data.errors import CollectionNotFoundError, HccTaceError
 from hcc_tace_data.labels.compare import compare_masks, files_by_patient
 from hcc_tace_data.system.files import atomic_write_text
@@ -27,9 +27,7 @@ def compare(
     masks: Annotated[Path, typer.Argument(help="Folder of files named PatientID.nii.gz (.nrrd, .dcm), or one file.")],
     root: Root = None,
     patients: Patients = None,
-    annotations: Annotated[
-        str, typer.Option(help="Compare with: collection, bamf, staple, a reader, or several: a,b.")
-    ] = "collection",
+    annotations: Annotations = "collection",
     csv: Annotated[Path | None, typer.Option(help="Write one row per patient and structure to this file.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -12,6 +12,7 @@ from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.cli.baseline.work import run_reproduce, say_report
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
+from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import FOLDS, patients_of
 
@@ -25,15 +26,15 @@ _OF_A_FOLD, _OF_THE_TEST_SET = 2, 3
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for the twin and the results.")] = Path("demo"),
-    budget: Annotated[float, typer.Option(help="Minutes that all of it may take, about.", min=0.1)] = 2.0,
-    steps: Annotated[int | None, typer.Option(help="Steps of each training, whatever they take.", min=1)] = None,
+    budget: Annotated[float, typer.Option(help="Minutes that the whole run may take, roughly.", min=0.1)] = 2.0,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training, however long they take.", min=1)] = None,
     preset: Annotated[str, typer.Option(help="paper or modern.")] = "modern",
     size: Annotated[str, typer.Option(help="Size of the twin: tiny or small.")] = "small",
     folds: Annotated[int, typer.Option(help="Folds to train; of five, each gets few steps.", min=1, max=5)] = 1,
     control: Annotated[bool, typer.Option("--control", help="Also train a control on shuffled labels.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the twin and the training.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a phantom, check it, train the baseline in small, score it on held-out patients, write a report."""
     from hcc_tace_data.phantom import make_phantom  # noqa: PLC0415 - its libraries are slow to import

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +21,15 @@ from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.downloads import Plan
+    from hcc_tace_data.downloads.run import FailedSeries
 
 app = typer.Typer(add_completion=False)
 
 _SHOWN = 20
+#: As many series that failed for one reason are listed one by one.
+_ALONE = 2
+#: What differs between the messages of two series that failed for the same reason.
+_ADDRESS = re.compile(r'"[^"]*"|\S*://\S*|[\d.]{20,}')
 
 
 @app.command()
@@ -110,14 +116,33 @@ def download(
         )
     if incomplete is not None:
         if not as_json:
-            for one in report.failed[:_SHOWN]:
-                note(f"failed: {one.patient_id} {one.series_uid}: {one.reason}")
-            if len(report.failed) > _SHOWN:
-                note(f"... and {len(report.failed) - _SHOWN} more; --json lists them all")
+            for line in _failures(report.failed):
+                note(line)
             if report.sheet_error:
                 note(f"failed: {report.sheet_error}")
             note(f"{count(len(report.failed), 'series')} failed; 'hcc-tace download --retry-failed' retries them.")
         raise typer.Exit(4)
+
+
+def _failures(failed: Sequence[FailedSeries]) -> list[str]:
+    """Return a line for each failed series, or one for several that failed for the same reason."""
+    groups: dict[str, list[FailedSeries]] = {}
+    for one in failed:
+        groups.setdefault(_ADDRESS.sub("...", one.reason), []).append(one)
+    lines = []
+    for same in groups.values():
+        first = same[0]
+        if len(same) <= _ALONE:
+            lines += [f"failed: {one.patient_id} {one.series_uid}: {one.reason}" for one in same]
+        else:
+            patients = count(len({one.patient_id for one in same}), "patient")
+            lines.append(
+                f"failed: {count(len(same), 'series')} of {patients}, all for the same reason, as {first.patient_id} "
+                f"{first.series_uid}: {first.reason}"
+            )
+    hidden = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    grouped = ["--json lists them one by one"] if len(lines) < len(failed) else []
+    return [*lines[:_SHOWN], *hidden, *grouped]
 
 
 def _tell(plan: Plan, rate: float | None) -> None:

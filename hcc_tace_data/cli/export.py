@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Json, Patients, Quiet, names_of
+from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, names_of
 from hcc_tace_data.cli.tables import series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.export.format import CaseWriter, Format
@@ -29,12 +29,10 @@ _SUMMARIES = "\n\n".join(f"{one.name}: {one.summary}." for one in FORMATS.values
 def export(
     format: Annotated[str, typer.Argument(help=f"One of {', '.join(FORMATS)}.")],
     out: Annotated[Path, typer.Argument(help="Folder to write to; resumes an earlier run in that folder.")],
-    root: Annotated[Path | None, typer.Argument(help="Folder with DICOM files, of the collection or others.")] = None,
+    root: Root = None,
     patients: Patients = None,
     labels: Annotated[str, typer.Option(help="Label set: standard, lesion or liver.")] = "standard",
-    annotations: Annotated[
-        str, typer.Option(help="Whose labels: collection, bamf, staple, a reader, or several: a,b.")
-    ] = "collection",
+    annotations: Annotations = "collection",
     phases: Annotated[
         str, typer.Option(help="Channels of the image, as arterial,portal_venous; 'all' or 'annotated'.")
     ] = "annotated",

@@ -15,7 +15,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.phases.label import label_table
 from hcc_tace_data.phases.names import PHASES
 from hcc_tace_data.system.text import csv_table
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def list_series(
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
     with_bamf: Annotated[bool, typer.Option(help="Include the segmentations by BAMF AIMI.")] = False,
-    format: Annotated[Format, typer.Option(help="How to write it.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -73,8 +73,9 @@ def _print(rows: pd.DataFrame, *, quiet: bool) -> None:
     say(f"{'patient':<8} {'date':<10} {'modality':<8} {'number':>6} {'files':>5} {'MB':>7}  description")
     for row in rows.to_dict("records"):
         number = "" if row["series_number"] != row["series_number"] else str(row["series_number"])
+        date = day(row["study_date"])
         say(
-            f"{row['patient_id']:<8} {row['study_date']:<10} {row['modality']:<8} {number:>6} {row['instances']:>5} "
+            f"{row['patient_id']:<8} {date:<10} {row['modality']:<8} {number:>6} {row['instances']:>5} "
             f"{row['bytes'] / 1e6:>7.1f}  {row['series_description']}"
         )
     if not quiet:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Patients, chosen_patients
+from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.clinical import load_clinical
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
@@ -40,15 +40,15 @@ class By(StrEnum):
 
 @app.command()
 def measure(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection.")] = None,
+    root: Root = None,
     by: Annotated[By, typer.Option(help="One row per lesion, per patient, or per pair of visits.")] = By.lesion,
     phases: Annotated[str, typer.Option(help="Phases whose HU are reported, comma-separated, or 'all'.")] = "annotated",
-    annotations: Annotated[str, typer.Option(help="Whose masks: collection, bamf, staple or a reader.")] = "collection",
+    annotations: Annotations = "collection",
     patients: Patients = None,
     with_outcomes: Annotated[bool, typer.Option(help="Join response, TTP and survival from the sheet.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table here: .csv or .parquet.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure lesions: size, shape, place and HU. Units are in the column names."""
     from hcc_tace_data.measure.tables import measure_lesions  # noqa: PLC0415 - its libraries are slow to import

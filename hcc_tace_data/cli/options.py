@@ -10,7 +10,7 @@ import typer
 
 from hcc_tace_data.errors import PatientNotFoundError
 
-__all__ = ["Json", "Patients", "Quiet", "Root", "chosen_patients", "names_of"]
+__all__ = ["Annotations", "Json", "Patients", "Quiet", "Root", "StoreFolder", "chosen_patients", "names_of"]
 
 Root = Annotated[
     Path | None, typer.Argument(help="Folder of the collection; default: $HCC_TACE_HOME, else the user's data folder.")
@@ -18,6 +18,12 @@ Root = Annotated[
 Patients = Annotated[
     list[str] | None,
     typer.Option("--patients", metavar="ID,...", help="Only these patients; may be repeated. Default: all."),
+]
+Annotations = Annotated[
+    str, typer.Option("--annotations", help="Whose masks: collection, bamf, staple, a reader, or several: a,b.")
+]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of training stores; default ROOT/.hcc-tace/store.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks, no summary.")]

@@ -139,7 +139,9 @@ def report(
     forest: Forest = False,
     permutations: Permutations = 20,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("hcc-tace-outcome.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the page to this file.")] = Path(
+        "hcc-tace-outcome.html"
+    ),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Patients, chosen_patients
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.cli.tables import plain_rows, series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -23,6 +24,7 @@ from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
 from hcc_tace_data.system.text import csv_table
+from hcc_tace_data.system.words import day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from hcc_tace_data.phases.matching import Comparison
 
 app = typer.Typer(add_completion=False)
+
+_SOURCES = ("published", "table", "headers", "pixels")
 
 #: What differs -> the column of the published row that shows it.
 _FIELDS = {"date": "study_date", "description": "description", "images": "images"}
@@ -44,10 +48,8 @@ class Depth(StrEnum):
 
 @app.command(name="phases")
 def phases(
-    root: Annotated[Path | None, typer.Argument(help="Folder of the collection; default $HCC_TACE_HOME.")] = None,
-    depth: Annotated[Depth, typer.Option(help="Look at the headers only, or at a few slices of each volume too.")] = (
-        Depth.pixels
-    ),
+    root: Root = None,
+    depth: Annotated[Depth, typer.Option(help="Read headers, or a few slices of each volume too.")] = (Depth.pixels),
     from_table: Annotated[bool, typer.Option("--from-table", help="From the series table; no data needed.")] = False,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV), with --from-table.")] = None,
     no_published: Annotated[
@@ -59,10 +61,13 @@ def phases(
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Save a patients-by-phases chart (.png).")] = None,
     patients: Patients = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Also print what each phase was concluded from.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers, threads for pixels.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no remarks.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Label the contrast phase of every CT volume: published labels first, then series table, headers and pixels."""
     if table is not None and not from_table:
@@ -89,7 +94,7 @@ def phases(
         emit_json(_document(volumes, general, compared))
         return
     if csv is None and picture is None:
-        _print(volumes)
+        _print(volumes.assign(stacked=volumes.groupby("series_uid")["volume"].transform("size") > 1), evidence=evidence)
     _print_overruled(overruled(volumes), refuted(volumes))
     _print_totals(totals, paper=from_table and table is None and root is None and not patients)
     _print_published(volumes, general)
@@ -146,34 +151,35 @@ def _write_csv(volumes: pd.DataFrame, path: Path) -> None:
     atomic_write_text(path, csv_table(flat))
 
 
-def _print(volumes: pd.DataFrame) -> None:
-    say(
-        f"{'patient':<8} {'date':<10} {'number':>6} {'vol':>3} {'slices':>6}  {'phase':<13} {'source':<9} {'conf':>5} "
-        f"seg {'publ':<4} {'table':<5} {'head':<4} {'pix':<3}  evidence"
-    )
+def _print(volumes: pd.DataFrame, *, evidence: bool) -> None:
+    """Print a row per volume, at most 80 columns wide; `evidence` adds what the phase was concluded from."""
+    say("patient  date         series slices  phase         conf seg  publ tabl head pixl")
     marks = {True: "yes", False: "", None: "?"}
     short = {**{phase: record.short for phase, record in phase_records().items()}, UNKNOWN: "-"}
     for row in plain_rows(volumes):
-        number = "" if row["series_number"] is None else str(row["series_number"])
+        number = "-" if row["series_number"] is None else str(row["series_number"])
+        name = f"{number}.{row['volume']}" if row["volume"] or row["stacked"] else number
+        said = "  ".join(f"{short[row[f'phase_{source}']]:<3}" for source in _SOURCES)
         say(
-            f"{row['patient_id']:<8} {row['study_date']:<10} {number:>6} {row['volume']:>3} {row['instances']:>6}  "
-            f"{row['phase']:<13} {row['source']:<9} {row['confidence']:>5.2f} {marks[row['annotated']]:<3} "
-            f"{short[row['phase_published']]:<4} "
-            f"{short[row['phase_table']]:<5} {short[row['phase_headers']]:<4} {short[row['phase_pixels']]:<3}  "
-            f"{'; '.join(row['evidence'])}"
+            f"{row['patient_id']:<8} {day(row['study_date']):<10} {name:>8} {row['instances']:>6}  {row['phase']:<13} "
+            f"{row['confidence']:>4.2f} {marks[row['annotated']]:<3}  {said}".rstrip()
         )
+        if evidence:
+            for text in row["evidence"]:
+                say(textwrap.fill(text, 80, initial_indent=" " * 9, subsequent_indent=" " * 11))
+    say("seg: segmented. Last columns: published table, series table, headers, pixels alone.")
 
 
 def _print_overruled(volumes: pd.DataFrame, against: pd.DataFrame) -> None:
     for row in plain_rows(against):
+        published, seen = (row[name].replace("_", "-") for name in ("phase_published", "phase_pixels"))
         say(
-            f"refuted: {row['patient_id']} {row['study_date']} series {row['series_number']} volume {row['volume']}, "
-            f"published as {row['phase_published'].replace('_', '-')}, is {row['phase_pixels'].replace('_', '-')} by "
-            "its pixels"
+            f"refuted: {row['patient_id']} {day(row['study_date'])} series {row['series_number']} volume "
+            f"{row['volume']}, published as {published}, is {seen} by its pixels"
         )
     for row in plain_rows(volumes):
         say(
-            f"overruled: {row['patient_id']} {row['study_date']} series {row['series_number']}, described as "
+            f"overruled: {row['patient_id']} {day(row['study_date'])} series {row['series_number']}, described as "
             f"{row['description']!r}, is {row['phase'].replace('_', '-')} by its pixels"
         )
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
+from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, StoreFolder, chosen_patients
 from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
@@ -32,15 +31,15 @@ def prepare(
         str, typer.Option(help="Channels, separated by commas; 'all' is pre_contrast,arterial,portal_venous.")
     ] = "portal_venous",
     labels: Annotated[str, typer.Option(help="Label set: standard, lesion or liver.")] = "standard",
-    annotations: Annotated[
-        str, typer.Option(help="Whose labels: collection, bamf, a reader, several by commas, or staple.")
-    ] = "collection",
+    annotations: Annotations = "collection",
     spacing: Annotated[str | None, typer.Option(help="mm along D,H,W to resample to, as 2.5,1,1.")] = None,
     margin: Annotated[float | None, typer.Option(help="Crop to the liver and this many mm around it.")] = None,
     patients: Patients = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of stores; default ROOT/.hcc-tace/store.")] = None,
+    cache: StoreFolder = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on instead.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler (tcp://host:8786) to run on instead.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take and write nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,

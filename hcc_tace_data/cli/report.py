@@ -25,8 +25,10 @@ _STEPS = {"headers": "reading headers", "rules": "checking rules", "drawing": "d
 @app.command()
 def report(
     root: Root = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("hcc-tace-report.html"),
-    depth: Annotated[_Depth, typer.Option(help="What the rules read.")] = _Depth("headers"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the page to this file.")] = Path(
+        "hcc-tace-report.html"
+    ),
+    depth: Annotated[_Depth, typer.Option(help="Read the file index, all headers, or pixels too.")] = _Depth("headers"),
     patients: Patients = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Folder of predicted label maps; default ROOT/predictions.")

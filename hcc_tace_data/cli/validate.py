@@ -14,7 +14,7 @@ import typer
 
 from hcc_tace_data import report
 from hcc_tace_data.cli.console import emit_json, note, progress, reading_headers, say
-from hcc_tace_data.cli.options import Patients, Root, chosen_patients
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import open_collection
@@ -77,7 +77,7 @@ def validate(
     ),
     depth: Annotated[_Depth, typer.Option(help="Read the file index, all headers, or pixels too.")] = _Depth("headers"),
     format: Annotated[_Format, typer.Option("--format", help="Format of the report.")] = _Format.text,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", callback=_writable, help="Write the report to this file.")
     ] = None,
@@ -104,11 +104,10 @@ def validate(
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
-    dask: Annotated[str | None, typer.Option(help="Dask scheduler (tcp://host:8786) whose workers read.")] = None,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="No progress bars, no remarks; with the text format, only the exit code."),
-    ] = False,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler (tcp://host:8786) to run on instead.")
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""
     form = _Format.json if as_json else format

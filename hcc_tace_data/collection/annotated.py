@@ -24,6 +24,7 @@ import numpy.typing as npt
 from hcc_tace_data.collection.model import PhaseVolume
 from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.seg_file import open_seg
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,14 @@ class AnnotatedVolume:
     paths: tuple[Path, ...]
     reason: str
     cited: bool = False
+
+    def __repr__(self) -> str:
+        if self.volume is None:
+            return f"<AnnotatedVolume: unknown, {self.reason}>"
+        return (
+            f"<AnnotatedVolume: volume {self.volume.volume} of series {self.volume.series_uid}, "
+            f"{count(len(self.paths), 'slice')}; {self.reason}>"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import PatientNotFoundError
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,9 @@ class Study:
 
     def __repr__(self) -> str:
         visit = "baseline" if self.is_baseline else "study"
-        return f"<{visit} {self.date or 'without a date'} of {self.patient_id}: {count(len(self.series), 'series')}>"
+        return (
+            f"<{visit} {day(self.date) or 'without a date'} of {self.patient_id}: {count(len(self.series), 'series')}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return a table of the series, for notebooks."""
@@ -166,7 +168,7 @@ class Patient:
     def _repr_html_(self) -> str:
         """Return a table of the studies, for notebooks."""
         rows = [
-            [one.date, "baseline" if one.is_baseline else "", len(one.series), len(one.instances)]
+            [day(one.date), "baseline" if one.is_baseline else "", len(one.series), len(one.instances)]
             for one in self.studies
         ]
         return _html(repr(self), ["study", "", "series", "files"], rows)
@@ -323,4 +325,4 @@ class PhaseVolume:
     confidence: float = 0.0
     evidence: tuple[str, ...] = ()
     annotated: bool | None = None
-    sop_uids: tuple[str, ...] = ()
+    sop_uids: tuple[str, ...] = field(default=(), repr=False)

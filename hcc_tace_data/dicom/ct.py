@@ -77,6 +77,13 @@ class CTVolume(highdicom.Volume):
     left_out: dict[str, str] = {}  # noqa: RUF012  (replaced, never changed)
     sop_uids: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        depth, height, width = self.spatial_shape
+        spacing = " x ".join(f"{step:.4g}" for step in self.spacing)
+        values = f"{self.array.min():g} to {self.array.max():g} HU" if self.array.size else "empty"
+        more = f"; {len(self.left_out)} left out" if self.left_out else ""
+        return f"<CTVolume: {depth} x {height} x {width} {self.array.dtype}, {spacing} mm, {values}{more}>"
+
 
 #: A folder, files, or something that lists its files.
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | HasPaths

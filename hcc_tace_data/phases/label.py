@@ -19,6 +19,7 @@ from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.phases.model import PUBLISHED_RIGHT
 from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.table import label_day
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,12 +108,12 @@ def label_phases(
     volumes = _frame(rows)
     changed = overruled(volumes)
     if len(changed):
-        names = ", ".join(f"{row.patient_id} series {row.series_number}" for row in changed.head(5).itertuples())
-        logger.warning("pixels overrule the description of %d volumes: %s ...", len(changed), names)
+        logger.warning("pixels overrule the description of %s: %s", count(len(changed), "volume"), _names(changed))
     against = refuted(volumes)
     if len(against):
-        names = ", ".join(f"{row.patient_id} series {row.series_number}" for row in against.head(5).itertuples())
-        logger.warning("pixels contradict the published phase of %d volumes: %s ...", len(against), names)
+        logger.warning(
+            "pixels contradict the published phase of %s: %s", count(len(against), "volume"), _names(against)
+        )
     return volumes
 
 
@@ -192,6 +193,11 @@ def count_phases(volumes: pd.DataFrame) -> dict[str, int]:
     stacked = int((volumes.groupby("series_uid").size() > 1).sum()) if len(volumes) else 0
     counts = {phase: int((volumes["phase"] == phase).sum()) for phase in (*KNOWN, "unknown")}
     return {"volumes": len(volumes), **counts, "stacked_series": stacked}
+
+
+def _names(volumes: pd.DataFrame, most: int = 5) -> str:
+    names = list(dict.fromkeys(f"{row.patient_id} series {row.series_number}" for row in volumes.itertuples()))
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def overruled(volumes: pd.DataFrame) -> pd.DataFrame:

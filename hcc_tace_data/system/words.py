@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count"]
+__all__ = ["count", "day"]
 
 #: Nouns whose plural does not follow the rules below.
 _PLURALS = {"series": "series", "CT": "CT", "axis": "axes", "person": "people"}
@@ -24,6 +24,18 @@ def count(number: int, noun: str) -> str:
     ('1 file', '0 files', '2 studies', '1,200 CT volumes', '2 series')
     """
     return f"{number:,} {noun if number == 1 else _plural(noun)}"
+
+
+def day(date: str) -> str:
+    """Return a DICOM date as messages show it; anything else as it is.
+
+    Examples
+    --------
+    >>> day("19991130"), day("1999-11-30"), day("")
+    ('1999-11-30', '1999-11-30', '')
+    """
+    text = str(date)
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
 
 
 def _plural(noun: str) -> str:

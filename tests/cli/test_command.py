@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from typer.core import TyperGroup, TyperOption
 
 from hcc_tace_data.cli import main as command
+from hcc_tace_data.cli.download import _failures
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.cli.options import chosen_patients, names_of
 from hcc_tace_data.cli.verbs import VERBS, Verb
+from hcc_tace_data.downloads.run import FailedSeries
 from hcc_tace_data.errors import PatientNotFoundError
 from hcc_tace_data.system.words import count
 
 #: Verbs whose PatientID or number of patients is the thing itself, not a choice among those of a folder.
 _OWN_PATIENTS = {"view", "phantom"}
-_OLD = {"demo", "baseline"}
+#: Options that mean the same in every verb.
+_SAME = ("--json", "--quiet", "--patients", "--annotations", "--cache", "--dask", "--predictions")
 
 
 def _commands() -> Iterator[tuple[str, Any]]:
@@ -39,7 +42,7 @@ def _commands() -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(_commands())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name.split()[0] not in _OLD])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_options_are_the_same_everywhere(name: str) -> None:
     options = {flag: one for one in COMMANDS[name].params for flag in one.opts if isinstance(one, TyperOption)}
     assert "-q" in options, "every verb has -q/--quiet"
@@ -51,6 +54,15 @@ def test_options_are_the_same_everywhere(name: str) -> None:
         assert options["--json"].help == "Print one JSON document."
     for word in ("--install-completion", "--show-completion"):
         assert word not in options, "completion of one verb is no completion of the command"
+
+
+def test_an_option_has_one_help_text() -> None:
+    texts: dict[str, set[str]] = {}
+    for name, verb in COMMANDS.items():
+        for one in verb.params:
+            if name not in _OWN_PATIENTS:
+                texts.setdefault(max(one.opts, key=len), set()).add(one.help)
+    assert {flag: texts[flag] for flag in _SAME if len(texts[flag]) > 1} == {}
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +149,15 @@ def test_the_package_has_no_name_that_is_not_its_own() -> None:
     with pytest.raises(ImportError):
         exec("from hcc_tace_data import annotations")
     assert not hasattr(hcc_tace_data, "annotations")
+
+
+def test_series_that_failed_for_one_reason_are_one_line() -> None:
+    reason = 's3://bucket/{}/ could not be listed: Get "http://127.0.0.1:9/bucket?prefix={}": connection refused'
+    failed = [FailedSeries(patient_id="HCC_001", series_uid=f"1.2.{n}", reason=reason.format(n, n)) for n in range(6)]
+    other = FailedSeries(patient_id="HCC_002", series_uid="1.2.9", reason="the disk is full")
+    grouped, alone, hint = _failures([*failed, other])
+    assert grouped.startswith("failed: 6 series of 1 patient, all for the same reason")
+    assert grouped.endswith("connection refused")
+    assert alone == "failed: HCC_002 1.2.9: the disk is full"
+    assert "--json" in hint
+    assert len(_failures(failed[:2])) == 2

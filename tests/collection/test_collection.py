@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 
@@ -63,7 +64,12 @@ def test_objects_show_themselves_in_one_line(twin: Path) -> None:
         assert html.count("<tr>") == html.count("</tr>") > 1
         assert html.startswith(f"<table><caption>{escape(repr(shown))}</caption>")
     assert "HCC_003" in repr(patient)
-    assert "baseline" in repr(patient.baseline)
+    assert re.match(r"<baseline \d{4}-\d{2}-\d{2} of HCC_003: ", repr(patient.baseline))
+    annotated = patient.baseline.annotated
+    assert re.match(r"<AnnotatedVolume: volume \d of series [\d.]+, \d+ slices; cites ", repr(annotated))
+    assert len(repr(annotated.volume)) < 400
+    volume = patient.baseline.series[0].read()
+    assert re.fullmatch(r"<CTVolume: \d+ x 64 x 64 int16, [\d.]+ x [\d.]+ x [\d.]+ mm, -?\d+ to \d+ HU>", repr(volume))
 
 
 def test_html_is_escaped(twin: Path) -> None:

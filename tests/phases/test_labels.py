@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -180,6 +181,13 @@ def test_command(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     assert "paper 204" in text
     assert "paper 48" in text
+    assert main(["phases", str(twin), "--depth", "headers", "--evidence"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 84
+    assert sum("headers: acquisition" in line for line in lines) >= document["totals"]["volumes"] // 2
+    table = [line for line in lines if re.match(r"HCC_\d{3} +\d{4}-\d{2}-\d{2} ", line)]
+    assert len(table) == document["totals"]["volumes"]
+    assert any(re.match(r".{20} +\d+\.1 ", line) for line in table), "volumes of a stacked series are numbered"
     assert main(["phases", str(tmp_path / "nothing")]) == 3
     assert main(["phases", "--table", "x.csv"]) == 2
 

@@ -85,6 +85,13 @@ def test_only_the_chosen_patients_are_checked(spoiled, capsys):
     assert json.loads(capsys.readouterr().out)["collection"]["patients"] == 2
 
 
+def test_findings_by_patient(spoiled):
+    report = validate(spoiled, workers=1)
+    table = report.by_patient.set_index("patient_id")
+    assert table[["error", "warning", "info", "known"]].sum().to_dict() == report.counts
+    assert "HT404" in table.loc["HCC_041", "codes"]
+
+
 def test_the_text_fits_80_columns_and_groups_known_issues(spoiled):
     report = validate(spoiled, workers=1)
     lines = to_text(report).splitlines()

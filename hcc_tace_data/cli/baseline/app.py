@@ -15,6 +15,7 @@ from hcc_tace_data.baseline.stages import stages_of
 from hcc_tace_data.cli.baseline.score import evaluate, predict
 from hcc_tace_data.cli.baseline.work import bench, reproduce
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
 from hcc_tace_data.system.files import mark_output
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -31,22 +32,22 @@ def baseline() -> None:
 
 @app.command()
 def train(
-    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default ROOT/baseline/PRESET.")] = None,
     preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Fold of the split, 0 to 4; may be repeated.")] = None,
     stage: Annotated[str, typer.Option(help="liver, tumour, or both.")] = "both",
     liver_data: Annotated[Path | None, typer.Option(help="Train the liver network on this LiTS folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue what is in the folder of the run.")] = False,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Repeatable algorithms only.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in that folder.")] = False,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Use only repeatable algorithms.")] = False,
     overfit: Annotated[bool, typer.Option("--overfit-one-batch", help="Only overfit one batch, as a check.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="TensorBoard events beside log.csv.")] = True,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    cache: StoreFolder = None,
     threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
     workers: Annotated[int | None, typer.Option(help="Processes that read and prepare.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the networks of a fold; several processes with 'torchrun -m hcc_tace_data baseline train ...'."""
     from hcc_tace_data.baseline.data import load_cohort, part_of  # noqa: PLC0415 - its libraries are slow to import

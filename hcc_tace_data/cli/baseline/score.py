@@ -10,7 +10,7 @@ import typer
 
 from hcc_tace_data.baseline.options import PredictOptions
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Patients, names_of
+from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, StoreFolder, names_of
 from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.system.roots import resolve_root
@@ -33,13 +33,15 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Folder for results; default ROOT/predictions, else here.")] = None,
     true_liver: Annotated[bool, typer.Option("--true-liver", help="Patients: tumour in the annotated liver.")] = False,
     liver: Annotated[Path | None, typer.Option(help="NIfTI mask of the liver to look in, on the input's grid.")] = None,
-    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
-    seg: Annotated[bool, typer.Option("--seg", help="Also DICOM-SEG, for DICOM inputs.")] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Test-time augmentation: average with mirrored slices.")
+    ] = False,
+    seg: Annotated[bool, typer.Option("--seg", help="Also write DICOM-SEG, for DICOM inputs.")] = False,
     batch_size: Annotated[int, typer.Option(help="Slices at once.", min=1)] = 8,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ...; default a GPU where there is one.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    cache: StoreFolder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label liver and tumour on volumes of any grid; the result lies on the input's own grid."""
     patients = [item for item in inputs if _is_patient(item, root)]
@@ -191,18 +193,22 @@ def _predict_file(
 
 
 def evaluate(
-    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Label maps; default ROOT/predictions.")] = None,
+    root: Root = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of predicted label maps; default ROOT/predictions.")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Predict first, with the networks of this run.")] = None,
     preset: Annotated[str | None, typer.Option(help="Refuse networks of another preset.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Networks of these folds; default all, averaged.")] = None,
     split: Annotated[str, typer.Option(help="test; validation of one fold; or out-of-fold.")] = "test",
     patients: Patients = None,
-    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored slices.")] = False,
-    plots: Annotated[bool, typer.Option(help="Pictures beside the figures.")] = True,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Test-time augmentation: average with mirrored slices.")
+    ] = False,
+    plots: Annotated[bool, typer.Option(help="Also write plots.")] = True,
+    cache: StoreFolder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score predictions against the annotation and write evaluation.json and pictures beside them."""
     from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import

@@ -15,12 +15,13 @@ from hcc_tace_data.baseline.dummies import dummy_cases
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.cli.baseline.score import say_summary
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
+from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import FOLDS
 
 
 def reproduce(
-    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default ROOT/baseline/reproduce-PRESET.")] = None,
     preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
@@ -30,11 +31,11 @@ def reproduce(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of each training.", min=1)] = None,
     control: Annotated[bool, typer.Option(help="Also train a control on shuffled labels.")] = True,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Only say what it would cost.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print the estimated cost and exit.")] = False,
+    cache: StoreFolder = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read and prepare.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train all folds, score their ensemble on the test set and write one report; called again, it continues."""
     started = time.monotonic()
@@ -122,17 +123,17 @@ def say_report(report: dict[str, Any], folder: Path) -> None:
 
 
 def bench(
-    root: Annotated[Path | None, typer.Argument(help="The collection, or a phantom.")] = None,
+    root: Root = None,
     preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
-    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as batch_size=2.")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
     stage: Annotated[str, typer.Option(help="liver or tumour.")] = "liver",
     dummy: Annotated[int | None, typer.Option(help="Images of noise of this many pixels a side, no data.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each task in a round.", min=1)] = 10,
-    rounds: Annotated[int, typer.Option(help="Rounds, of which the median counts.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds; the median is reported.", min=1)] = 5,
     threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the training store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
+    cache: StoreFolder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Images a second of the training step alone, the supply alone, and both together."""
     from hcc_tace_data.baseline.bench import bench as measure  # noqa: PLC0415 - its libraries are slow to import
