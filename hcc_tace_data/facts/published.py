@@ -1,6 +1,7 @@
-"""What others published about the collection: the phase of every series and the voxels of every mask.
+"""What others published about the collection: phases of every series, voxels of every mask, anatomy and sweeps.
 
-Both tables are made by ``scripts/make_published.py``. Lines that start with ``#`` name their sources.
+The tables are made by ``scripts/make_published.py`` and ``scripts/make_published_anatomy.py``; the sweeps were copied
+from the publication. Lines that start with ``#`` name the sources.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Literal
 from hcc_tace_data.errors import CatalogError
 from hcc_tace_data.facts.catalog import load_catalog
 
-__all__ = ["MASKS_FILE", "PublishedMask", "PublishedPhases", "published_masks", "published_phases"]
+__all__ = [
+    "MASKS_FILE", "PublishedMask", "PublishedPhases", "PublishedSweep", "published_anatomy", "published_masks",
+    "published_phases", "published_sweeps",
+]  # fmt: skip
 
 #: A published table of voxel counts that a folder brings along, in place of the shipped one.
 MASKS_FILE = "published_masks.csv"
@@ -82,6 +86,28 @@ class PublishedMask:
     tumour_sources: int
     liver_other: int | None = None
     tumour_other: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSweep:
+    """One acquisition within a series that holds several.
+
+    Attributes
+    ----------
+    patient_id : str
+    series_number : int
+        SeriesNumber in the baseline study.
+    phase : str
+    slices : int
+    z : float or None
+        Position of the lowest slice, mm; None where it is not known.
+    """
+
+    patient_id: str
+    series_number: int
+    phase: str
+    slices: int
+    z: float | None
 
 
 def published_phases(path: str | os.PathLike[str] | None = None) -> Mapping[str, PublishedPhases]:
@@ -171,6 +197,47 @@ def _masks_of(path: Path) -> Mapping[str, PublishedMask]:
         for number, row in enumerate(_rows(path, ("patient_id", *counts)), start=1)
     }
     return MappingProxyType(table)
+
+
+@cache
+def published_anatomy() -> Mapping[str, Mapping[str, float]]:
+    """Return measured figures of the annotated CT by PatientID: grid, liver and tumour.
+
+    Names are those of the columns of ``published_anatomy.csv``: lengths in mm, volumes in ml, LPS coordinates. A figure
+    that was not published is absent; all are absent for four patients. `phase` is not among them: figures of
+    brightness are given only where they were measured on the annotated volume.
+
+    Examples
+    --------
+    >>> published_anatomy()["HCC_048"]["pixel_mm"]
+    0.703125
+    """
+    with as_file(files("hcc_tace_data") / "data" / "published_anatomy.csv") as shipped:
+        rows = list(_rows(shipped, ("patient_id", "annotated", "phase")))
+    table = {}
+    for row in rows:
+        brightness = () if row["annotated"] == "1" else ("liver_hu", "liver_sd", "tumour_hu", "tumour_sd")
+        table[row["patient_id"]] = MappingProxyType(
+            {
+                name: float(text)
+                for name, text in row.items()
+                if text and name not in ("patient_id", "phase", "annotated", *brightness)
+            }
+        )
+    return MappingProxyType(table)
+
+
+@cache
+def published_sweeps() -> Sequence[PublishedSweep]:
+    """Return the sweeps of the baseline series that hold more than one, in order of patient and acquisition."""
+    with as_file(files("hcc_tace_data") / "data" / "published_sweeps.csv") as shipped:
+        return tuple(
+            PublishedSweep(
+                patient_id=row["patient_id"], series_number=int(row["series_number"]), phase=row["phase"],
+                slices=int(row["slices"]), z=float(row["z"]) if row["z"] else None,
+            )
+            for row in _rows(shipped, ("patient_id", "series_number", "phase", "slices", "z"))
+        )  # fmt: skip
 
 
 def _whole(path: Path, number: int, text: str) -> int:

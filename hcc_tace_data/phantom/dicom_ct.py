@@ -19,13 +19,12 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from hcc_tace_data.phantom.seeding import UID_ROOT
 
 __all__ = [
-    "OUTSIDE_HU", "PADDING", "SeriesHeader", "SliceHeader", "SliceWriter", "deidentified", "file_meta", "slice_dataset",
+    "PADDING", "SeriesHeader", "SliceHeader", "SliceWriter", "deidentified", "file_meta", "slice_dataset",
 ]  # fmt: skip
 
-#: PixelPaddingValue as the scanner writes it. No pixel of the collection's files has it ...
+#: PixelPaddingValue as the scanner writes it. No pixel of the collection's files has it: what is outside the circle of
+#: reconstruction is stored as -1024 (-2048 HU), or as 0 in some.
 PADDING = -2000
-#: ... as what is outside the circle of reconstruction is stored as -1024: -2048 HU.
-OUTSIDE_HU = -2048
 _BLANK_UID = f"{UID_ROOT}{0:035d}"
 _PIXELS = Tag(0x7FE00010)
 
@@ -60,10 +59,11 @@ class SeriesHeader:
     contrast_route: str
     pixels: int
     pixel_spacing: float
-    origin: float
+    origin: tuple[float, float]  # x and y of the first pixel
     thickness: float
     kvp: int
     table_height: float
+    outside: int  # HU outside the circle of reconstruction
     signed: bool
     named: bool  # the one patient whose age, sex and scanner were not removed
 
@@ -177,7 +177,7 @@ def slice_dataset(header: SeriesHeader, one: SliceHeader) -> Dataset:
     if one.acquisition is not None:
         ds.AcquisitionNumber = str(one.acquisition)
     ds.InstanceNumber = str(one.instance)
-    ds.ImagePositionPatient = [f"{header.origin:.6f}", f"{header.origin:.6f}", f"{one.z:.6f}"]
+    ds.ImagePositionPatient = [*(f"{at:.6f}" for at in header.origin), f"{one.z:.6f}"]
     ds.ImageOrientationPatient = ["1.000000", "0.000000", "0.000000", "0.000000", "1.000000", "0.000000"]
     ds.FrameOfReferenceUID = header.frame_of_reference_uid
     ds.PositionReferenceIndicator = "SN"
@@ -234,11 +234,11 @@ class SliceWriter:
         self._meta = buffer.getvalue()
 
     def slice(self, hu: NDArray[np.int16], one: SliceHeader) -> bytes:
-        """Return one file; `hu` is int16 (rows, columns), :data:`OUTSIDE_HU` where nothing was reconstructed."""
+        """Return one file; `hu` is int16 (rows, columns), `header.outside` where nothing was reconstructed."""
         stored = hu.astype("<i2") + np.int16(1024)
         if not self._header.signed:
             stored = np.maximum(stored, 0)
-        place = f"{self._header.origin:.6f}\\{self._header.origin:.6f}\\{one.z:.6f}"
+        place = "\\".join(f"{at:.6f}" for at in (*self._header.origin, one.z))
         changed: Mapping[BaseTag, bytes] = {
             Tag(0x00080013): _short(Tag(0x00080013), b"TM", one.made),
             Tag(0x00080018): _short(Tag(0x00080018), b"UI", one.sop_uid, b"\0"),

@@ -1,7 +1,8 @@
 """Brightness of each tissue in each contrast phase, in HU, and how it varies between patients.
 
 Means of aorta, portal vein, liver and spleen follow a bolus-tracking study of 171 patients (American Journal of
-Roentgenology) and common reference values; the rest are usual values. The delayed phase is an assumption.
+Roentgenology) and common reference values; the rest are usual values. The delayed phase is an assumption. Liver and
+tumour of the annotated phase are as published for the patient (:mod:`hcc_tace_data.phantom.person`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.phantom.person import Person
 from hcc_tace_data.phantom.seeding import generator
 from hcc_tace_data.phases.names import KNOWN
 
@@ -55,6 +57,11 @@ class Tissue(IntEnum):
     TUMOUR = 29
     CAPSULE = 30
     NECROSIS = 31
+    CALCIUM = 32
+    METAL = 33
+    DRINK = 34
+    ASCITES = 35
+    CYST = 36
 
 
 #: Mean HU: pre-contrast, arterial, porto-venous, delayed.
@@ -91,25 +98,53 @@ _MEAN: Mapping[Tissue, tuple[float, float, float, float]] = {
     Tissue.TUMOUR: (48, 132, 98, 72),
     Tissue.CAPSULE: (50, 92, 132, 112),
     Tissue.NECROSIS: (20, 20, 21, 21),
+    Tissue.CALCIUM: (620, 640, 640, 640),
+    Tissue.METAL: (3400, 3400, 3400, 3400),
+    Tissue.DRINK: (10, 10, 10, 10),
+    Tissue.ASCITES: (8, 8, 9, 10),
+    Tissue.CYST: (5, 5, 6, 6),
 }
 
-#: Spread between patients, as a part of the enhancement over the unenhanced value.
-_SPREAD = 0.05
+#: Tissues that no contrast agent reaches.
+_STILL = (
+    Tissue.BONE, Tissue.FLUID, Tissue.GALLBLADDER, Tissue.CALCIUM, Tissue.METAL, Tissue.DRINK, Tissue.ASCITES,
+    Tissue.CYST,
+)  # fmt: skip
+_VEINS = (Tissue.PORTAL, Tissue.HEPATIC_VEIN, Tissue.CAVA, Tissue.LIVER, Tissue.SPLEEN)
+#: Tumour minus liver, HU: mean and standard deviation between patients where the annotated phase does not tell.
+_TUMOUR = {
+    "pre_contrast": (-6.0, 8.0),
+    "arterial": (24.0, 22.0),
+    "portal_venous": (-8.0, 20.0),
+    "delayed": (-14.0, 12.0),
+}
 
 
-def tissue_hu(seed: int, patient_id: str, visit: int, phase: str) -> NDArray[np.float32]:
+def tissue_hu(
+    person: Person,
+    visit: int,
+    phase: str,
+    *,
+    annotated: str = "portal_venous",
+    necrosis: float = 0.0,
+    drink: float = 0.0,
+) -> NDArray[np.float32]:
     """Return the HU of every tissue of one patient in one phase, as a look-up table.
 
     Parameters
     ----------
-    seed : int
-        Seed of the twin.
-    patient_id : str
-        PatientID.
+    person : Person
+        The patient.
     visit : int
         0 baseline, 1 follow-up.
     phase : str
         One of :data:`PHASE_ORDER`.
+    annotated : str
+        Phase that the published figures of liver and tumour belong to.
+    necrosis : float
+        Share of the tumour that is necrotic: the published mean of the tumour holds it.
+    drink : float
+        HU of what is in the stomach over water.
 
     Returns
     -------
@@ -117,22 +152,60 @@ def tissue_hu(seed: int, patient_id: str, visit: int, phase: str) -> NDArray[np.
         float32, shape (number of tissues,), indexed by :class:`Tissue`.
     """
     at = PHASE_ORDER.index(phase)
-    person = generator("enhancement", seed, patient_id)
-    # Cardiac output and injection move the arteries of a visit together; fatty liver moves the liver alone.
-    fatty = float(np.clip(person.normal(0.0, 2.5), -5.0, 5.0))
-    own = {tissue: float(np.clip(person.normal(), -2.0, 2.0)) for tissue in Tissue}
-    bolus = float(np.clip(generator("bolus", seed, patient_id, visit).normal(), -1.5, 1.5))
+    names = (person.seed, person.patient_id)
+    g = generator("enhancement", *names)
+    own = {tissue: float(np.clip(g.normal(), -2.0, 2.0)) for tissue in Tissue}
+    rest = _resting_liver(person, g)
+    weak = g.random() < 0.1  # the portal system of some patients fills late
+    sweep = generator("bolus", *names, visit, phase)
+    # The bolus moves the arteries of a sweep together; some arterial sweeps are late: veins have begun to fill.
+    artery = 1.0 + float(np.clip(sweep.normal(0.0, 0.16), -0.35, 0.35))
+    late = float(sweep.uniform(0.3, 0.6)) if phase == "arterial" and sweep.random() < 0.25 else 0.0
     table = np.zeros(len(Tissue), np.float32)
     for tissue, means in _MEAN.items():
-        rest, value = means[0], means[at]
-        gain = 1.0 + _SPREAD * bolus + 0.4 * _SPREAD * own[tissue]
-        table[tissue] = rest + (value - rest) * gain
-        if rest > -50 and tissue not in (Tissue.BONE, Tissue.FLUID, Tissue.GALLBLADDER):
-            table[tissue] += 1.2 * own[tissue]
-    table[Tissue.LIVER] += fatty
-    # The relations that define an HCC hold in every patient: brighter than liver early, darker later.
-    if phase == "arterial":
-        table[Tissue.TUMOUR] = max(table[Tissue.TUMOUR], table[Tissue.LIVER] + 30)
-    elif phase in ("portal_venous", "delayed"):
-        table[Tissue.TUMOUR] = min(table[Tissue.TUMOUR], table[Tissue.LIVER] - 14)
+        gain = means[at] - means[0] + late * (means[2] - means[1])
+        if tissue in (Tissue.AORTA, Tissue.HEART, Tissue.HEPATIC_ARTERY, Tissue.LUNG_VESSEL, Tissue.CORTEX):
+            gain *= artery
+        elif tissue in _VEINS:
+            gain *= (0.72 if weak else 1.0) * (1.0 + 0.5 * (artery - 1.0) + 0.05 * own[tissue])
+        elif tissue not in _STILL:
+            gain *= 1.0 + 0.08 * own[tissue]
+        table[tissue] = means[0] + gain
+        if means[0] > -50 and tissue not in _STILL:
+            table[tissue] += 2.0 * own[tissue]
+    table[Tissue.BONE] += 60.0 * own[Tissue.BONE]
+    table[Tissue.MARROW] += 30.0 * own[Tissue.MARROW]
+    table[Tissue.DRINK] += drink
+    # The liver rises from rest to what was published for it, along the usual curve.
+    pre, *_ = _MEAN[Tissue.LIVER]
+    full = _MEAN[Tissue.LIVER][PHASE_ORDER.index(annotated)] - pre
+    share = (_MEAN[Tissue.LIVER][at] - pre + late * 20.0) / full
+    change = float(sweep.normal(0, 5.0)) if visit else 0.0
+    table[Tissue.LIVER] = rest + share * (person.liver_hu - rest) + change * (share > 0)
+    table[Tissue.TUMOUR] = table[Tissue.LIVER] + _tumour_over_liver(person, visit, phase, annotated)
+    dead = float(table[Tissue.NECROSIS])
+    if not visit and phase == annotated and necrosis < 0.8:
+        table[Tissue.TUMOUR] = (table[Tissue.TUMOUR] - necrosis * dead) / (1.0 - necrosis)
+    table[Tissue.CAPSULE] = max(table[Tissue.LIVER], table[Tissue.TUMOUR]) + (22.0 if at >= 2 else 4.0)
     return table
+
+
+def _resting_liver(person: Person, g: np.random.Generator) -> float:
+    """Return the liver's HU without contrast: lower where it is fatty, always below the published value."""
+    fatty = g.random() < 0.2
+    usual = g.normal(36.0, 8.0) if fatty else g.normal(57.0, 5.0)
+    return float(min(usual, person.liver_hu - 18.0))
+
+
+def _tumour_over_liver(person: Person, visit: int, phase: str, annotated: str) -> float:
+    """Return how much brighter the living tumour is than the liver, HU."""
+    if phase == annotated and not visit:
+        return person.difference
+    mean, spread = _TUMOUR[phase]
+    drawn = mean + spread * float(
+        np.clip(generator("tumour", person.seed, person.patient_id, phase).normal(), -2.2, 2.2)
+    )
+    if phase == annotated or (phase != "pre_contrast" and annotated != "arterial" and phase != "arterial"):
+        # Later sweeps, and the same one at the follow-up, resemble the annotated one.
+        drawn = 0.7 * person.difference + 0.3 * drawn
+    return float(drawn)

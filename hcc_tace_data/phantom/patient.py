@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,20 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from hcc_tace_data.phantom.anatomy import paint
-from hcc_tace_data.phantom.body import Body, make_body
-from hcc_tace_data.phantom.dicom_ct import (
-    OUTSIDE_HU,
-    SeriesHeader,
-    SliceHeader,
-    SliceWriter,
-    file_meta,
-    slice_dataset,
-)
+from hcc_tace_data.phantom.anatomy import Painted, paint
+from hcc_tace_data.phantom.body import LABELS, Body, draw_bodies
+from hcc_tace_data.phantom.breathing import Motion, volume_motion
+from hcc_tace_data.phantom.canvas import Array, Canvas
+from hcc_tace_data.phantom.dicom_ct import SeriesHeader, SliceHeader, SliceWriter, file_meta, slice_dataset
 from hcc_tace_data.phantom.dicom_seg import write_segmentation
 from hcc_tace_data.phantom.enhancement import Tissue, tissue_hu
 from hcc_tace_data.phantom.nifti import write_labels
-from hcc_tace_data.phantom.noise import render
+from hcc_tace_data.phantom.noise import Grain, Texture, grain, render
 from hcc_tace_data.phantom.plan import PatientPlan, SeriesPlan, VolumePlan
 from hcc_tace_data.phantom.readers import fuse, simulate_readers
 from hcc_tace_data.phantom.seeding import generator, twin_uid
@@ -37,8 +32,11 @@ __all__ = ["PatientResult", "write_patient"]
 #: Seconds from the start of an examination to the reconstruction of a sweep, and for one slice.
 _RECONSTRUCTED = {"pre_contrast": 95, "arterial": 262, "portal_venous": 331, "delayed": 590}
 _PER_SLICE = 0.225
-#: Noise (HU) and blur (weight of a neighbour) by number of pixels: coarse pixels average noise and hide the blur.
-_QUALITY = {64: (5.0, 0.02), 128: (7.0, 0.06), 512: (9.0, 0.25)}
+#: Noise against that of the real images, and blur (weight of a neighbour), by number of pixels: coarse pixels average
+#: noise and hide the blur.
+_QUALITY = {64: (0.3, 0.02), 128: (0.45, 0.06), 512: (1.0, 0.25)}
+#: Share of the spread of HU within an organ that is uneven tissue and not noise: liver; tumour.
+_UNEVEN = (0.3, 0.45)
 _CHUNK = 8  # slices held at a time
 #: Thickest slice in mm that the collection's paper knows; a small twin has fewer slices, not thicker ones.
 _THICKEST = 5.0
@@ -60,73 +58,78 @@ class PatientResult:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """In-plane grid of one visit: pixel spacing and first pixel centre (both axes), mm."""
+    """In-plane grid of one visit: pixel spacing and first pixel centre (x, y), mm."""
 
     pixels: int
     spacing: float
-    origin: float
+    origin: tuple[float, float]
 
-    @property
-    def axis(self) -> NDArray[np.float32]:
-        return (self.origin + self.spacing * np.arange(self.pixels)).astype(np.float32)
+    def axis(self, which: int) -> NDArray[np.float32]:
+        """Return the coordinates of columns (0) or rows (1)."""
+        return (self.origin[which] + self.spacing * np.arange(self.pixels)).astype(np.float32)
 
 
-def _grid(plan: PatientPlan, body: Body, visit: int) -> _Grid:
+def _grid(plan: PatientPlan, visit: int) -> _Grid:
+    """Return the grid of a visit; a smaller twin has larger pixels over the same field of view."""
+    person = plan.person
     g = generator("grid", plan.seed, plan.patient_id, visit)
-    view = float(np.clip(2 * body.width * g.uniform(1.08, 1.2), 360.0, 460.0))
-    spacing = round(view / plan.size.pixels, 6)
-    return _Grid(plan.size.pixels, spacing, round(-spacing * (plan.size.pixels - 1) / 2, 6))
+    factor = 512 / plan.size.pixels
+    wider = float(g.uniform(0.96, 1.08)) if visit else 1.0
+    own = person.pixel * wider
+    spacing = round(own * factor, 6)
+    middle = [start + person.pixel * 255.5 + (float(g.normal(0, 6.0)) if visit else 0.0) for start in person.origin]
+    x, y = (round(at - spacing * (plan.size.pixels - 1) / 2, 6) for at in middle)
+    return _Grid(plan.size.pixels, spacing, (x, y))
 
 
-def _motion(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan) -> NDArray[np.float64]:
-    """Affine from reference coordinates to this volume: lying down again, breathing, table position."""
-    matrix = np.eye(4)
-    if series.visit:
-        g = generator("setup", plan.seed, plan.patient_id, series.visit)
-        matrix = _affine(g.uniform(-1, 1, 3) * (4.0, 2.0, 5.0), g.uniform(-1.5, 1.5), 1.0)
-    annotated = plan.find(plan.segmentation.annotated_series).volumes[plan.segmentation.annotated_volume]
-    if series.visit or volume.phase != annotated.phase:
-        g = generator("breath", plan.seed, plan.patient_id, series.visit, volume.phase)
-        breath = _affine(g.uniform(-1, 1, 3) * (1.5, 2.5, 7.0), g.uniform(-0.8, 0.8), 1.0 + g.uniform(-0.025, 0.025))
-        matrix = breath @ matrix
-    if volume.positions[0] > 500:  # another table position
-        matrix = _affine(np.array([0.0, 0.0, 900.0]), 0.0, 1.0) @ matrix
-    return np.round(matrix, 8)
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a patient's images look: noise, uneven tissue of liver and tumour, and the strength of each in HU."""
+
+    noise: Grain
+    liver: Texture
+    tumour: Texture
+    sigma: float
+    uneven: tuple[float, float]
 
 
-def _affine(shift: NDArray[np.float64], degrees: float, stretch: float) -> NDArray[np.float64]:
-    """Rotation about z by `degrees`, stretch along z, then `shift` (mm)."""
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    matrix = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, stretch, 0], [0, 0, 0, 1.0]])
-    matrix[:3, 3] = shift
-    return matrix
+def _look(plan: PatientPlan) -> _Look:
+    person = plan.person
+    g = generator("look", plan.seed, plan.patient_id)
+    liver = _UNEVEN[0] * person.liver_sd
+    sigma = math.sqrt(person.liver_sd**2 - liver**2)
+    tumour = max(math.sqrt(max(person.tumour_sd**2 - sigma**2, 0.0)), _UNEVEN[1] * person.tumour_sd)
+    return _Look(
+        grain(g, plan.size.pixels), Texture(g, float(g.uniform(5, 12))),
+        Texture(g, float(g.uniform(8, 24)), mosaic=float(g.uniform(0, 0.9))), sigma, (liver, tumour),
+    )  # fmt: skip
 
 
-def _bodies(plan: PatientPlan, course: Course) -> tuple[Body, Body]:
-    before, after = (
-        make_body(
-            plan.seed,
-            plan.patient_id,
-            liver_height=plan.liver_height,
-            tumour_mm=course.tumour_mm,
-            viable=viable,
-            scale=scale,
-        )
-        for viable, scale in ((course.viable[0], 1.0), (course.viable[1], course.shrink))
-    )
-    return before, after
+def _uneven(painted: Painted, look: _Look) -> tuple[NDArray[np.int64], Array]:
+    """Return the flat indices of liver and tumour, and what their texture adds, HU."""
+    flat = painted.tissue.ravel()
+    parts, values = [], []
+    for codes, texture, strength in (
+        ((Tissue.LIVER,), look.liver, look.uneven[0]),
+        ((Tissue.TUMOUR, Tissue.CAPSULE), look.tumour, look.uneven[1]),
+    ):
+        at = np.flatnonzero(flat == codes[0]) if len(codes) == 1 else np.flatnonzero(np.isin(flat, codes))
+        parts.append(at)
+        values.append(texture.at(*painted.canvas.at(at)) * np.float32(strength))
+    return np.concatenate(parts), np.concatenate(values)
 
 
 def _add_table(tissue: NDArray[np.uint8], grid: _Grid, body: Body) -> None:
     """Put the scanner's table, a shallow cradle that does not breathe, under the body."""
-    axis = grid.axis
-    surface = body.depth + 5.0 - 30.0 * (axis / 200.0) ** 2
-    depth = axis[:, None] - surface[None, :]
-    air = tissue == Tissue.AIR
-    wide = (np.abs(axis) < 205)[None, :]
-    tissue[air & ((depth > 0) & (depth < 34) & wide)] = Tissue.TABLE_FOAM
-    shell = wide & (depth > 0) & (depth < 34) & ((depth < 4) | (depth > 30))
-    tissue[air & shell] = Tissue.TABLE_SHELL
+    x, y = grid.axis(0) - body.origin[0], grid.axis(1) - body.origin[1]
+    back = body.cavity[1] + body.muscle + body.fat + 2.5
+    depth = y[:, None] - (back + 5.0 - 30.0 * (x / 200.0) ** 2)[None, :]
+    place = (depth > 0) & (depth < 34) & (np.abs(x) < 205)[None, :]
+    rows = slice(int(place.any(axis=1).argmax()), None) if place.any() else slice(0, 0)
+    part, place, depth = tissue[:, rows], place[rows], depth[rows]
+    air = part == Tissue.AIR
+    part[air & place] = Tissue.TABLE_FOAM
+    part[air & place & ((depth < 4) | (depth > 30))] = Tissue.TABLE_SHELL
 
 
 def _outside(pixels: int) -> NDArray[np.bool_]:
@@ -157,6 +160,7 @@ def _header(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, grid: _Gr
         study_description=export, series_description=series.description, series_number=series.number,
         contrast_route="Oral & IV" if oral and enhanced else "IV" if enhanced else "Oral" if oral else "",
         pixels=grid.pixels, pixel_spacing=grid.spacing, origin=grid.origin, kvp=kvp, table_height=table,
+        outside=plan.person.outside,
         thickness=min(volume.spacing, _THICKEST),
         signed=not (plan.patient_id == "HCC_065" and series.visit == 0), named=plan.patient_id == "HCC_017",
     )  # fmt: skip
@@ -171,15 +175,16 @@ def _slice_headers(plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, be
     if plan.patient_id == "HCC_048":  # below the paper's range, as its real files are
         base, lungs = 180.0, 0.6
     count = len(volume.positions)
+    above = plan.person.liver.low[2] + 0.85 * plan.person.liver.size[2]
     headers = []
     for k, z in enumerate(volume.positions):
         # The tube current follows the body: little for the lungs, most for the liver.
-        share = lungs + (1.0 - lungs) / (1.0 + math.exp((z - 0.35 * plan.liver_height) / 14.0))
+        share = lungs + (1.0 - lungs) / (1.0 + math.exp((z - series.shift - above) / 14.0))
         number = before + count - k  # the scanner counts from the head down
         headers.append(
             SliceHeader(
                 sop_uid=twin_uid("slice", series.series_uid, volume.volume, k), instance=number,
-                acquisition=volume.acquisition, z=z, made=_clock(begun + _PER_SLICE * (number - 1)),
+                acquisition=volume.number(k), z=z, made=_clock(begun + _PER_SLICE * (number - 1)),
                 current=round(base * (share + swing * math.sin(z / 31.0))),
             )
         )  # fmt: skip
@@ -199,8 +204,9 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
         Address (`bucket`, `prefix`) of each series by its UID in the twin.
     """
     course = draw_course(plan.seed, plan.patient_id)
-    bodies = _bodies(plan, course)
-    grids = tuple(_grid(plan, bodies[0], visit) for visit in (0, 1))
+    bodies = draw_bodies(plan.person, shrink=course.shrink, viable=course.viable)
+    grids = tuple(_grid(plan, visit) for visit in (0, 1))
+    look = _look(plan)
     result = PatientResult(patient_id=plan.patient_id)
     folder = out / f".{plan.patient_id}.{uuid4().hex[:8]}.part"
     folder.mkdir(parents=True)
@@ -209,7 +215,8 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
         sources: list[Dataset] = []
         elsewhere: list[Dataset] = []
         for series in plan.series:
-            labels, headers = _write_series(plan, series, bodies[series.visit], grids[series.visit], folder, result)
+            scene = _Scene(bodies[series.visit], grids[series.visit], look, course)
+            labels, headers = _write_series(plan, series, scene, folder, result)
             if series.series_uid == plan.segmentation.annotated_series:
                 truth, sources = labels, headers
             elif plan.patient_id == "HCC_089" and series.visit == 0 and series.volumes[0].phase == "pre_contrast":
@@ -220,6 +227,7 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
             raise RuntimeError(f"the plan of {plan.patient_id} annotates no volume")
         _write_annotations(plan, truth, sources, elsewhere, grids[0], folder, out, result, table_rows)
         visits = sorted({one.study_date for one in plan.series})
+        course = replace(course, tumour_mm=_longest_diameter(truth, grids[0].spacing) or course.tumour_mm)
         result.clinical = clinical_row(plan.seed, plan.patient_id, course, visits)
         final = out / plan.patient_id
         if final.exists():
@@ -230,12 +238,43 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What the images of a visit show."""
+
+    body: Body
+    grid: _Grid
+    look: _Look
+    course: Course
+
+    @property
+    def necrosis(self) -> float:
+        """Necrotic share of the tumour at baseline."""
+        return (1.0 - self.course.viable[0]) ** 3
+
+
+def _longest_diameter(labels: NDArray[np.uint8], spacing: float) -> float:
+    """Return the longest diameter of the mass within one slice, mm, edges of pixels included; 0 without a mass."""
+    longest = 0.0
+    for one in labels:
+        rows, columns = np.nonzero(np.isin(one, (LABELS["mass"], LABELS["necrosis"])))
+        if not rows.size:
+            continue
+        # the ends of a diameter are ends of their rows
+        first = np.unique(rows, return_index=True)[1]
+        ends = np.concatenate([first, np.append(first[1:], rows.size) - 1])
+        points = np.stack([rows[ends], columns[ends]], axis=1).astype(np.float32)
+        apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)).max()
+        longest = max(longest, (float(apart) + 1.0) * spacing)
+    return round(longest, 1)
+
+
 def _series_folder(folder: Path, series: SeriesPlan) -> Path:
     return folder / series.study_uid / f"CT_{series.series_uid}"
 
 
 def _write_series(
-    plan: PatientPlan, series: SeriesPlan, body: Body, grid: _Grid, folder: Path, result: PatientResult
+    plan: PatientPlan, series: SeriesPlan, scene: _Scene, folder: Path, result: PatientResult
 ) -> tuple[NDArray[np.uint8] | None, list[Dataset]]:
     """Write one CT series; return labels and headers of its annotated (or else first) volume, feet to head."""
     target = _series_folder(folder, series)
@@ -244,32 +283,36 @@ def _write_series(
     wanted = seg.annotated_volume if series.series_uid == seg.annotated_series else None
     kept: list[NDArray[np.uint8]] = []
     headers: list[Dataset] = []
+    grid, body, look = scene.grid, scene.body, scene.look
     outside = _outside(grid.pixels)
-    sigma, blur = _QUALITY[grid.pixels]
+    share, blur = _QUALITY[grid.pixels]
+    annotated = plan.find(seg.annotated_series).volumes[seg.annotated_volume].phase
     before = 0
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
-        motion = _motion(plan, series, volume)
-        table = tissue_hu(plan.seed, plan.patient_id, series.visit, volume.phase)
+        motion = volume_motion(plan, series, volume, body.origin)
+        table = tissue_hu(
+            plan.person, series.visit, volume.phase, annotated=annotated, necrosis=scene.necrosis, drink=body.oral
+        )
         heights = np.array(volume.positions, np.float32)
         own = _slice_headers(plan, series, volume, before)
         before += len(own)
         for start in range(0, len(heights), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(heights)))
-            tissue, label = paint(
-                body, grid.axis, grid.axis, heights[part], motion, necrosis=plan.patient_id == "HCC_017"
-            )
-            _add_table(tissue, grid, body)
+            canvas = Canvas(grid.axis(0), grid.axis(1), heights[part], motion.affine, motion.bend)
+            painted = paint(body, canvas, necrosis=plan.patient_id == "HCC_017")
+            _add_table(painted.tissue, grid, body)
             rng = generator("noise", plan.seed, series.real_series_uid, volume.volume, start)
-            hu = render(tissue, table, rng, sigma=sigma, blur=blur)
+            noise = look.noise.slices(rng, len(painted.tissue))
+            hu = render(painted.tissue, table, _uneven(painted, look), noise, sigma=share * look.sigma, blur=blur)
             if header.signed:
-                hu[:, outside] = OUTSIDE_HU
+                hu[:, outside] = plan.person.outside
             for k in range(part.start, part.stop):
                 if k not in volume.omitted:
                     (target / f"{own[k].sop_uid}.dcm").write_bytes(writer.slice(hu[k - start], own[k]))
             if wanted == volume.volume:
-                kept.append(label)
+                kept.append(painted.label)
         if wanted == volume.volume or (plan.patient_id == "HCC_089" and wanted is None and volume.volume == 0):
             headers = [_source(header, one) for one in own]
         _note(plan, series, volume, [one.sop_uid for one in own], motion, result)
@@ -283,7 +326,7 @@ def _source(header: SeriesHeader, one: SliceHeader) -> Dataset:
 
 
 def _note(
-    plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, uids: list[str], motion: NDArray[np.float64],
+    plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, uids: list[str], motion: Motion,
     result: PatientResult,
 ) -> None:  # fmt: skip
     """Record the ground truth of one volume."""
@@ -294,7 +337,12 @@ def _note(
         if k not in volume.omitted
     ]
     result.transforms.append(
-        {**place, "volume": volume.volume, "phase": volume.phase, "annotated_to_volume": motion.tolist()}
+        {
+            **place,
+            "volume": volume.volume,
+            "phase": volume.phase,
+            "annotated_to_volume": motion.from_annotated.tolist(),
+        }
     )
     seg = plan.segmentation
     if series.series_uid == seg.annotated_series and volume.volume == seg.annotated_volume:
@@ -347,5 +395,5 @@ def _ras_affine(grid: _Grid, heights: list[float]) -> NDArray[np.float64]:
     """Affine of a NIfTI image indexed (column, row, slice); NIfTI's axes are right, anterior, superior."""
     step = (heights[-1] - heights[0]) / (len(heights) - 1)
     affine = np.diag([-grid.spacing, -grid.spacing, step, 1.0])
-    affine[:3, 3] = (-grid.origin, -grid.origin, heights[0])
+    affine[:3, 3] = (-grid.origin[0], -grid.origin[1], heights[0])
     return affine

@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hcc_tace_data.errors import PatientNotFoundError, UsageError
-from hcc_tace_data.phantom.phase_rules import load_table, phases_of_day, slice_spacing
+from hcc_tace_data.facts.published import PublishedSweep, published_phases, published_sweeps
+from hcc_tace_data.facts.series_table import load_series_table
+from hcc_tace_data.phantom.person import Person, draw_person, slice_spacing
 from hcc_tace_data.phantom.seeding import generator, twin_uid
 from hcc_tace_data.phantom.sheet import days_to_baseline
 from hcc_tace_data.phases.names import DYNAMIC
@@ -54,7 +58,8 @@ class VolumePlan:
     """One phase volume.
 
     `positions` are mm along z, ascending; `spacing` is the nominal distance in mm; `acquisition` is the
-    AcquisitionNumber, None where the files have none.
+    AcquisitionNumber, None where the files have none; the lowest `lower` slices are a region scanned after the rest,
+    with the next number.
     """
 
     volume: int
@@ -62,7 +67,12 @@ class VolumePlan:
     positions: tuple[float, ...]
     spacing: float
     acquisition: int | None = None
+    lower: int = 0
     omitted: frozenset[int] = frozenset()  # indices of slices that exist but have no file
+
+    def number(self, index: int) -> int | None:
+        """Return the AcquisitionNumber of a slice."""
+        return None if self.acquisition is None else self.acquisition + (index < self.lower)
 
     @property
     def files(self) -> int:
@@ -84,6 +94,7 @@ class SeriesPlan:
     volumes: tuple[VolumePlan, ...]
     split: str
     frame_of_reference_uid: str
+    shift: float  # of the table along z against the baseline, mm
 
     @property
     def files(self) -> int:
@@ -113,7 +124,7 @@ class PatientPlan:
     size: Size
     series: tuple[SeriesPlan, ...]
     segmentation: SegmentationPlan
-    liver_height: float
+    person: Person
     interval: int  # days from the diagnosis to the first visit
 
     def days(self, study_date: str) -> int:
@@ -126,6 +137,11 @@ class PatientPlan:
         return next(one for one in self.series if one.series_uid == series_uid)
 
 
+def load_table() -> pd.DataFrame:
+    """Return the real series table (CT and SEG of the collection itself, no third-party series)."""
+    return load_series_table()
+
+
 def _date(text: str) -> date:
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 
@@ -134,34 +150,78 @@ def _scaled(count: int, size: Size) -> int:
     return max(min(count, size.minimum), round(count / size.divisor))
 
 
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """Slices of one sweep at their real distance: how many, and the position of the highest in mm."""
+
+    slices: int
+    top: float
+    step: float
+
+
+def _sweeps(patient_id: str, number: int) -> list[PublishedSweep]:
+    return [one for one in published_sweeps() if (one.patient_id, one.series_number) == (patient_id, number)]
+
+
+def _regions(
+    patient_id: str, row: Mapping[Any, Any], visit: int, phases: tuple[str, ...], step: float | None, top: float
+) -> dict[str, list[_Region]]:
+    """Return the regions of each phase of a series, from the head down; a second one lies below the first."""
+    count, number = int(row["instances"]), int(row["series_number"])
+    # One file of this series is missing.
+    total = count + (1 if patient_id == "HCC_001" and visit == 0 and len(phases) == 2 else 0)
+    own = [] if visit else _sweeps(patient_id, number)
+    found: dict[str, list[_Region]] = {}
+    if own:
+        apart = step or slice_spacing(max(one.slices for one in own), phases[-1])
+        slices = {id(one): one.slices for one in own}
+        slices[id(own[-1])] += total - sum(slices.values())
+        highest_known = max(one.z + apart * (one.slices - 1) for one in own if one.z is not None)
+        # from the head down; what lies nowhere known comes last
+        for one in sorted(own, key=lambda sweep: (phases.index(sweep.phase), sweep.z is None, -(sweep.z or 0.0))):
+            above = found.get(one.phase)
+            if one.z is not None:
+                highest = one.z + apart * (one.slices - 1)
+            else:
+                highest = above[-1].top - apart * above[-1].slices if above else highest_known
+            found.setdefault(one.phase, []).append(_Region(slices[id(one)], highest, apart))
+        return found
+    share = total // len(phases)
+    last = total - (len(phases) - 1) * share  # so that the files add up to the real number
+    apart = step or slice_spacing(last, phases[-1])
+    return {phase: [_Region(last if phase == phases[-1] else share, top, apart)] for phase in phases}
+
+
 def _series_volumes(
-    patient_id: str, visit: int, count: int, phases: tuple[str, ...], size: Size, top: float
+    patient_id: str, visit: int, regions: Mapping[str, list[_Region]], size: Size
 ) -> tuple[VolumePlan, ...]:
-    """Slice positions of every volume of a series of `count` files."""
-    missing = patient_id == "HCC_001" and visit == 0 and len(phases) == 2
-    total = count + (1 if missing else 0)
-    # Volumes stacked in one series share one reconstruction: one spacing, the same positions from the top.
-    longest = total - (len(phases) - 1) * (total // len(phases))
-    spacing = round(longest * slice_spacing(longest, phases[-1]) / _scaled(longest, size), 2)
+    """Slice positions of every volume of a series."""
+    missing = patient_id == "HCC_001" and visit == 0 and len(regions) == 2
+    # Volumes stacked in one series share one reconstruction: one spacing.
+    longest = max(one.slices for parts in regions.values() for one in parts)
+    step = next(iter(regions.values()))[0].step
+    spacing = step if size.divisor == 1 else round(longest * step / _scaled(longest, size), 2)
     volumes = []
-    for index, phase in enumerate(phases):
-        # The last volume takes what is left, so that the files add up to the real number.
-        share = total // len(phases) if index < len(phases) - 1 else total - (len(phases) - 1) * (total // len(phases))
-        slices = _scaled(share, size)
-        positions = [round(top - spacing * k, 4) for k in range(slices)][::-1]
+    for index, (phase, parts) in enumerate(regions.items()):
+        heights: list[float] = []
+        for place, part in enumerate(parts):
+            slices = part.slices if size.divisor == 1 else max(2, round(part.slices * step / spacing))
+            slices = slices if place else max(slices, min(part.slices, size.minimum))
+            below = [round(part.top - spacing * k, 4) for k in range(slices)]
+            heights += [z for z in below if not heights or z < heights[-1] - 0.5 * spacing]
+        positions = heights[::-1]
+        lower = sum(z <= parts[1].top + 0.25 * spacing for z in positions) if len(parts) > 1 else 0
         if patient_id == "HCC_011" and visit == 0:
             # Uneven spacing: twice the distance in the lowest fifth, below the liver.
-            coarse = max(2, slices // 5)
-            steps = [2 * spacing] * coarse + [spacing] * (slices - 1 - coarse)
-            walk = [0.0]
-            for step in steps:
-                walk.append(walk[-1] + step)
-            positions = [round(top - walk[-1] + value, 4) for value in walk]
-        if patient_id == "HCC_099" and visit == 0 and index == 1:
-            positions = [round(value + 0.5, 4) for value in positions]
-        omitted = frozenset({0}) if missing and index == len(phases) - 1 else frozenset()
+            coarse = max(2, len(positions) // 5)
+            steps = [2 * spacing] * coarse + [spacing] * (len(positions) - 1 - coarse)
+            walk = np.concatenate([[0.0], np.cumsum(steps)])
+            positions = [round(positions[-1] - float(walk[-1] - value), 4) for value in walk]
+        omitted = frozenset({0}) if missing and index == len(regions) - 1 else frozenset()
         volumes.append(
-            VolumePlan(volume=index, phase=phase, positions=tuple(positions), spacing=spacing, omitted=omitted)
+            VolumePlan(
+                volume=index, phase=phase, positions=tuple(positions), spacing=spacing, lower=lower, omitted=omitted
+            )
         )
     return tuple(volumes)
 
@@ -169,7 +229,8 @@ def _series_volumes(
 def _split_mode(patient_id: str, visit: int, count: int) -> str:
     """How stacked phases are marked: most by AcquisitionNumber, a few by InstanceNumber alone."""
     draw = generator("split", patient_id, visit).random()
-    order = draw < 0.15 and count % 2 == 0 and patient_id not in {"HCC_001", "HCC_011", "HCC_099"}
+    known = {one.patient_id for one in published_sweeps()}  # their numbers were seen
+    order = draw < 0.15 and count % 2 == 0 and (visit > 0 or patient_id not in known)
     return "order" if order else "number"
 
 
@@ -229,40 +290,34 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
     records: list[dict[Any, Any]] = rows.astype(object).where(rows.notna(), "").to_dict("records")
     scans = [row for row in records if row["modality"] == "CT"]
     days = sorted({str(row["study_date"]) for row in scans})
-    generate = generator("plan", seed, patient_id)
-    headroom = 12.0 + 8.0 * generate.random()
-    series: list[SeriesPlan] = []
-    phases = {
-        uid: value
-        for day in days
-        for uid, value in phases_of_day([row for row in scans if str(row["study_date"]) == day], patient_id).items()
-    }
+    phases = {str(row["series_uid"]): published_phases()[str(row["series_uid"])].phases for row in scans}
     baseline = [row for row in scans if str(row["study_date"]) == days[0]]
     wanted = "arterial" if patient_id in ARTERIAL_SEG else "portal_venous"
     annotated = next(row for row in baseline if wanted in phases[str(row["series_uid"])])
     target = str(annotated["series_uid"])
-    # The liver must fit into what the annotated volume covers.
-    share = int(annotated["instances"]) // len(phases[target])
-    liver_height = min(150.0 + 30.0 * generate.random(), share * slice_spacing(share, wanted) - headroom - 12.0)
-    top = liver_height / 2 + headroom
+    measured = _regions(patient_id, annotated, 0, phases[target], None, 0.0)[wanted][0]
+    seen = any(one.z is not None for one in _sweeps(patient_id, int(annotated["series_number"])))
+    bottom = measured.top - measured.step * (measured.slices - 1) if seen else None
+    person = draw_person(seed, patient_id, measured.slices, bottom)
+    top = person.bottom + person.step * (measured.slices - 1)
+    regions = _regions(patient_id, annotated, 0, phases[target], person.step, top)
+    top = regions[wanted][0].top
+    moved = generator("table", seed, patient_id)
+    shifts = [0.0, *(round(float(moved.normal(0, 60.0)), 2) for _ in days[1:])]
+    series: list[SeriesPlan] = []
     for row in sorted(scans, key=lambda r: (str(r["study_date"]), int(r["series_number"]), str(r["series_uid"]))):
         uid, visit = str(row["series_uid"]), days.index(str(row["study_date"]))
-        count = int(row["instances"])
-        split = _split_mode(patient_id, visit, count) if len(phases[uid]) > 1 else ""
+        split = _split_mode(patient_id, visit, int(row["instances"])) if len(phases[uid]) > 1 else ""
         late = _late_sweep(scans, phases, visit_day=str(row["study_date"]))
-        volumes = _series_volumes(patient_id, visit, count, phases[uid], scale, top)
+        shift = shifts[visit]
         frame: tuple[object, ...] = ("frame", seed, str(row["study_uid"]))
         if patient_id == "HCC_089" and visit == 0 and phases[uid] == ("pre_contrast",):
             # The series that this patient's SEG refers to lies elsewhere: another table position and frame.
-            volumes = tuple(
-                VolumePlan(
-                    volume=v.volume, phase=v.phase, positions=tuple(z + 900.0 for z in v.positions), spacing=v.spacing
-                )
-                for v in volumes
-            )
-            frame = (*frame, "elsewhere")
+            shift, frame = 900.0, (*frame, "elsewhere")
+        own = regions if uid == target else _regions(patient_id, row, visit, phases[uid], None, top + shift)
         volumes = tuple(
-            replace(v, acquisition=_acquisition(patient_id, visit, v.phase, split, late=late)) for v in volumes
+            replace(v, acquisition=_acquisition(patient_id, visit, v.phase, split, late=late))
+            for v in _series_volumes(patient_id, visit, own, scale)
         )
         series.append(
             SeriesPlan(
@@ -276,6 +331,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
                 volumes=volumes,
                 split=split,
                 frame_of_reference_uid=twin_uid(*frame),
+                shift=shift,
             )
         )
     seg = next(row for row in records if row["modality"] == "SEG")
@@ -284,7 +340,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
         seed=seed,
         size=scale,
         series=tuple(series),
-        liver_height=liver_height,
+        person=person,
         interval=days_to_baseline(seed, patient_id),
         segmentation=SegmentationPlan(
             series_uid=twin_uid("series", seed, str(seg["series_uid"])),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hcc_tace_data.facts.published import published_anatomy
 from hcc_tace_data.phantom.seeding import generator
 from hcc_tace_data.system.files import atomic_path
 
@@ -104,16 +105,14 @@ def _rank(seed: int, name: str, patient_id: str) -> int:
 
 
 def draw_course(seed: int, patient_id: str) -> Course:
-    """Draw size and response; the shares of CR, PR, SD and PD by mRECIST are those of the cohort's first reader."""
+    """Return the published size, and draw the response: by mRECIST, CR, PR, SD and PD are as many as in the cohort."""
     g = generator("course", seed, patient_id)
-    # larger ones would leave less liver than tumour, which is known of two patients alone
-    size = float(np.clip(np.exp(g.normal(np.log(60.0), 0.5)), 24.0, 100.0))
-    if patient_id in {"HCC_065", "HCC_075"}:
-        size = 170.0
+    drawn = float(np.clip(np.exp(g.normal(np.log(70.0), 0.5)), 24.0, 180.0))
+    size = published_anatomy().get(patient_id, {}).get("tumour_diameter", drawn)
     rank = _rank(seed, "progression", patient_id)
     viable = float(g.uniform(0.65, 0.95))
     if patient_id == "HCC_017":  # its necrosis is a segment of its own, so there must be some to see
-        size, viable = max(size, 80.0), min(viable, 0.7)
+        viable = min(viable, 0.6)
     shrink = float(np.clip(g.normal(0.92, 0.16), 0.55, 1.14))
     if rank < _PROGRESSIVE:
         shrink = float(g.uniform(1.28, 1.4))
