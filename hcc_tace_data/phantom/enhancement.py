@@ -2,7 +2,7 @@
 
 Means of aorta, portal vein, liver and spleen follow a bolus-tracking study of 171 patients (American Journal of
 Roentgenology) and common reference values; the rest are usual values. The delayed phase is an assumption. Liver and
-tumour of the annotated phase are as published for the patient (:mod:`hcc_tace_data.phantom.person`).
+tumour of the porto-venous phase are as published for the patient (:mod:`hcc_tace_data.phantom.person`).
 """
 
 from __future__ import annotations
@@ -125,7 +125,6 @@ def tissue_hu(
     visit: int,
     phase: str,
     *,
-    annotated: str = "portal_venous",
     necrosis: float = 0.0,
     drink: float = 0.0,
 ) -> NDArray[np.float32]:
@@ -139,8 +138,6 @@ def tissue_hu(
         0 baseline, 1 follow-up.
     phase : str
         One of :data:`PHASE_ORDER`.
-    annotated : str
-        Phase that the published figures of liver and tumour belong to.
     necrosis : float
         Share of the tumour that is necrotic: the published mean of the tumour holds it.
     drink : float
@@ -163,11 +160,15 @@ def tissue_hu(
     late = float(sweep.uniform(0.3, 0.6)) if phase == "arterial" and sweep.random() < 0.25 else 0.0
     table = np.zeros(len(Tissue), np.float32)
     for tissue, means in _MEAN.items():
-        gain = means[at] - means[0] + late * (means[2] - means[1])
+        gain = means[at] - means[0]
         if tissue in (Tissue.AORTA, Tissue.HEART, Tissue.HEPATIC_ARTERY, Tissue.LUNG_VESSEL, Tissue.CORTEX):
             gain *= artery
         elif tissue in _VEINS:
-            gain *= (0.72 if weak else 1.0) * (1.0 + 0.5 * (artery - 1.0) + 0.05 * own[tissue])
+            gain = (
+                (gain + late * (means[2] - means[1]))
+                * (0.72 if weak else 1.0)
+                * (1.0 + 0.5 * (artery - 1.0) + 0.05 * own[tissue])
+            )
         elif tissue not in _STILL:
             gain *= 1.0 + 0.08 * own[tissue]
         table[tissue] = means[0] + gain
@@ -177,14 +178,13 @@ def tissue_hu(
     table[Tissue.MARROW] += 30.0 * own[Tissue.MARROW]
     table[Tissue.DRINK] += drink
     # The liver rises from rest to what was published for it, along the usual curve.
-    pre, *_ = _MEAN[Tissue.LIVER]
-    full = _MEAN[Tissue.LIVER][PHASE_ORDER.index(annotated)] - pre
-    share = (_MEAN[Tissue.LIVER][at] - pre + late * 20.0) / full
+    pre, _, full, _ = _MEAN[Tissue.LIVER]
+    share = (_MEAN[Tissue.LIVER][at] - pre + late * 20.0) / (full - pre)
     change = float(sweep.normal(0, 5.0)) if visit else 0.0
     table[Tissue.LIVER] = rest + share * (person.liver_hu - rest) + change * (share > 0)
-    table[Tissue.TUMOUR] = table[Tissue.LIVER] + _tumour_over_liver(person, visit, phase, annotated)
+    table[Tissue.TUMOUR] = table[Tissue.LIVER] + _tumour_over_liver(person, visit, phase)
     dead = float(table[Tissue.NECROSIS])
-    if not visit and phase == annotated and necrosis < 0.8:
+    if not visit and phase == "portal_venous" and necrosis < 0.8:
         table[Tissue.TUMOUR] = (table[Tissue.TUMOUR] - necrosis * dead) / (1.0 - necrosis)
     table[Tissue.CAPSULE] = max(table[Tissue.LIVER], table[Tissue.TUMOUR]) + (22.0 if at >= 2 else 4.0)
     return table
@@ -197,15 +197,14 @@ def _resting_liver(person: Person, g: np.random.Generator) -> float:
     return float(min(usual, person.liver_hu - 18.0))
 
 
-def _tumour_over_liver(person: Person, visit: int, phase: str, annotated: str) -> float:
+def _tumour_over_liver(person: Person, visit: int, phase: str) -> float:
     """Return how much brighter the living tumour is than the liver, HU."""
-    if phase == annotated and not visit:
+    if phase == "portal_venous" and not visit:
         return person.difference
     mean, spread = _TUMOUR[phase]
     drawn = mean + spread * float(
         np.clip(generator("tumour", person.seed, person.patient_id, phase).normal(), -2.2, 2.2)
     )
-    if phase == annotated or (phase != "pre_contrast" and annotated != "arterial" and phase != "arterial"):
-        # Later sweeps, and the same one at the follow-up, resemble the annotated one.
+    if phase in ("portal_venous", "delayed"):  # the follow-up resembles the baseline, and later sweeps each other
         drawn = 0.7 * person.difference + 0.3 * drawn
     return float(drawn)

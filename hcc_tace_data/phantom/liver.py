@@ -72,12 +72,14 @@ def draw_lesions(
     radii = reach * (ball**3 / np.prod(reach)) ** (1 / 3)
     step = float(np.clip(radii.min() / 9.0, 1.0, _STEP))
     pad = 0.35 * radii.max() + 6.0
+    if person.parts > 1:
+        pad += 0.25 * size.max()
     on = lattice(np.minimum(low, middle - radii) - pad, np.maximum(low + size, middle + radii) + pad, step)
     x, y, z = on.mesh
     lumps = (1.0 - person.sphericity) * 0.42 * ball
     field = _ball(x, y, z, middle, radii) * ball + lumps * rough(g, on, max(0.55 * ball, 5.0))
     field += 0.25 * lumps * rough(g, on, max(0.2 * ball, 3.0))
-    field = _with_satellites(g, on, field, low, size, middle, radii, person, rest)
+    field = _with_satellites(g, on, field, room, low, size, middle, radii, person, rest)
     field = np.where(room(x, y, z) > 0, field, np.float32(-50.0)).astype(np.float32)
     inside = float(np.count_nonzero(field > -50.0)) * on.millilitres
     inner = field + min(6.0, 0.25 * ball) * rough(g, on, max(0.4 * ball, 4.0))
@@ -93,7 +95,7 @@ def draw_lesions(
 
 
 def _with_satellites(
-    g: np.random.Generator, on: Lattice, field: Array, low: NDArray[np.float64], size: NDArray[np.float64],
+    g: np.random.Generator, on: Lattice, field: Array, room: Room, low: NDArray[np.float64], size: NDArray[np.float64],
     middle: NDArray[np.float64], radii: NDArray[np.float64], person: Person, rest: float,
 ) -> Array:  # fmt: skip
     """Add the smaller parts of a tumour of several, clear of each other where there is room."""
@@ -104,10 +106,14 @@ def _with_satellites(
         radius = max(float((0.75 * share * 1000.0 / np.pi) ** (1 / 3)), 3.5)
 
         def clear(at: NDArray[np.float64], own: float = radius) -> float:
-            gap = float((np.sqrt((((at - middle) / radii) ** 2).sum()) - 1) * radii.mean()) - own
-            return min([gap, *(float(np.linalg.norm(at - other)) - r - own for other, r in placed)])
+            # the largest part is lumpy
+            gap = float((np.sqrt((((at - middle) / radii) ** 2).sum()) - 1.2) * radii.mean()) - own
+            wall = float(room(*(np.float32(one) for one in at))) - own  # type: ignore[arg-type]  # of one place
+            return min([gap, wall, *(float(np.linalg.norm(at - other)) - r - own for other, r in placed)])
 
-        tried = [low + radius + g.random(3) * np.maximum(size - 2 * radius, 1.0) for _ in range(40)]
+        more = 12.0 + 0.25 * size
+        spread = np.maximum(size + 2 * more - 2 * radius, 1.0)
+        tried = [low - more + radius + g.random(3) * spread for _ in range(120)]
         best = max(tried, key=clear)
         placed.append((best, radius))
         field = np.maximum(field, _ball(x, y, z, best, np.full(3, radius)) * np.float32(radius))
@@ -156,10 +162,12 @@ def draw_liver(person: Person, centre: NDArray[np.float64], room: Room, lesions:
     face = g.uniform(0.5, 0.75) - (slope * u + 0.28 * v - 0.62 * w)
     bed = np.sqrt((u + 0.16) ** 2 + (v + 0.42) ** 2 + ((w + 0.72) / 1.4) ** 2) - g.uniform(0.2, 0.3)
     bed = 3.0 * bed
-    notch = g.uniform(0.02, 0.07) * np.clip(-v - g.uniform(0.3, 0.7), 0.0, 1.0)
-    groove = np.where(w < g.uniform(0.0, 0.5), 5.0 * (np.abs(u - 0.1 - 0.1 * v) - notch), np.float32(1.0))
+    depth = g.uniform(0.3, 0.75)
+    notch = g.uniform(0.02, 0.09) * np.clip(-v - depth, 0.0, 1.0)
+    groove = 5.0 * (np.abs(u - 0.1 - 0.1 * v) - notch) + 9.0 * np.clip(v + depth, 0.0, 1.0)
+    groove = np.where(w < g.uniform(-0.2, 0.5), groove, np.float32(1.0))
     field = np.minimum(field, np.minimum(np.minimum(face, bed), groove)) * np.float32(half.mean() * 0.8)
-    field = field + np.float32(g.uniform(3.0, 7.0)) * rough(g, on, 38.0)
+    field = field + np.float32(g.uniform(0.11, 0.18) * half.mean()) * rough(g, on, g.uniform(40.0, 60.0))
     if g.random() < 0.7:  # nodules of cirrhosis
         field = field + np.float32(g.uniform(0.8, 2.6)) * rough(g, on, g.uniform(7.0, 12.0))
     field = np.where(room(x, y, z) > 0, field, np.float32(-50.0)).astype(np.float32)

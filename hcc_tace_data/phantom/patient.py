@@ -286,15 +286,12 @@ def _write_series(
     grid, body, look = scene.grid, scene.body, scene.look
     outside = _outside(grid.pixels)
     share, blur = _QUALITY[grid.pixels]
-    annotated = plan.find(seg.annotated_series).volumes[seg.annotated_volume].phase
     before = 0
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
         motion = volume_motion(plan, series, volume, body.origin)
-        table = tissue_hu(
-            plan.person, series.visit, volume.phase, annotated=annotated, necrosis=scene.necrosis, drink=body.oral
-        )
+        table = tissue_hu(plan.person, series.visit, volume.phase, necrosis=scene.necrosis, drink=body.oral)
         heights = np.array(volume.positions, np.float32)
         own = _slice_headers(plan, series, volume, before)
         before += len(own)

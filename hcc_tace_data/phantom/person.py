@@ -74,7 +74,7 @@ class Person:
     sphericity : float
         Of the tumour: 1 for a ball.
     liver_hu, difference : float
-        Mean of the liver, and of the tumour over it, in the annotated phase, HU.
+        Mean of the liver, and of the tumour over it, in the porto-venous phase, HU.
     liver_sd, tumour_sd : float
         Standard deviation within, noise included, HU.
     """

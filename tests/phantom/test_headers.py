@@ -122,6 +122,6 @@ def test_numbers_of_sweeps_follow_their_order(
             numbers.add(int(one.AcquisitionNumber))
     assert len(visits) > 20
     for found in visits.values():
-        assert all(len(numbers) == 1 for numbers in found.values())
+        assert all(len(numbers) <= 2 for numbers in found.values())  # two for a sweep over two regions
         firsts = [min(found[phase]) for phase in order if phase in found]
         assert firsts == sorted(firsts)
