@@ -23,6 +23,9 @@ def phantom(
     size: Annotated[str, typer.Option(help="tiny (64 pixels), small (128) or full (512, every slice).")] = "tiny",
     seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same bytes.")] = 0,
     defect: Annotated[str | None, typer.Option(help="Plant a defect; 'list' shows the codes.")] = None,
+    breathing: Annotated[
+        str, typer.Option(help="affine (organs move as a whole between sweeps) or deformable (as in people).")
+    ] = "affine",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -43,7 +46,14 @@ def phantom(
     total = chosen if isinstance(chosen, int) else len(chosen)
     with progress("writing patients", total, quiet=quiet or json) as advance:
         root = make_phantom(
-            out, patients=chosen, size=size, seed=seed, defect=defect, workers=workers, progress=advance
+            out,
+            patients=chosen,
+            size=size,
+            seed=seed,
+            defect=defect,
+            breathing=breathing,
+            workers=workers,
+            progress=advance,
         )
     folders = sorted(path for path in root.iterdir() if load_catalog().is_patient_id(path.name))
     files = [path for folder in folders for path in folder.glob("*/*/*") if path.is_file()]

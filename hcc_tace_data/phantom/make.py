@@ -40,6 +40,7 @@ def make_phantom(
     size: str = "tiny",
     seed: int = 0,
     defect: str | None = None,
+    breathing: str = "affine",
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
@@ -61,6 +62,10 @@ def make_phantom(
         Seed of everything random.
     defect : str, optional
         Code of a defect to plant when all is written (:func:`hcc_tace_data.phantom.defects.registry.defect_codes`).
+    breathing : {"affine", "deformable"}
+        How organs move between sweeps: as a whole, so that an affine registration can be exact, or as in people, where
+        the dome of the liver moves most. ``truth/transforms.json`` has the affine part and points of the liver in
+        the annotated volume (`annotated`) and in each other one (`here`), mm.
     workers : int, optional
         Processes; default one per core (a few tiny patients: one). One means this process.
     progress : callable, optional
@@ -91,9 +96,9 @@ def make_phantom(
         raise UsageError(f"There is no defect '{defect}'. Known: {', '.join(defect_codes())}.")
     table = load_table()
     names = _names(table, patients)
-    plans = [plan_patient(table, name, size=size, seed=seed) for name in names]
+    plans = [plan_patient(table, name, size=size, seed=seed, breathing=breathing) for name in names]
     addresses = _addresses(plans)
-    with _unfinished(root, {"patients": names, "size": size, "seed": seed}):
+    with _unfinished(root, {"patients": names, "size": size, "seed": seed, "breathing": breathing}):
         results = _run(plans, root, addresses, workers, progress)
         write_csv(root / "series.csv", TABLE_COLUMNS, [row for one in results for row in one.series_rows])
         write_sheet(root / "clinical" / SHEET_NAME, [one.clinical for one in results])

@@ -37,6 +37,7 @@ _PER_SLICE = 0.225
 _QUALITY = {64: (0.3, 0.02), 128: (0.45, 0.06), 512: (1.0, 0.25)}
 #: Share of the spread of HU within an organ that is uneven tissue and not noise: liver; tumour.
 _UNEVEN = (0.3, 0.45)
+_LANDMARKS = 300
 _CHUNK = 8  # slices held at a time
 #: Thickest slice in mm that the collection's paper knows; a small twin has fewer slices, not thicker ones.
 _THICKEST = 5.0
@@ -312,7 +313,7 @@ def _write_series(
                 kept.append(painted.label)
         if wanted == volume.volume or (plan.patient_id == "HCC_089" and wanted is None and volume.volume == 0):
             headers = [_source(header, one) for one in own]
-        _note(plan, series, volume, [one.sop_uid for one in own], motion, result)
+        _note(plan, series, volume, [one.sop_uid for one in own], motion, body, result)
     return (np.concatenate(kept) if kept else None), headers
 
 
@@ -323,7 +324,7 @@ def _source(header: SeriesHeader, one: SliceHeader) -> Dataset:
 
 
 def _note(
-    plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, uids: list[str], motion: Motion,
+    plan: PatientPlan, series: SeriesPlan, volume: VolumePlan, uids: list[str], motion: Motion, body: Body,
     result: PatientResult,
 ) -> None:  # fmt: skip
     """Record the ground truth of one volume."""
@@ -339,6 +340,7 @@ def _note(
             "volume": volume.volume,
             "phase": volume.phase,
             "annotated_to_volume": motion.from_annotated.tolist(),
+            **_landmarks(body, motion),
         }
     )
     seg = plan.segmentation
@@ -347,6 +349,18 @@ def _note(
             "patient_id": plan.patient_id, "series_uid": series.series_uid, "volume": volume.volume,
             "phase": volume.phase,
         }  # fmt: skip
+
+
+def _landmarks(body: Body, motion: Motion) -> dict[str, Any]:
+    """Return points of the liver in the annotated volume and in this one, mm, where breathing is not affine."""
+    if motion.bend is None:
+        return {}
+    z, y, x = np.nonzero(body.liver.values > 0)
+    chosen = slice(None, None, max(1, z.size // _LANDMARKS))
+    on = body.liver.on
+    points = np.stack([on.x[x[chosen]], on.y[y[chosen]], on.z[z[chosen]]], axis=1, dtype=np.float64)
+    annotated, here = points + body.origin, motion.of(points)
+    return {"annotated": np.round(annotated, 3).tolist(), "here": np.round(here, 3).tolist()}
 
 
 def _table_row(

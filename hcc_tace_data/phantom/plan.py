@@ -20,7 +20,17 @@ from hcc_tace_data.phases.names import DYNAMIC
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SIZES", "PatientPlan", "SegmentationPlan", "SeriesPlan", "Size", "VolumePlan", "load_table", "plan_patient"]
+__all__ = [
+    "BREATHING",
+    "SIZES",
+    "PatientPlan",
+    "SegmentationPlan",
+    "SeriesPlan",
+    "Size",
+    "VolumePlan",
+    "load_table",
+    "plan_patient",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,9 @@ SIZES: Mapping[str, Size] = {
     "small": Size(pixels=128, divisor=2.0, minimum=12),
     "full": Size(pixels=512, divisor=1.0, minimum=1),
 }
+
+#: How organs move between sweeps: as a whole, or each in its own way.
+BREATHING = ("affine", "deformable")
 
 #: Patients whose segmentation was drawn on the arterial phase.
 ARTERIAL_SEG = frozenset({"HCC_012", "HCC_023", "HCC_033", "HCC_036", "HCC_040"})
@@ -125,6 +138,7 @@ class PatientPlan:
     series: tuple[SeriesPlan, ...]
     segmentation: SegmentationPlan
     person: Person
+    breathing: str
     interval: int  # days from the diagnosis to the first visit
 
     def days(self, study_date: str) -> int:
@@ -260,7 +274,9 @@ def _late_sweep(scans: Sequence[Mapping[Any, Any]], phases: Mapping[str, tuple[s
     return 2 if any(str(row["series_description"]).startswith("Recon 3") for row in own) else 3
 
 
-def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", seed: int = 0) -> PatientPlan:
+def plan_patient(
+    table: pd.DataFrame, patient_id: str, *, size: str = "tiny", seed: int = 0, breathing: str = "affine"
+) -> PatientPlan:
     """Plan the twin of one real patient.
 
     Parameters
@@ -273,16 +289,20 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
         Key of :data:`SIZES`.
     seed : int
         Seed of the whole twin.
+    breathing : {"affine", "deformable"}
+        How organs move between sweeps.
 
     Raises
     ------
     UsageError
-        No such size.
+        No such size or breathing.
     PatientNotFoundError
         No such patient in the table.
     """
     if size not in SIZES:
         raise UsageError(f"There is no phantom size '{size}'. Choose one of {', '.join(SIZES)}.")
+    if breathing not in BREATHING:
+        raise UsageError(f"There is no breathing '{breathing}'. Choose one of {', '.join(BREATHING)}.")
     scale = SIZES[size]
     rows = table[(table["patient_id"] == patient_id) & (table["source"] == "collection")]
     if rows.empty:
@@ -341,6 +361,7 @@ def plan_patient(table: pd.DataFrame, patient_id: str, *, size: str = "tiny", se
         size=scale,
         series=tuple(series),
         person=person,
+        breathing=breathing,
         interval=days_to_baseline(seed, patient_id),
         segmentation=SegmentationPlan(
             series_uid=twin_uid("series", seed, str(seg["series_uid"])),
