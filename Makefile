@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: bench big-report clean demo docs faults format fuzz index lint nnunet phases published rules splits tables test
+.PHONY: bench big-report breathing clean demo docs faults format fuzz index lint nnunet phases published rules splits tables
+.PHONY: test twin
 
 # torch first: pip then keeps the build it finds instead of choosing one with the rest
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py loaders/supply/_copies.c
@@ -83,6 +84,14 @@ index: $(VENV)/.ready
 phases: $(VENV)/.ready
 	$(BIN)/python scripts/phase_accuracy.py
 	$(BIN)/python scripts/phase_reliability.py
+
+# how hard the twin's tumours are, for brightness alone: 30 patients, a seed of its own
+twin: $(VENV)/.ready
+	$(BIN)/python scripts/twin_difficulty.py
+
+# registration where breathing is not affine
+breathing: $(VENV)/.ready
+	$(BIN)/python benchmarks/breathing.py
 
 # remakes the published tables: make published FILE=supplementary_table_1.xlsx (the voxel counts beside it, or COUNTS=folder)
 published: $(VENV)/.ready

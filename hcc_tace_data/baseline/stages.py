@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hcc_tace_data.baseline.config import InputConfig
 from hcc_tace_data.errors import BaselineError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.volumes.similarity import AIR_HU
 
 __all__ = [
     "STAGES",
@@ -66,9 +67,13 @@ def whole_liver(label: Tensor) -> Tensor:
 
 
 def scale_image(image: Tensor, window: tuple[float, float] | None) -> Tensor:
-    """Map the window of HU to 0 ... 1, clipped; without a window only change the unit to 1000 HU."""
+    """Map the window of HU to 0 ... 1, clipped; without a window only change the unit to 1000 HU.
+
+    What is below air, the scanner's filling outside its circle of reconstruction, becomes air: it is -2048 HU in some
+    series and -1024 in others.
+    """
     if window is None:
-        return image.float() / 1000
+        return image.float().clamp(min=AIR_HU) / 1000
     low, high = window
     if not low < high:
         raise BaselineError(f"input.window is [{low}, {high}]; its first value must be below its second.")

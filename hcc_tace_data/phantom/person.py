@@ -21,7 +21,7 @@ _LIVER_SD = (17.0, 32.0)
 #: Brightness of the liver in porto-venous sweeps, HU: mean, standard deviation and range.
 _LIVER_HU = (107.0, 22.0, 62.0, 165.0)
 _TUMOUR_SD = (14.0, 40.0)
-#: Least extent of a liver in mm that a volume covers with room above and below.
+#: Room in mm above a liver whose place is not published; three times as much below.
 _ROOM = 15.0
 
 
@@ -122,7 +122,7 @@ def _box(row: Mapping[str, float], name: str) -> Box | None:
 
 def _placed_liver(g: np.random.Generator, low: float, high: float, tumour: Box | None) -> Box:
     """Draw the box of a liver between two heights; it holds the tumour's."""
-    size = np.array([226.0, 188.0, min(168.0, high - low - 2 * _ROOM)]) * g.uniform(0.92, 1.06, 3)
+    size = np.array([226.0, 188.0, min(168.0, high - low - 4 * _ROOM)]) * g.uniform(0.92, 1.06, 3)
     first = np.array([-150.0, -104.0, high - _ROOM - size[2]]) + g.normal(0, 6, 3) * (1, 1, 0)
     if tumour is not None:
         last = np.maximum(first + size, np.array(tumour.high) + 4)

@@ -1,0 +1,103 @@
+"""Affine registration where breathing is not affine: error at points of the liver, and what was refused.
+
+    python benchmarks/breathing.py [--patients 10] [--size small] [--seed 0] [--root FOLDER] [--json FILE]
+
+The phantom moves the dome of the liver more than its lower edge, the right lobe more than the left, and spine and wall
+hardly. For each volume of both visits: the mean distance between where points of the liver lie and where they are
+looked for, without registration (bodies of two visits laid over each other), after it, and after the best affine
+transform of these very points, which no affine registration can beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from hcc_tace_data import make_phantom, open_collection
+from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.collection.split import split_series
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.volumes.registration import register
+from hcc_tace_data.volumes.similarity import place_roughly
+
+
+def distances(matrix: np.ndarray, points: np.ndarray, here: np.ndarray) -> float:
+    """Return the mean distance in mm of moved points to where they are."""
+    return float(np.linalg.norm((np.c_[points, np.ones(len(points))] @ matrix.T)[:, :3] - here, axis=1).mean())
+
+
+def best_affine(points: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """Return the affine transform (4, 4) with the least squares."""
+    found, *_ = np.linalg.lstsq(np.c_[points, np.ones(len(points))], here, rcond=None)
+    return np.vstack([found.T, [0, 0, 0, 1]])
+
+
+def main() -> None:
+    """Register the volumes of every patient, print, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=10)
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--root", type=Path, help="keep the phantom here, or take the one that is here")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() if options.root is None else nullcontext(options.root) as folder:
+        root = Path(folder) / "twin"
+        if not root.exists():
+            make_phantom(root, patients=options.patients, size=options.size, seed=options.seed, breathing="deformable")
+        moved = {
+            (row["series_uid"], row["volume"]): row
+            for row in json.loads((root / "truth" / "transforms.json").read_text(encoding="utf-8"))
+        }
+        for patient in open_collection(root).values():
+            fixed = read_ct(find_annotated(patient.baseline).paths, on_gap="fill")
+            for study in patient.studies:
+                for series in (one for one in study.series if one.modality == "CT"):
+                    for number, part in enumerate(split_series(series.instances)):
+                        row = moved.get((series.series_uid, number), {})
+                        if "here" not in row:
+                            continue
+                        moving = read_ct([series.root / path for path in part["path"]], on_gap="fill")
+                        points, here = np.array(row["annotated"]), np.array(row["here"])
+                        low, high = (moving.affine @ [*at, 1] for at in ([0, 0, 0], np.array(moving.array.shape) - 1))
+                        seen = (here[:, 2] >= min(low[2], high[2])) & (here[:, 2] <= max(low[2], high[2]))
+                        if seen.sum() < 50:
+                            continue
+                        points, here = points[seen], here[seen]
+                        found = register(fixed, moving)
+                        start = np.eye(4)
+                        if study is not patient.baseline:  # lay one body over the other first
+                            start[:3, 3] = place_roughly(fixed, moving)
+                        rows.append({
+                            "patient": patient.patient_id, "visit": int(study is not patient.baseline),
+                            "phase": row["phase"], "before": distances(start, points, here),
+                            "after": distances(found.matrix, points, here),
+                            "best": distances(best_affine(points, here), points, here),
+                            "plausible": found.plausible, "engine": found.engine, "reason": found.reason,
+                        })  # fmt: skip
+                        last = rows[-1]
+                        print(
+                            f"{last['patient']} visit {last['visit']} {last['phase']:<14} {last['before']:6.1f} -> "
+                            f"{last['after']:5.2f} mm (best affine {last['best']:.2f}) {last['reason']}",
+                            flush=True,
+                        )
+    taken = [row for row in rows if row["plausible"]]
+    errors = np.array([row["after"] for row in taken])
+    print(
+        f"{len(rows)} volumes, {len(rows) - len(taken)} refused; taken: mean {errors.mean():.2f} mm, median "
+        f"{np.median(errors):.2f}, worst {errors.max():.2f}; best affine "
+        f"{np.mean([row['best'] for row in taken]):.2f}; worse than no registration: "
+        f"{sum(row['after'] > row['rough'] for row in taken)}"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
