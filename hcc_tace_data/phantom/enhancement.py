@@ -112,12 +112,7 @@ _STILL = (
 )  # fmt: skip
 _VEINS = (Tissue.PORTAL, Tissue.HEPATIC_VEIN, Tissue.CAVA, Tissue.LIVER, Tissue.SPLEEN)
 #: Tumour minus liver, HU: mean and standard deviation between patients where the annotated phase does not tell.
-_TUMOUR = {
-    "pre_contrast": (-6.0, 8.0),
-    "arterial": (24.0, 22.0),
-    "portal_venous": (-8.0, 20.0),
-    "delayed": (-14.0, 12.0),
-}
+_TUMOUR = ((-6.0, 8.0), (24.0, 22.0), (-8.0, 20.0), (-14.0, 12.0))  # in PHASE_ORDER
 
 
 def tissue_hu(
@@ -201,7 +196,7 @@ def _tumour_over_liver(person: Person, visit: int, phase: str) -> float:
     """Return how much brighter the living tumour is than the liver, HU."""
     if phase == "portal_venous" and not visit:
         return person.difference
-    mean, spread = _TUMOUR[phase]
+    mean, spread = _TUMOUR[PHASE_ORDER.index(phase)]
     drawn = mean + spread * float(
         np.clip(generator("tumour", person.seed, person.patient_id, phase).normal(), -2.2, 2.2)
     )

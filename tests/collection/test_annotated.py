@@ -71,46 +71,46 @@ def _cite(data: Dataset, listed: list[str], framed: list[str]) -> None:
 
 
 def test_frames_count_before_the_list(changed: Any) -> None:
-    """The list names all slices of a series that stacks three phases; the frames name those of one."""
-    found, _ = changed("HCC_008", lambda data, v: _cite(data, [*v[0], *v[1], *v[2]], v[2]))
+    """The list names all slices of the visit, two of its phases stacked in a series; the frames name those of one."""
+    found, _ = changed("HCC_003", lambda data, v: _cite(data, [*v[0], *v[1], *v[2]], v[2]))
     assert found.volume is not None
-    assert found.volume.volume == 2
+    assert found.volume.volume == 1
     assert found.cited
 
 
 def test_the_list_counts_where_frames_cite_nothing(changed: Any) -> None:
-    found, _ = changed("HCC_008", lambda data, v: _cite(data, v[1], []))
+    found, _ = changed("HCC_003", lambda data, v: _cite(data, v[1], []))
     assert found.volume is not None
-    assert found.volume.volume == 1
+    assert found.volume.volume == 0
 
 
 def test_several_acquisitions_cited_alike_cannot_be_told(changed: Any) -> None:
-    found, _ = changed("HCC_008", lambda data, v: _cite(data, [*v[1], *v[2]], [*v[1], *v[2][1:]]))
+    found, _ = changed("HCC_003", lambda data, v: _cite(data, [*v[1], *v[2]], [*v[1], *v[2][1:]]))
     assert found.volume is None
     assert "alike" in found.reason
     assert not found.cited
 
 
 def test_no_citation_and_several_grids_that_fit(changed: Any) -> None:
-    found, _ = changed("HCC_008", lambda data, v: _cite(data, [], []))
+    found, _ = changed("HCC_003", lambda data, v: _cite(data, [], []))
     assert found.volume is None
     assert "cites no image" in found.reason
 
 
 def test_no_citation_but_only_one_volume_has_a_slice_for_each_frame(changed: Any) -> None:
-    """Three phases on one grid, two of them cut short: frames and slices of the third match one to one."""
+    """Two phases on one grid, one of them cut short: frames and slices of the other match one to one."""
 
     def shorter(rows: Any) -> Any:
         gone = []
         for uid, series in rows[rows["modality"] == "CT"].groupby("series_uid"):
             del uid
-            for volume in split_series(series)[:2]:
+            for volume in split_series(series)[:1]:
                 gone += volume.index[:2].tolist()
         return rows.drop(index=gone)
 
-    found, _ = changed("HCC_008", lambda data, v: _cite(data, [], []), shorter)
+    found, _ = changed("HCC_003", lambda data, v: _cite(data, [], []), shorter)
     assert found.volume is not None
-    assert found.volume.volume == 2
+    assert found.volume.volume == 1
     assert "a frame for each slice" in found.reason
     assert not found.cited
 

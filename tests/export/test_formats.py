@@ -25,7 +25,7 @@ from hcc_tace_data.errors import PatientNotFoundError, UsageError
 from hcc_tace_data.export.run import export_cases
 from hcc_tace_data.facts.splits import patients_of, split_table
 
-PATIENTS = ["HCC_001", "HCC_003", "HCC_011", "HCC_021"]
+PATIENTS = ["HCC_001", "HCC_003", "HCC_008", "HCC_021"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 QUICK = settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -101,7 +101,7 @@ def test_radiomics_has_a_row_per_phase_and_structure(
 
 def test_patients_without_a_phase_are_left_out_with_the_reason(twin: Path, tmp_path: Path) -> None:
     collection = open_collection(twin)
-    done = export_cases(collection, tmp_path, "nnunet", patients=["HCC_011"], phases="all", workers=1)
+    done = export_cases(collection, tmp_path, "nnunet", patients=["HCC_008"], phases="all", workers=1)
     assert not done.files
     assert "pre_contrast" in done.skipped[0].reason
     with pytest.raises(UsageError, match="labels alone"):

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
 from hcc_tace_data.volumes.registration import Registration, register, resample
 from hcc_tace_data.volumes.similarity import coarse_image, mutual_information, place_roughly, to_image
 
 FRAME = "1.2.3"
+#: Whose three phases of the baseline are three series.
+PATIENT = "HCC_048"
 
 
 def volume(array: np.ndarray, affine: np.ndarray, frame: str = FRAME) -> highdicom.Volume:
@@ -43,18 +44,18 @@ def turned(rng: np.random.Generator, spacing: tuple[float, float, float], origin
 
 @pytest.fixture(scope="module")
 def phases(twin: Path) -> dict[str, highdicom.Volume]:
-    """The phases of HCC_008's baseline, and what the phantom did to each."""
-    series = next(s for s in open_collection(twin)["HCC_008"].baseline.series if s.modality == "CT")
-    parts = [[series.root / path for path in part["path"]] for part in split_series(series.instances)]
+    """The phases of a baseline, and what the phantom did to each."""
     rows = json.loads((twin / "truth" / "transforms.json").read_text())
-    truth = {row["volume"]: row for row in rows if row["series_uid"] == series.series_uid}
+    truth = {row["series_uid"]: row for row in rows}
     return {
-        truth[n]["phase"]: (read_ct(part), np.array(truth[n]["annotated_to_volume"])) for n, part in enumerate(parts)
+        truth[series.series_uid]["phase"]: (read_ct(series), np.array(truth[series.series_uid]["annotated_to_volume"]))
+        for series in open_collection(twin)[PATIENT].baseline.series
+        if series.modality == "CT"
     }
 
 
 def liver_points(twin: Path) -> np.ndarray:
-    label = sitk.ReadImage(str(twin / "truth" / "labels" / "HCC_008.nii.gz"))
+    label = sitk.ReadImage(str(twin / "truth" / "labels" / f"{PATIENT}.nii.gz"))
     where = np.argwhere(np.isin(sitk.GetArrayFromImage(label), (1, 2)))[::7]
     points = [label.TransformContinuousIndexToPhysicalPoint([float(x) for x in index[::-1]]) for index in where]
     return np.c_[np.array(points), np.ones(len(points))]
