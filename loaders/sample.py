@@ -51,7 +51,9 @@ def read_labels(
     """
     masks = _masks(case, volume)
     label = to_classes(masks, classes, volume.array.shape)
-    _fill_labels(label, volume)
+    for to, source in _fill_labels(label, volume).items():
+        for mask in masks.values():
+            mask[to] = mask[source]
     parts = load_catalog().vocabulary.tumour
     tumour = _union(bounds(mask) for key, mask in masks.items() if key in parts)
     return label, _union([tumour, *(bounds(mask) for key, mask in masks.items() if key == "liver")]), tumour
@@ -64,20 +66,26 @@ def _union(boxes: Iterable[Box]) -> Box:
     return tuple((min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*drawn, strict=True))
 
 
-def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> None:
-    """Give slices that were interpolated, and that no frame of the SEG covers, the labels of the nearest slice."""
+def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> dict[int, int]:
+    """Give slices that were interpolated, and that no frame of the SEG covers, the labels of the nearest slice.
+
+    Return the slices that were given labels, each with the one that they are from.
+    """
     normal = np.asarray(volume.affine)[:3, 0]
     step = float(np.linalg.norm(normal))
     places = (np.asarray(volume.affine)[:3, 3] @ normal) / step + step * np.arange(len(label))
     read = np.asarray(volume.positions)
+    given: dict[int, int] = {}
     if not len(read) or len(read) == len(label):
-        return
+        return given
     nearest = np.abs(places[:, None] - read[None, :]).argmin(axis=1)
     on_slice = np.abs(places - read[nearest]) < 0.25 * step
     source = {int(number): d for d, number in enumerate(nearest) if on_slice[d]}
     for d in np.flatnonzero(~on_slice):
         if not label[d].any() and int(nearest[d]) in source:
-            label[d] = label[source[int(nearest[d])]]
+            given[int(d)] = source[int(nearest[d])]
+            label[d] = label[given[int(d)]]
+    return given
 
 
 def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:

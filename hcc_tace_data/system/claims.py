@@ -42,9 +42,11 @@ def refuse_claim(
     Examples
     --------
     >>> refuse_claim("a.dcm", 840 << 20, 300 << 20, HccTaceError)
-    >>> refuse_claim("a.dcm", 8 << 30, 7000, HccTaceError)
-    Traceback (most recent call last):
-    hcc_tace_data.errors.HccTaceError: a.dcm claims 8,589,934,592 bytes of memory but has 7,000 on disk, too few for ...
+    >>> try:
+    ...     refuse_claim("a.dcm", 8 << 30, 7000, HccTaceError)
+    ... except HccTaceError as error:
+    ...     print(str(error)[:67])
+    a.dcm claims 8,589,934,592 bytes of memory but has 7,000 on disk, t
     """
     if claimed > max(free, MOST_PER_BYTE * size):
         raise error(

@@ -236,7 +236,7 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes) -> Non
 def test_values_that_are_no_labels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     for array, message in (
-        (np.full((2, 3, 4), 0.5, np.float32), "no label numbers"),
+        (np.full((2, 3, 4), 0.5, np.float32), "not label numbers"),
         (np.full((2, 3, 4), -1, np.int16), "0 and above"),
         (np.ones((2, 3, 4, 5), np.uint8), "three dimensions"),
     ):

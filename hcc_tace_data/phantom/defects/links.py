@@ -317,9 +317,19 @@ def _masks_in_air(twin: Twin) -> str:
 
 @plant("HT514")
 def _mirrored(twin: Twin) -> str:
+    from scipy import ndimage
+
     volume = _Volume(twin)
     soft = volume.soft
     for number in (_LIVER, _MASS, _PORTAL):
         volume.masks[number] = volume.masks[number][:, :, ::-1] & soft
+    # what lies apart from the liver now would be another defect
+    parts, _ = ndimage.label(volume.masks[_MASS])
+    beside = np.unique(parts[volume.distance(volume.masks[_LIVER] | volume.masks[_PORTAL]) <= 3.0])
+    volume.masks[_MASS] &= (parts > 0) & np.isin(parts, beside)
+    if not volume.masks[_MASS].any():
+        deep = volume.distance(~volume.masks[_LIVER])
+        volume.masks[_MASS] = deep > 0.6 * deep.max()
+        volume.masks[_LIVER] &= ~volume.masks[_MASS]
     volume.save()
     return "mirrored the masks of liver, tumour and portal vein from right to left, as far as there is soft tissue"
