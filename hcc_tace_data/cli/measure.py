@@ -50,7 +50,10 @@ def measure(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure lesions: size, shape, place and HU. Units are in the column names."""
+    """Measure lesions: size, shape, place and HU. Units are in the column names.
+
+    Patients who cannot be measured are named with the reason; the exit code is 0 all the same.
+    """
     from hcc_tace_data.measure.tables import measure_lesions  # noqa: PLC0415 - its libraries are slow to import
 
     if out is not None and out.suffix not in (".csv", ".parquet"):

@@ -34,7 +34,7 @@ def transfer_syntax_of(header: Dataset, path: Path) -> UID:
     Raises
     ------
     DicomReadError
-        Several, or one that is not a UID.
+        Several, one that is not a UID, or one that is not known.
     """
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -46,7 +46,11 @@ def transfer_syntax_of(header: Dataset, path: Path) -> UID:
         return ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
     if not isinstance(value, str) or not value.replace(".", "").isdigit():
         raise DicomReadError(f"{path}: TransferSyntaxUID is not one UID; its pixels cannot be read. Fetch it again.")
-    return UID(value)
+    syntax = UID(value)
+    # pydicom asks unknown syntaxes whether they are encapsulated, and raises
+    if syntax != _DEFLATED_FRAMES and (syntax.is_private or not syntax.is_transfer_syntax):
+        raise DicomReadError(f"{path}: its transfer syntax {syntax} is not known; save it uncompressed.")
+    return syntax
 
 
 def decode_frames(header: Dataset, path: Path, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
@@ -74,9 +78,6 @@ def decode_frames(header: Dataset, path: Path, shape: tuple[int, int, int]) -> n
             return _assembled((_inflated(frame, _bytes(shape, bits)) for frame in _frames(header, shape)), shape, bits)
         if syntax == _RLE and bits == 1:
             return _assembled((_run_lengths(frame, shape) for frame in _frames(header, shape)), shape, bits)
-        # pydicom asks unknown syntaxes whether they are encapsulated, and raises
-        if syntax.is_private or not syntax.is_transfer_syntax:
-            raise DicomReadError(f"{path}: its transfer syntax {syntax} is not known; save it uncompressed.")
         header.file_meta.TransferSyntaxUID = syntax
         refuse_pixel_claims(header, path, path.stat().st_size)
         return np.asarray(header.pixel_array).reshape(shape)

@@ -191,11 +191,11 @@ def _by_pydicom(path: Path, data: bytes, pixels: bool, cited: bool) -> SegFile:
             if isinstance(error, SegmentationError):
                 raise
             raise SegmentationError(f"{path}: its functional groups cannot be read: {error}.") from error
+        syntax = transfer_syntax_of(header, path)  # also where no pixels are asked for: who opens it means to read them
         if not pixels:
             return _seg_file(path, header, frames, None)
         if header.get("PixelData") is None:
             raise DicomReadError(f"{path} has no pixel data.")
-        syntax = transfer_syntax_of(header, path)
         element = header["PixelData"]
         if not (element.is_undefined_length or syntax.is_compressed):
             order: Literal["<", ">"] = ">" if syntax == ExplicitVRBigEndian else "<"

@@ -136,6 +136,15 @@ def _elsewhere(dataset):
     dataset.StudiesContainingOtherReferencedInstancesSequence = [other]
 
 
+def _name(sequence):
+    def spoil(dataset):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "2.25.96"
+        setattr(dataset, sequence, [item])
+
+    return spoil
+
+
 def _share(dataset):
     shared = dataset.SharedFunctionalGroupsSequence[0]
     shared.DerivationImageSequence = _derivation("2.25.97")
@@ -160,8 +169,21 @@ def _share(dataset):
             "1 sources of frames are not listed in ReferencedSeriesSequence",
         ),
         (_share, "HT401", "1 of the "),
+        (_name("SourceImageSequence"), "HT401", "1 of the "),
+        (_name("ReferencedImageSequence"), "HT401", "1 of the "),
+        (_name("ReferencedStudySequence"), "HT412", "study 2.25.96 is not here"),
     ],
-    ids=["series nowhere", "series unnamed", "other study", "SOP class", "source unlisted", "shared source nowhere"],
+    ids=[
+        "series nowhere",
+        "series unnamed",
+        "other study",
+        "SOP class",
+        "source unlisted",
+        "shared source nowhere",
+        "source image nowhere",
+        "image nowhere",
+        "study nowhere",
+    ],
 )
 def test_whatever_a_segmentation_cites_is_looked_up(twin, spoil, code, told):
     change([twin.seg], spoil)

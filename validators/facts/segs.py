@@ -19,6 +19,8 @@ __all__ = ["SegFacts", "read_seg_facts", "seg_facts"]
 
 
 _OTHER_STUDIES = "StudiesContainingOtherReferencedInstancesSequence"
+#: Top-level sequences that name images besides ReferencedSeriesSequence.
+_OTHER_IMAGES = ("SourceImageSequence", "ReferencedImageSequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class SegFacts:
         The SOP class that these items give each instance.
     shared_sources : tuple of str
         Instances that all frames were derived from (SharedFunctionalGroupsSequence).
+    other_images : tuple of str
+        Instances that SourceImageSequence and ReferencedImageSequence name for the whole object.
+    studies : tuple of str
+        Studies that ReferencedStudySequence names, or that hold further cited instances.
     positions, orientations, spacings, frame_segments : ndarray
         (F, 3) mm, (F, 6), (F, 2) mm between rows and between columns, (F,).
     size : (int, int)
@@ -55,6 +61,8 @@ class SegFacts:
     series: tuple[tuple[str, tuple[str, ...]], ...] = ()
     classes: Mapping[str, str] = field(default_factory=dict)
     shared_sources: tuple[str, ...] = ()
+    other_images: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ()
     positions: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     orientations: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 6)))
     spacings: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
@@ -64,8 +72,8 @@ class SegFacts:
 
     @property
     def cited(self) -> tuple[str, ...]:
-        """Every instance that series or frames name, each once, in order."""
-        return tuple(dict.fromkeys([*self.listed, *self.derived_from]))
+        """Every instance that is named anywhere, each once, in order."""
+        return tuple(dict.fromkeys([*self.listed, *self.derived_from, *self.other_images]))
 
     @property
     def listed(self) -> tuple[str, ...]:
@@ -97,7 +105,7 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
             stop_before_pixels=True,
             specific_tags=[
                 "SegmentSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID", _OTHER_STUDIES,
-                "SharedFunctionalGroupsSequence",
+                "SharedFunctionalGroupsSequence", "ReferencedStudySequence", *_OTHER_IMAGES,
             ],
         )  # fmt: skip
         described = tuple(_segment(item) for item in header.get("SegmentSequence") or ())
@@ -107,6 +115,8 @@ def read_seg_facts(job: tuple[str, str]) -> SegFacts:
             "series": tuple(_series(item) for item in items),
             "classes": _classes(items),
             "shared_sources": _sources(header.get("SharedFunctionalGroupsSequence") or ()),
+            "other_images": _instances(header, _OTHER_IMAGES),
+            "studies": _studies(header),
         }
         frame = str(header.get("FrameOfReferenceUID", ""))
     except Exception as error:  # pydicom raises many kinds on broken files
@@ -145,6 +155,18 @@ def _classes(items: Sequence[Any]) -> dict[str, str]:
         for item in items
         for one in item.get("ReferencedInstanceSequence") or ()
     }
+
+
+def _instances(header: Any, sequences: Sequence[str]) -> tuple[str, ...]:
+    """Return the instances that sequences of references name."""
+    named = (str(item.get("ReferencedSOPInstanceUID", "")) for name in sequences for item in header.get(name) or ())
+    return tuple(uid for uid in named if uid)
+
+
+def _studies(header: Any) -> tuple[str, ...]:
+    """Return the studies that are named."""
+    others = (str(item.get("StudyInstanceUID", "")) for item in header.get(_OTHER_STUDIES) or ())
+    return tuple(uid for uid in (*_instances(header, ("ReferencedStudySequence",)), *others) if uid)
 
 
 def _sources(groups: Sequence[Any]) -> tuple[str, ...]:

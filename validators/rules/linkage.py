@@ -257,7 +257,7 @@ def _citations(context: Context) -> Found:
     """What ReferencedSeriesSequence says of a series and of its instances must be so."""
     table, held = context.instances, context.fact(row_of_instance)
     series, classes = table["series_uid"], table["sop_class_uid"]
-    here = set(series)
+    here, studies = set(series), set(table["study_uid"])
     for row, facts in context.fact(seg_facts):
         told: list[str] = []
         strangers, listed = 0, set(facts.listed)
@@ -278,6 +278,7 @@ def _citations(context: Context) -> Found:
         unlisted = [uid for uid in facts.derived_from if uid in held and uid not in listed] if facts.series else []
         if unlisted:
             told.append(f"{len(unlisted)} sources of frames are not listed in ReferencedSeriesSequence")
+        told += [f"study {uid} is not here" for uid in dict.fromkeys(facts.studies) if uid not in studies]
         if told:
             yield Draft(
                 message=f"What the segmentation cites does not hold together: {'; '.join(told)}.",
@@ -468,7 +469,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT412", name="citations-agree", severity="error", scope="instance", depth="headers",
-        summary="Each series that a segmentation cites is here and holds the images listed under it.",
+        summary="Each study and series that a segmentation cites is here, and holds the images listed under it.",
         why="Viewers load the series that is cited: one that is nowhere, or holds other images, leaves the masks "
             "without a CT. Images that are not here themselves are reported by HT401.",
         fix="Find the CT by the positions of the frames.",
