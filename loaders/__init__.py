@@ -14,16 +14,20 @@ if __name__ != "hcc_tace_data.loaders":
 if TYPE_CHECKING:
     from hcc_tace_data.dicom.ct import read_ct as read_ct
     from hcc_tace_data.dicom.seg import read_seg as read_seg
+    from hcc_tace_data.loaders.datasets import PairDataset as PairDataset
     from hcc_tace_data.loaders.datasets import PatchDataset as PatchDataset
     from hcc_tace_data.loaders.datasets import SliceDataset as SliceDataset
     from hcc_tace_data.loaders.datasets import VolumeDataset as VolumeDataset
+    from hcc_tace_data.loaders.flow import CohortFlow as CohortFlow
     from hcc_tace_data.loaders.lightning import HccTaceDataModule as HccTaceDataModule
     from hcc_tace_data.loaders.load import load_hcc_tace as load_hcc_tace
     from hcc_tace_data.loaders.units import Patches as Patches
     from hcc_tace_data.loaders.units import Slices as Slices
 
 _PUBLIC = {
+    "CohortFlow": "hcc_tace_data.loaders.flow",
     "HccTaceDataModule": "hcc_tace_data.loaders.lightning",
+    "PairDataset": "hcc_tace_data.loaders.datasets",
     "PatchDataset": "hcc_tace_data.loaders.datasets",
     "Patches": "hcc_tace_data.loaders.units",
     "SliceDataset": "hcc_tace_data.loaders.datasets",

@@ -7,7 +7,7 @@ axes (D, H, W), torchio wants (W, H, D).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from hcc_tace_data.errors import DependencyError
+from hcc_tace_data.loaders.cases import Case
 from hcc_tace_data.loaders.source import Source
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def _in_plane(lps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def to_subjects(
-    sources: Sequence[Source], *, classes: Mapping[int, Sequence[str]], masked: bool
+    sources: Sequence[Source],
+    *,
+    classes: Mapping[int, Sequence[str]],
+    masked: bool,
+    clinical_of: Callable[[Case], dict[str, Any]],
 ) -> torchio.SubjectsDataset:
     """Return stored cases as torchio subjects; voxels are read when torchio asks for them.
 
@@ -96,7 +101,7 @@ def to_subjects(
                 study_uid=case.study_uid,
                 series_uid=case.series_uid,
                 phases=list(case.phases),
-                clinical=dict(case.clinical),
+                clinical=clinical_of(case),
             )
         )
     dataset: torchio.SubjectsDataset = tio.SubjectsDataset(subjects)

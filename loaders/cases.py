@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.clinical.load import load_clinical
+from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
 from hcc_tace_data.labels.annotations import choose_annotations
 from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
+from hcc_tace_data.loaders.flow import Reason
 from hcc_tace_data.system.faults import reason_of
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class Case:
         How many readers stand behind the labels.
     annotations : tuple of Annotation
         What the labels are made of; several are fused by STAPLE. Empty: `segmentation` alone.
+    follow_up_uid : str
+        StudyInstanceUID of the follow-up; "" without one.
+    days : int or None
+        From the date of the annotated study to that of the follow-up.
     clinical : dict
         The patient's row of the clinical table as plain Python values; empty without a sheet.
     """
@@ -66,6 +72,8 @@ class Case:
     sources: tuple[tuple[Path, ...], ...] = ()
     series_uids: tuple[str, ...] = ()
     annotations: tuple[Annotation, ...] = ()
+    follow_up_uid: str = ""
+    days: int | None = None
 
     @property
     def label_files(self) -> tuple[Path, ...]:
@@ -206,15 +214,15 @@ def _find_case(
     keep_incomplete: bool,
 ) -> _Found:
     if patient_id not in collection:
-        return _Found(None, "not in this folder")
+        return _Found(None, Reason("not in this folder", "not_in_folder"))
     study = collection[patient_id].baseline
     if study is None or (annotations == "collection" and study.segmentation is None):
-        return _Found(None, "no segmentation in the baseline study")
+        return _Found(None, Reason("no segmentation in the baseline study", "no_annotation"))
     available = study.annotations
     readers = frozenset(one.reader for one in available)
     chosen, paths, reason = choose_annotations(available, annotations)
     if not chosen:
-        return _Found(None, reason, readers)
+        return _Found(None, Reason(reason, "no_annotation"), readers)
     own = next((volume for volume in volumes if set(volume.paths) == set(paths)), None)
     drawn_on = "unknown" if own is None else own.phase
     follow_up = collection[patient_id].follow_up
@@ -226,7 +234,8 @@ def _find_case(
     ]
     lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
     if lacking and not keep_incomplete:
-        return _Found(None, f"no {', '.join(lacking)} volume (annotated: {drawn_on})", readers)
+        text = f"no {', '.join(lacking)} volume (annotated: {drawn_on})"
+        return _Found(None, Reason(text, "no_phase"), readers)
     annotated = chosen[0].series_uid if own is None else own.series_uid
     series = {volume.paths: volume.series_uid for volume in volumes}
     case = Case(
@@ -240,6 +249,8 @@ def _find_case(
         segmentation=chosen[0].path,
         readers=sum(one.readers for one in chosen),
         annotations=chosen,
+        follow_up_uid="" if follow_up is None else follow_up.study_uid,
+        days=None if follow_up is None else days_between(study.date, follow_up.date),
     )
     return _Found(case, "", readers)
 

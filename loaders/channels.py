@@ -13,7 +13,7 @@ from hcc_tace_data.phases.names import KNOWN, ROUTINE
 if TYPE_CHECKING:
     from hcc_tace_data.open import Collection, Patient, Series
 
-__all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "find_phases", "resolve_phases"]
+__all__ = ["ANNOTATED", "FOLLOW_UP", "PhaseFiles", "both_visits", "find_phases", "resolve_phases"]
 
 #: Asks for the volume the segmentation was drawn on, whatever its phase.
 ANNOTATED = "annotated"
@@ -75,6 +75,26 @@ def resolve_phases(phases: str | Sequence[str]) -> tuple[str, ...]:
             "each once, or 'all'."
         )
     return names
+
+
+def both_visits(phases: str | Sequence[str]) -> tuple[str, ...]:
+    """Return each phase at baseline, and after it at the follow-up.
+
+    Raises
+    ------
+    UsageError
+        Not a phase: "annotated" has no counterpart at the follow-up.
+
+    Examples
+    --------
+    >>> both_visits(["arterial", "portal_venous"])
+    ('arterial', 'follow_up_arterial', 'portal_venous', 'follow_up_portal_venous')
+    """
+    names = resolve_phases(phases)
+    wrong = [name for name in names if name not in KNOWN]
+    if wrong:
+        raise UsageError(f"a pair is of one phase at both visits; {wrong[0]!r} is not one of {', '.join(KNOWN)}.")
+    return tuple(name for phase in names for name in (phase, FOLLOW_UP + phase))
 
 
 def find_phases(collection: Collection, patients: Iterable[str]) -> dict[str, list[PhaseFiles]]:

@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,9 +18,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from hcc_tace_data.clinical.roles import role_of
 from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.bridges import for_monai, is_monai, to_subjects
 from hcc_tace_data.loaders.cases import Case
+from hcc_tace_data.loaders.flow import CohortFlow
 from hcc_tace_data.loaders.prepare import prepare_cases, writing
 from hcc_tace_data.loaders.source import Region, Source, StoredSource
 from hcc_tace_data.loaders.store import Store, StoredCase
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     import torchio
     from matplotlib.figure import Figure
 
-__all__ = ["CaseDataset", "PatchDataset", "Serving", "SliceDataset", "VolumeDataset"]
+__all__ = ["CaseDataset", "PairDataset", "PatchDataset", "Serving", "SliceDataset", "VolumeDataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +58,32 @@ class Serving:
         Called with each sample.
     left_out : mapping of str to str
         PatientID -> why the data set does not serve this patient.
+    flow : CohortFlow
+        How many patients remain after each criterion.
+    clinical : {"baseline", "all"}
+        Which columns of the clinical table samples show.
     """
 
     store: Store
     transform: Transform | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    flow: CohortFlow = CohortFlow(())
+    clinical: str = "baseline"
+
+    def clinical_of(self, case: Case) -> dict[str, Any]:
+        """Return the columns of the patient's clinical row that samples show."""
+        if self.clinical == "all":
+            return dict(case.clinical)
+        return {name: value for name, value in case.clinical.items() if _role(name) in ("id", "baseline")}
+
+
+@cache
+def _role(column: str) -> str:
+    """Return the role of a clinical column; one that the package does not know was known later, for all it knows."""
+    try:
+        return role_of(column)
+    except UsageError:
+        return "post"
 
 
 class CaseDataset(ABC, Dataset[Any]):
@@ -114,6 +138,11 @@ class CaseDataset(ABC, Dataset[Any]):
 
         rows = sorted(self.serving.left_out.items())
         return pd.DataFrame(rows, columns=["patient_id", "reason"], dtype="string")
+
+    @property
+    def flow(self) -> CohortFlow:
+        """How many patients of the collection remain after each criterion: a table and a figure."""
+        return self.serving.flow
 
     def __repr__(self) -> str:
         wanted = self.serving.store.parameters
@@ -185,7 +214,7 @@ class CaseDataset(ABC, Dataset[Any]):
             "series_uids": list(case.series_uids or (case.series_uid,) * len(case.phases)),
             "phases": list(case.phases),
             "readers": case.readers,
-            "clinical": dict(case.clinical),
+            "clinical": self.serving.clinical_of(case),
         }
         if self.masked:
             valid = (
@@ -298,7 +327,25 @@ class VolumeDataset(CaseDataset):
         """
         _refuse_transform(self)
         ready = self.prepared(workers=workers)
-        return to_subjects(ready.sources, classes=self.classes, masked=self.masked)
+        return to_subjects(
+            ready.sources, classes=self.classes, masked=self.masked, clinical_of=self.serving.clinical_of
+        )
+
+
+class PairDataset(VolumeDataset):
+    """Both visits of each patient: every phase asked for at baseline, and after it the same phase at the follow-up.
+
+    ``ds[i]`` is a dict as of :class:`VolumeDataset`, whose channels come in pairs (``phases`` names them), all on the
+    grid of the annotated CT, with ``days`` (int) from the date of the annotated study to that of the follow-up (-1
+    where a date is missing) and ``follow_up_study_uid``. Labels are those of the baseline. A patient who lacks a phase
+    at one of the visits is left out, or has a channel of NaN (``missing="nan"``).
+    """
+
+    unit = "pair"
+
+    def _sample(self, position: int) -> Sample:
+        sample, case = super()._sample(position), self.sources[position].case
+        return {**sample, "days": -1 if case.days is None else case.days, "follow_up_study_uid": case.follow_up_uid}
 
 
 class BatchedDataset(CaseDataset):

@@ -16,7 +16,8 @@ from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.cases import find_cases
-from hcc_tace_data.loaders.channels import resolve_phases
+from hcc_tace_data.loaders.channels import both_visits, resolve_phases
+from hcc_tace_data.loaders.flow import Reason, cohort_flow
 from hcc_tace_data.loaders.hf import HFDataset, clinical_dataset, to_hf
 from hcc_tace_data.loaders.label_sets import resolve_label_set
 from hcc_tace_data.loaders.store import Store, StoreParameters
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import datasets
 
     from hcc_tace_data.loaders.cases import Case
-    from hcc_tace_data.loaders.datasets import PatchDataset, SliceDataset, VolumeDataset
+    from hcc_tace_data.loaders.datasets import PairDataset, PatchDataset, SliceDataset, VolumeDataset
     from hcc_tace_data.loaders.source import Source
     from hcc_tace_data.open import Collection
 
@@ -41,9 +42,10 @@ Split = Literal["train", "validation", "test"]
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "split": (None, "train", "validation", "test"),
     "missing": ("skip", "nan", "raise"),
+    "clinical": ("baseline", "all"),
     "format": ("torch", "hf"),
 }
-_UNITS = {"torch": ("volume", "slice", "patch"), "hf": ("volume", "slice", "clinical")}
+_UNITS = {"torch": ("volume", "slice", "patch", "pair"), "hf": ("volume", "slice", "clinical")}
 
 
 class _Options(TypedDict, total=False):
@@ -54,6 +56,7 @@ class _Options(TypedDict, total=False):
     labels: str | Mapping[str, int]
     annotations: str | Sequence[str]
     missing: Literal["skip", "nan", "raise"]
+    clinical: Literal["baseline", "all"]
     spacing: float | Sequence[float] | None
     margin: float | None
     transform: Callable[[dict[str, Any]], Any] | None
@@ -82,6 +85,11 @@ def load_hcc_tace(
 ) -> PatchDataset: ...  # fmt: skip
 @overload
 def load_hcc_tace(
+    root: _Root = None, *, unit: Literal["pair"], format: Literal["torch"] = "torch",
+    split: Split | None = None, streaming: Literal[False] = False, **options: Unpack[_Options],
+) -> PairDataset: ...  # fmt: skip
+@overload
+def load_hcc_tace(
     root: _Root = None, *, unit: Literal["volume", "slice", "clinical"] | Slices = "volume", format: Literal["hf"],
     split: Split, streaming: Literal[False] = False, **options: Unpack[_Options],
 ) -> datasets.Dataset: ...  # fmt: skip
@@ -105,11 +113,12 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     *,
     split: Split | None = None,
     fold: int = 0,
-    unit: Literal["volume", "slice", "patch", "clinical"] | Slices | Patches = "volume",
+    unit: Literal["volume", "slice", "patch", "pair", "clinical"] | Slices | Patches = "volume",
     phases: str | Sequence[str] = ("portal_venous",),
     labels: str | Mapping[str, int] = "standard",
     annotations: str | Sequence[str] = "collection",
     missing: Literal["skip", "nan", "raise"] = "skip",
+    clinical: Literal["baseline", "all"] = "baseline",
     spacing: float | Sequence[float] | None = None,
     margin: float | None = None,
     format: Literal["torch", "hf"] = "torch",
@@ -118,7 +127,7 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     streaming: bool = False,
-) -> VolumeDataset | SliceDataset | PatchDataset | HFDataset:
+) -> VolumeDataset | SliceDataset | PatchDataset | PairDataset | HFDataset:
     """Load HCC-TACE-Seg as a PyTorch or Hugging Face data set.
 
     By default every patient is served as one volume in the portal-venous phase. Where the segmentation was drawn on
@@ -134,8 +143,9 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
         Part of the fixed split by patient; None is all patients.
     fold : int
         Which of the five folds is the validation part, 0 to 4.
-    unit : {"volume", "slice", "patch"}, Slices or Patches
-        What one sample is: a whole volume, an axial slice of the liver, or a random patch.
+    unit : {"volume", "slice", "patch", "pair"}, Slices or Patches
+        What one sample is: a whole volume, an axial slice of the liver, a random patch, or both visits of a patient:
+        each of `phases` at baseline and at the follow-up, registered onto the annotated CT.
         :class:`~hcc_tace_data.loaders.units.Slices` chooses other slices and their size,
         :class:`~hcc_tace_data.loaders.units.Patches` size and number of patches; "slice" and "patch" are their
         defaults. With ``format="hf"`` also "clinical", a row of the clinical table, but no patches.
@@ -155,6 +165,9 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     missing : {"skip", "nan", "raise"}
         What to do where a phase was not acquired or its registration failed: leave the patient out with a warning that
         counts, serve a channel of NaN, or raise. A patient without an annotated CT is left out, or raises.
+    clinical : {"baseline", "all"}
+        Columns of the clinical table in each sample: those known before treatment, or all, with outcomes and what the
+        follow-up decided. See :mod:`hcc_tace_data.clinical.roles`.
     spacing : float or (float, float, float), optional
         mm along (D, H, W) to resample to, image linearly, labels to the nearest voxel; a single number for all three.
         Default: the CT's own grid.
@@ -175,12 +188,13 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
 
     Returns
     -------
-    VolumeDataset, SliceDataset, PatchDataset, or a data set of Hugging Face
+    VolumeDataset, SliceDataset, PatchDataset, PairDataset, or a data set of Hugging Face
         Of PyTorch, ``ds[i]`` is a dict with ``image`` float32 (C, D, H, W) in HU, ``label`` uint8 (D, H, W),
         ``spacing`` (3,) in mm, ``affine`` (4, 4) index -> LPS mm, ``patient_id``, ``study_uid``, ``series_uid`` (of the
         annotated CT), ``series_uids`` (of each channel; "" for a missing one), ``phases``, ``readers``, ``clinical``
         (dict); and, if some voxel of the data set lies outside a registered phase's field of view, ``valid`` uint8
-        (C, D, H, W), 0 there. Slices: ``image`` (C, H, W), ``label`` (H, W), ``slice``; patches: ``corner``. See
+        (C, D, H, W), 0 there. Pairs: also ``days`` and ``follow_up_study_uid``. Slices: ``image`` (C, H, W),
+        ``label`` (H, W), ``slice``; patches: ``corner``. See
         :mod:`hcc_tace_data.loaders.datasets` and :mod:`hcc_tace_data.loaders.hf`. Under a MONAI transform the arrays
         are ``MetaTensor`` objects; see :mod:`hcc_tace_data.loaders.bridges`.
 
@@ -191,7 +205,7 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     UsageError
         An argument that makes no sense.
     """
-    for name, value in {"split": split, "missing": missing, "format": format}.items():
+    for name, value in {"split": split, "missing": missing, "clinical": clinical, "format": format}.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name} is {value!r}; use {', '.join(map(repr, _CHOICES[name]))}.")
     chosen = _unit(unit, format)
@@ -199,6 +213,8 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
         raise UsageError("transform goes with format='torch'; a Hugging Face data set has .map and .set_transform.")
     if streaming and format != "hf":
         raise UsageError("streaming goes with format='hf'.")
+    if chosen == "pair":
+        phases = both_visits(phases)
     parameters = make_parameters(phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin)
     folder, collection = open_root(root, download=download, workers=workers)
 
@@ -230,11 +246,14 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
             + (f": {'; '.join(f'{patient}: {reason}' for patient, reason in left_out.items())}." if left_out else ".")
         )
 
-    from hcc_tace_data.loaders.datasets import PatchDataset, Serving, SliceDataset, VolumeDataset  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.loaders.datasets import PairDataset, PatchDataset, Serving, SliceDataset, VolumeDataset  # noqa: PLC0415 - its libraries are slow to import
 
-    serving = Serving(store=store, transform=transform, left_out=left_out)
+    flow = cohort_flow(collection, present, left_out)
+    serving = Serving(store=store, transform=transform, left_out=left_out, flow=flow, clinical=clinical)
     if isinstance(chosen, Patches):
         return PatchDataset(sources, serving, chosen)
+    if chosen == "pair":
+        return PairDataset(sources, serving)
     dataset = (
         SliceDataset(sources, serving, [_range(source, chosen.range) for source in sources], chosen.size)
         if isinstance(chosen, Slices)
@@ -350,7 +369,8 @@ def _sources(
     for case in cases:
         item = by_patient[case.patient_id]
         if item is not None and item.missing and missing != "nan":
-            failed[case.patient_id] = "; ".join(f"{phase} {reason}" for phase, reason in item.missing.items())
+            text = "; ".join(f"{phase} {reason}" for phase, reason in item.missing.items())
+            failed[case.patient_id] = Reason(text, "not_registered")
         elif item is not None:
             sources.append(StoredSource(case, item))
         elif case.patient_id not in failed:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hcc_tace_data.clinical import find_sheet, load_clinical
+from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import choose_annotations, read_annotations
@@ -20,7 +20,7 @@ from hcc_tace_data.phases.names import DYNAMIC, KNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SHEET_COLUMNS", "common_phase", "days_between", "measure_pairs"]
+__all__ = ["SHEET_COLUMNS", "common_phase", "measure_pairs"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,24 +29,6 @@ _PREFERRED = tuple(dict.fromkeys(("portal_venous", *DYNAMIC, *KNOWN)))
 #: What the readers of the clinical sheet measured, as the mean of the readers who did.
 SHEET_COLUMNS = ("recist_bl_mm", "recist_fu_mm", "mrecist_bl_mm", "mrecist_fu_mm")
 _READERS = (1, 2, 3)
-
-
-def days_between(first: str, second: str) -> int | None:
-    """Return the days from one DICOM date to another; None where one is missing or no date.
-
-    Examples
-    --------
-    >>> days_between("20050131", "20050301")
-    29
-    """
-    try:
-        return (_day(second) - _day(first)).days
-    except ValueError:
-        return None
-
-
-def _day(text: str) -> date:
-    return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
 
 
 def common_phase(first: Sequence[str], second: Sequence[str]) -> str:

@@ -50,8 +50,10 @@ def test_a_sample_is_what_it_should_be(volumes: VolumeDataset) -> None:
     assert -3100 < sample["image"].min() < -900
     assert 100 < sample["image"].max() < 3100
     assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 3, 4}
-    assert isinstance(sample["clinical"]["died"], bool)
     assert sample["clinical"]["patient_id"] == sample["patient_id"]
+    # nothing that was not known before treatment
+    assert sample["clinical"]["afp_ng_ml"] > 0
+    assert not {"died", "os_weeks", "tace_response", "chemotherapy", "reader1_recist_fu_mm"} & set(sample["clinical"])
 
 
 def test_labels_are_where_the_truth_is(twin: Path, volumes: VolumeDataset) -> None:
@@ -239,7 +241,7 @@ def test_other_spacings_are_refused(spacing: object) -> None:
 def test_the_type_that_is_promised_comes_back(twin: Path, tmp_path: Path) -> None:
     """The overloads of `load_hcc_tace`, as an editor reads them, against what it returns."""
     overloads = get_overloads(load_hcc_tace)
-    assert len(overloads) == 7
+    assert len(overloads) == 8
     for promise in overloads:
         annotations = {name: one.annotation for name, one in inspect.signature(promise).parameters.items()}
         arguments = {
@@ -248,6 +250,8 @@ def test_the_type_that_is_promised_comes_back(twin: Path, tmp_path: Path) -> Non
             "split": "train" if annotations["split"] == "Split" else None,
             "streaming": "True" in annotations["streaming"],
         }
+        if arguments["unit"] == "pair":  # needs registration: tests/loaders/test_pairs.py
+            continue
         given_name = promise.__annotations__["return"].rpartition(".")[2]
         result = load_hcc_tace(twin, phases="annotated", cache=tmp_path, **arguments)
         assert type(result).__name__ == given_name, arguments

@@ -13,8 +13,9 @@ from scipy.stats import spearmanr
 
 from hcc_tace_data import load_clinical, load_hcc_tace, make_phantom, measure_lesions
 from hcc_tace_data.cli.main import main
+from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.measure.pairs import common_phase, days_between
+from hcc_tace_data.measure.pairs import common_phase
 
 
 @pytest.fixture(scope="module")
