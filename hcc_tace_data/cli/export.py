@@ -36,6 +36,8 @@ def export(
     phases: Annotated[
         str, typer.Option(help="Channels of the image, as arterial,portal_venous; 'all' or 'annotated'.")
     ] = "annotated",
+    roi: Annotated[str | None, typer.Option(help="Crop to the box around 'lesions' or 'liver'.")] = None,
+    margin: Annotated[float, typer.Option(help="mm around the box of --roi.")] = 20.0,
     all_volumes: Annotated[bool, typer.Option("--all-volumes", help="nifti: also CT without a segmentation.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
     as_json: Json = False,
@@ -52,14 +54,21 @@ def export(
         asked["annotations"] = annotations.split(",") if "," in annotations else annotations
     if phases != "annotated":
         asked["phases"] = names_of([phases]) if "," in phases else phases
+    if roi is not None:
+        asked["roi"] = roi
     if all_volumes:
         asked["all_volumes"] = True
     _check_options(chosen, asked)
+    if roi is not None:
+        asked["margin"] = margin
     done = _export(chosen, out, root, asked, workers, hush=quiet or as_json)
     written = [str(path.relative_to(out)) for path in done.files]
     if as_json:
         skipped, known = [asdict(one) for one in done.skipped], [asdict(one) for one in done.known]
-        emit_json({"format": format, "out": str(out), "files": written, "skipped": skipped, "known": known})
+        flow = None if done.flow is None else done.flow.plain()
+        emit_json(
+            {"format": format, "out": str(out), "files": written, "skipped": skipped, "known": known, "flow": flow}
+        )
     else:
         for one in done.skipped:
             note(f"left out: {one.patient_id}: {one.reason}", quiet=quiet)

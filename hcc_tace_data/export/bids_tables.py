@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.columns import COLUMNS
 from hcc_tace_data.clinical.load import load_clinical
+from hcc_tace_data.clinical.roles import role_of
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_text, write_json
@@ -57,6 +58,9 @@ def write_scans(out: Path, records: Mapping[str, ExportRecord]) -> None:
 def write_participants(out: Path, root: Path, participants: Mapping[str, str]) -> None:
     """Write ``participants.tsv`` and its sidecar: split, fold and, where there is a sheet, the clinical columns.
 
+    The sidecar gives each clinical column its role: "baseline" (known before treatment), "treatment", "post" (decided
+    by the follow-up) or "outcome".
+
     Parameters
     ----------
     out : pathlib.Path
@@ -78,6 +82,8 @@ def write_participants(out: Path, root: Path, participants: Mapping[str, str]) -
             if column.name != "patient_id":
                 columns[column.name] = {
                     "Description": column.definition,
+                    # what a model that predicts an outcome may use
+                    "Role": role_of(column.name),
                     **({"Units": column.unit} if column.unit else {}),
                     **({"Levels": {name: name for _, name in column.codes}} if column.codes else {}),
                 }

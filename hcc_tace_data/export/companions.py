@@ -11,12 +11,13 @@ from typing import Any
 
 from hcc_tace_data.export.output_folder import ExportRecord
 from hcc_tace_data.facts.catalog import Catalog
+from hcc_tace_data.loaders.flow import CohortFlow
 from hcc_tace_data.system.files import atomic_write_text, write_json
 from hcc_tace_data.version import __version__
 
 __all__ = ["COMPANIONS", "licence_text", "write_companions"]
 
-COMPANIONS = ("LICENSE.txt", "CITATION.bib", "provenance.json")
+COMPANIONS = ("LICENSE.txt", "CITATION.bib", "cohort_flow.csv", "cohort_flow.svg", "provenance.json")
 
 
 def licence_text(catalog: Catalog) -> str:
@@ -36,9 +37,10 @@ def write_companions(
     records: Mapping[str, ExportRecord],
     *,
     catalog: Catalog,
+    flow: CohortFlow | None = None,
     unit: str = "patients",
 ) -> list[Path]:
-    """Write LICENSE.txt, CITATION.bib and provenance.json, and return their paths.
+    """Write LICENSE.txt, CITATION.bib, the cohort flow and provenance.json, and return their paths.
 
     Parameters
     ----------
@@ -49,11 +51,16 @@ def write_companions(
         Name -> what was written.
     catalog : Catalog
         Where licence and citations come from.
+    flow : CohortFlow, optional
+        Written as ``cohort_flow.csv`` and ``cohort_flow.svg``.
     unit : str
         What a record stands for, in the plural.
     """
     atomic_write_text(out / "LICENSE.txt", licence_text(catalog))
     atomic_write_text(out / "CITATION.bib", "\n\n".join(citation.bibtex() for citation in catalog.citations) + "\n")
+    if flow is not None:
+        for suffix in ("csv", "svg"):
+            flow.save(out / f"cohort_flow.{suffix}")
     provenance = {
         "collection": {"name": catalog.identity.name, "doi": catalog.identity.doi, "licence": catalog.identity.licence},
         "generated_by": {
@@ -73,7 +80,7 @@ def write_companions(
         },
     }
     write_json(out / "provenance.json", provenance)
-    return [out / name for name in COMPANIONS]
+    return [out / name for name in COMPANIONS if flow is not None or not name.startswith("cohort_flow")]
 
 
 def _now() -> float:

@@ -86,6 +86,6 @@ FORMAT = Format(
     ),
     read_with='`monai.data.load_decathlon_datalist("out/dataset_fold0.json", True, "training")`',
     needs="annotated",
-    options=frozenset({"patients", "labels", "annotations", "phases"}),
+    options=frozenset({"patients", "labels", "annotations", "phases", "roi"}),
     write=CaseWriter(files=files, write_case=write_case, finish=finish),
 )

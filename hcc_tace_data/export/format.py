@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.export.output_folder import ExportRecord
     from hcc_tace_data.facts.catalog import Catalog
     from hcc_tace_data.loaders.cases import Case, CaseArrays
+    from hcc_tace_data.loaders.flow import CohortFlow
 
 __all__ = ["CaseWriter", "Classes", "ExportSummary", "Exported", "Format", "LeftOut", "images_of"]
 
@@ -82,7 +83,7 @@ class Format:
     needs : {"annotated", "studies", "table"}
         Annotated CT volumes, all studies with segmentations, or the series table alone (no DICOM files).
     options : frozenset of str
-        Which of "patients", "labels", "annotations", "phases" and "all_volumes" it takes.
+        Which of "patients", "labels", "annotations", "phases", "roi" and "all_volumes" it takes.
     write : CaseWriter or callable
         The functions that write one patient; or ``write(source, out, **options)``, which returns an
         :class:`ExportSummary`, where `source` is the collection, or the series table.
@@ -127,6 +128,8 @@ class ExportSummary(Sequence[T], Generic[T]):
         Every file written, or found complete from an earlier run.
     skipped, known : tuple of LeftOut
         What was left out; and what ``catalog.yaml`` lists as an issue of the collection itself.
+    flow : CohortFlow or None
+        How many patients of the collection remain after each criterion; None where no DICOM files are exported.
     """
 
     format: str
@@ -135,6 +138,7 @@ class ExportSummary(Sequence[T], Generic[T]):
     files: tuple[Path, ...]
     skipped: tuple[LeftOut, ...] = ()
     known: tuple[LeftOut, ...] = ()
+    flow: CohortFlow | None = None
 
     @overload
     def __getitem__(self, index: int) -> T: ...

@@ -17,6 +17,7 @@ from hcc_tace_data.export.companions import write_companions
 from hcc_tace_data.export.format import ExportSummary, Format, LeftOut
 from hcc_tace_data.export.nifti_study import Phases, export_study, phases_in, phases_of, record_name, study_digest
 from hcc_tace_data.export.output_folder import ExportRecord, claim_folder, drop_record
+from hcc_tace_data.loaders.flow import Reason, cohort_flow
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.system.parallel import in_parallel, workers_for
 from hcc_tace_data.version import __version__
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from hcc_tace_data.open import Collection, Study
 
 __all__ = ["FORMAT", "ExportedStudy", "export_nifti"]
+
+_NOTHING = Reason("no segmentation", "no_annotation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,13 @@ def export_nifti(
         write_scans(folder, records)
         exported_now = {record.patient_id for record in records.values()}
         write_participants(folder, collection.root, {name: subjects[name] for name in exported_now if name in subjects})
-        write_companions(folder, parameters, records, catalog=catalog, unit="studies")
+        left_out = {
+            name: next((why for one in exported if one.patient_id == name for why in one.skipped), _NOTHING)
+            for name in wanted
+            if not any(one.files for one in exported if one.patient_id == name)
+        }
+        flow = cohort_flow(collection, wanted, left_out)
+        write_companions(folder, parameters, records, catalog=catalog, flow=flow, unit="studies")
     return ExportSummary(
         format="nifti",
         out=folder,
@@ -132,6 +141,7 @@ def export_nifti(
         files=tuple(path for study in exported for path in study.files),
         skipped=tuple(LeftOut(patient_id=one.patient_id, reason=why) for one in exported for why in one.skipped),
         known=tuple(LeftOut(patient_id=one.patient_id, reason=why) for one in exported for why in one.known),
+        flow=flow,
     )
 
 

@@ -73,7 +73,7 @@ FORMAT = Format(
         "`$nnUNet_preprocessed/DatasetNNN_Name` after `nnUNetv2_plan_and_preprocess`"
     ),
     needs="annotated",
-    options=frozenset({"patients", "labels", "annotations", "phases"}),
+    options=frozenset({"patients", "labels", "annotations", "phases", "roi"}),
     write=CaseWriter(files=files, write_case=write_case, finish=finish),
     next_step=(
         "next: name the folder DatasetNNN_..., put it into $nnUNet_raw, and copy {out}/splits_final.json to\n"

@@ -154,6 +154,6 @@ FORMAT = Format(
     ),
     read_with='`datasets.load_dataset("out")` (datasets 4.4 or newer, nibabel)',
     needs="annotated",
-    options=frozenset({"patients", "labels", "annotations", "phases"}),
+    options=frozenset({"patients", "labels", "annotations", "phases", "roi"}),
     write=CaseWriter(files=files, write_case=write_case, finish=finish),
 )

@@ -67,6 +67,6 @@ FORMAT = Format(
     ),
     read_with="`cd out && pyradiomics pyradiomics.csv -o features.csv -f csv`; other software from `cases.csv`",
     needs="annotated",
-    options=frozenset({"patients", "labels", "annotations", "phases"}),
+    options=frozenset({"patients", "labels", "annotations", "phases", "roi"}),
     write=CaseWriter(files=files, write_case=write_case, finish=finish),
 )

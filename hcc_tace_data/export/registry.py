@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.export import croissant, decathlon, nifti, nnunet, parquet, radiomics, seg_files
+from hcc_tace_data.export import croissant, decathlon, nifti, nnunet, parquet, png, radiomics, seg_files
 from hcc_tace_data.export.format import Format
 
 __all__ = ["FORMATS", "find_format", "formats_table"]
@@ -18,6 +18,7 @@ FORMATS: dict[str, Format] = {
         parquet.FORMAT,
         seg_files.FORMAT,
         radiomics.FORMAT,
+        png.FORMAT,
         croissant.FORMAT,
     )
 }

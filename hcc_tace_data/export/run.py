@@ -24,10 +24,12 @@ from hcc_tace_data.export.output_folder import (
     write_record,
 )
 from hcc_tace_data.export.registry import FORMATS, find_format
+from hcc_tace_data.export.roi import ROIS, Roi, crop_arrays
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.labels.names import class_names
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.channels import ANNOTATED, resolve_phases
+from hcc_tace_data.loaders.flow import Reason, cohort_flow
 from hcc_tace_data.loaders.store import StoreParameters, case_digest
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
@@ -58,7 +60,7 @@ class ExportedCase:
     skipped: str = ""
 
 
-def export_cases(
+def export_cases(  # noqa: PLR0913 - every argument is one decision about the export
     collection: Collection,
     out: str | os.PathLike[str],
     format: str,
@@ -67,6 +69,8 @@ def export_cases(
     labels: str = "standard",
     annotations: str | Sequence[str] = "collection",
     phases: str | Sequence[str] = ANNOTATED,
+    roi: Roi | None = None,
+    margin: float = 20.0,
     workers: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExportSummary[ExportedCase]:
@@ -91,6 +95,10 @@ def export_cases(
     phases : str or sequence of str
         Channels of the image; see :func:`hcc_tace_data.load_hcc_tace`. Other phases than the annotated one are
         registered onto it; a patient who lacks one, or whose registration is implausible, is left out.
+    roi : {"lesions", "liver"}, optional
+        Crop each case to the box around all its lesions, or its liver. A patient without a lesion is left out.
+    margin : float
+        mm around that box.
     workers : int, optional
         Processes; default one per core.
     progress : callable, optional
@@ -128,7 +136,15 @@ def export_cases(
         if "phases" not in find_format(format).options:
             raise UsageError(f"phases do not go with {format!r}, which holds labels alone.")
         parameters["phases"] = list(channels)
-    job = _Job(out=Path(out), writer=writer, classes=classes, phases=channels)
+    if roi is not None:
+        if roi not in ROIS:
+            raise UsageError(f"roi is {roi!r}; use {' or '.join(map(repr, ROIS))}.")
+        if not 0 <= margin <= 1000:
+            raise UsageError(f"margin is {margin!r}; give mm, 0 to 1000.")
+        if "roi" not in find_format(format).options:
+            raise UsageError(f"{format!r} is not cropped.")
+        parameters |= {"roi": roi, "margin_mm": float(margin)}
+    job = _Job(out=Path(out), writer=writer, classes=classes, phases=channels, roi=roi, margin=float(margin))
     folder, exported = Path(out), []
     with claim_folder(folder, parameters) as records:
         for patient_id, done in _run(cases, left_out, job, records, workers):
@@ -144,13 +160,15 @@ def export_cases(
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
         writer.finish(Exported(out=folder, records=records, names=names, phases=channels, catalog=catalog))
-        write_companions(folder, parameters, records, catalog=catalog)
+        flow = cohort_flow(collection, wanted, {one.patient_id: one.skipped for one in exported if one.skipped})
+        write_companions(folder, parameters, records, catalog=catalog, flow=flow)
     return ExportSummary(
         format=format,
         out=folder,
         parts=tuple(exported),
         files=tuple(path for case in exported for path in case.files),
         skipped=tuple(LeftOut(patient_id=one.patient_id, reason=one.skipped) for one in exported if one.skipped),
+        flow=flow,
     )
 
 
@@ -162,6 +180,8 @@ class _Job:
     writer: CaseWriter
     classes: Classes
     phases: tuple[str, ...]
+    roi: Roi | None = None
+    margin: float = 0.0
 
 
 def _counts(arrays: CaseArrays) -> tuple[list[int], list[int]]:
@@ -221,7 +241,12 @@ def _export_one(case: Case, job: _Job) -> ExportRecord | str:
     except Exception as error:  # whatever is wrong with one patient, the others are exported
         return reason_of(error)
     if arrays.missing:
-        return "; ".join(f"{phase}: {reason}" for phase, reason in arrays.missing.items())
+        return Reason("; ".join(f"{phase}: {reason}" for phase, reason in arrays.missing.items()), "not_registered")
+    if job.roi is not None:
+        cropped = crop_arrays(arrays, job.roi, job.margin)
+        if cropped is None:
+            return Reason(f"the labels hold no {'lesion' if job.roi == 'lesions' else 'liver'}", "no_lesion")
+        arrays = cropped
     out = job.out
     files = job.writer.files(out, name, split, job.phases)
     begun = begin_record(out, name, case.patient_id, files)

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.volumes.windows import ABDOMEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["contour_sheet", "draw_slice"]
 
-#: Abdominal window in HU: level 50, width 400.
-WINDOW = (-150.0, 250.0)
+WINDOW = ABDOMEN
 
 
 def _colours() -> dict[int, str]:

@@ -156,6 +156,8 @@ def test_nifti_lists_its_participants(twin: Path, tmp_path: Path) -> None:
         assert row["split"] in {"train", "test"}
         assert (row["fold"] == "n/a") == (row["split"] == "test")
     assert sidecar["age_years"]["Units"] == "years"
+    roles = {name: sidecar[name]["Role"] for name in ("age_years", "chemotherapy", "interval_fu_weeks", "died")}
+    assert list(roles.values()) == ["baseline", "treatment", "post", "outcome"]
     # a patient more, later
     export_nifti(collection, tmp_path, patients=[*patients, "HCC_017"], workers=1)
     assert len(_table(tmp_path / "participants.tsv")) == 3

@@ -125,3 +125,21 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(document["rows"]) == 4
     assert main(["compare", str(masks / "none"), str(root)]) == 3
     assert main(["compare", str(root / "truth"), str(root)]) == 2
+
+
+def test_an_annotation_is_compared_with_another_in_one_command(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "ba.png"
+    assert main(["compare", "reader_2", str(root), "--json", "--plot", str(plot)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    rows = [row for row in document["rows"] if row["structure"] == "tumour"]
+    assert len(rows) == 2
+    difference = [row["predicted_ml"] - row["volume_ml"] for row in rows]
+    limits = document["bland_altman_ml"]["tumour"]
+    assert limits["bias"] == pytest.approx(np.mean(difference))
+    assert limits["upper"] == pytest.approx(np.mean(difference) + 1.96 * np.std(difference, ddof=1))
+    assert document["absent"] == []
+    assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert main(["compare", "bamf", str(root)]) == 3  # this twin has none
+    assert "annotation by it" in capsys.readouterr().err
