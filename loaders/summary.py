@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.protocols import CaseSet
 from hcc_tace_data.system.files import atomic_path
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["class_weights", "count_labels", "describe", "plot"]
 
 _WINDOW = (-160.0, 240.0)
-_COLOURS = ("#e8b33c", "#e5484d", "#3b82f6", "#d946ef", "#22c55e")
 
 
 def count_labels(dataset: CaseSet) -> npt.NDArray[np.int64]:
@@ -116,11 +116,12 @@ def plot(dataset: CaseSet, index: int = 0, *, path: str | os.PathLike[str] | Non
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(image)))
     outlines = []
+    colours = load_catalog().colours(dataset.classes)
     for channel, axis in enumerate(axes):
         axis.imshow(image[channel], cmap="gray", vmin=_WINDOW[0], vmax=_WINDOW[1], aspect=row / column)
         axis.set_title(sample["phases"][channel].replace("_", " "), fontsize=10)
         axis.set_axis_off()
-        for colour, number in zip(_COLOURS, sorted(dataset.classes), strict=False):
+        for number, colour in sorted(colours.items()):
             if (label == number).any():
                 axis.contour(label == number, levels=[0.5], colors=colour, linewidths=1.1)
                 if channel == 0:
@@ -129,7 +130,8 @@ def plot(dataset: CaseSet, index: int = 0, *, path: str | os.PathLike[str] | Non
                     )
     figure.suptitle(f"{sample['patient_id']}, slice {d}", fontsize=11)
     if outlines:
-        figure.legend(handles=outlines, loc="outside lower center", ncols=len(outlines), frameon=False, fontsize=9)
+        columns = min(len(outlines), 2 * len(image))  # more would not fit beside each other
+        figure.legend(handles=outlines, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     if path is not None:
         with atomic_path(Path(path)) as temporary:
             figure.savefig(temporary, dpi=120)

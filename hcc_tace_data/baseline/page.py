@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hcc_tace_data.report.page import render
+from hcc_tace_data.report.provenance import provenance
 from hcc_tace_data.system.files import atomic_write_text
 
 __all__ = ["write_page"]
@@ -32,22 +34,19 @@ def write_page(path: str | os.PathLike[str], report: Mapping[str, Any], pictures
     pictures : mapping of str to path
         PNG files to put into it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - slow to import
-
-    surroundings = Environment(
-        loader=PackageLoader("hcc_tace_data.baseline", "presets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    surroundings.filters["dice"] = lambda value: f"{value:.3f}"
     images = [
-        (_TITLES.get(name, name), base64.b64encode(file.read_bytes()).decode("ascii"))
+        (f"picture-{name}", _TITLES.get(name, name), base64.b64encode(file.read_bytes()).decode("ascii"))
         for name, file in pictures.items()
     ]
-    template = surroundings.get_template("report.html.j2")
-    atomic_write_text(path, template.render(report=report, images=images, metrics=_METRICS, size=_size))
+    environment = report["environment"]
+    facts = {
+        "Code": f"hcc-tace-data {environment['hcc_tace_data']}, commit {environment['commit'] or 'unknown (installed)'}"
+    }
+    page = render(
+        "baseline.html.j2", title=f"Reference baseline, preset {report['preset']}", report=report, images=images,
+        metrics=_METRICS, size=_size, provenance=provenance(facts),
+    )  # fmt: skip
+    atomic_write_text(path, page)
 
 
 _METRICS = {

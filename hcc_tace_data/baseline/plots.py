@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcc_tace_data.baseline.scoring import read_prediction
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.report.contours import contour_sheet
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.names import safe_name
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["bland_altman", "case_contours", "dice_by_case", "draw_all", "learning_curves"]
 
-#: As in the catalogue, so that contours and curves agree.
-_COLOURS = {"liver": "#56B4E9", "tumour": "#D55E00"}
 _GREY = "#555555"
+
+
+def _colours() -> dict[str, str]:
+    """Return stage -> its colour in every picture."""
+    return {segment.key: segment.colour for segment in load_catalog().segments}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -61,9 +65,9 @@ def learning_curves(path: str | os.PathLike[str], logs: Mapping[str, Sequence[Pa
                 axes.plot(
                     steps,
                     [float(item[key]) for item in rows],
-                    color=_COLOURS[stage],
+                    color=_colours()[stage],
                     alpha=shade,
-                    marker="o",
+                    marker="o" if len(steps) <= 40 else None,
                     markersize=3,
                     label=file.parent.parent.name,
                 )
@@ -85,8 +89,8 @@ def dice_by_case(path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]
     places = np.arange(len(ordered))
     for label, marker in (("liver", "s"), ("tumour", "o")):
         values = [case["labels"][label]["dice"] for case in ordered]
-        axes.plot(values, places, marker, color=_COLOURS[label], label=label, clip_on=False)
-        axes.axvline(float(np.mean(values)), color=_COLOURS[label], linewidth=1, linestyle="dashed", alpha=0.7)
+        axes.plot(values, places, marker, color=_colours()[label], label=label, clip_on=False)
+        axes.axvline(float(np.mean(values)), color=_colours()[label], linewidth=1, linestyle="dashed", alpha=0.7)
     axes.set_yticks(places, [case["patient_id"] for case in ordered], fontsize=8)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.7, len(ordered) - 0.3)
@@ -103,7 +107,7 @@ def bland_altman(path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]
     for axes, label in zip(figure.subplots(1, 2), ("liver", "tumour"), strict=True):
         true = np.array([case["labels"][label]["volume_ml"] for case in cases])
         error = np.array([case["labels"][label]["volume_error_ml"] for case in cases])
-        axes.plot(true + error / 2, error, "o", color=_COLOURS[label])
+        axes.plot(true + error / 2, error, "o", color=_colours()[label])
         bias = float(error.mean())
         axes.axhline(bias, color=_GREY, linewidth=1)
         spread = 1.96 * float(error.std(ddof=1)) if len(error) > 1 else 0.0

@@ -36,8 +36,12 @@ def view(
     folder = resolve_root(root)
     collection = open_with_progress(folder, workers=workers, quiet=quiet or as_json)
     place = predictions if predictions is not None else folder / "predictions"
-    volumes = PatientVolumes(collection, patient, prediction=place / f"{safe_name(patient)}.nii.gz")
-    with ViewerServer(volumes) as server:
+
+    def load(name: str) -> PatientVolumes:
+        return PatientVolumes(collection, name, prediction=place / f"{safe_name(name)}.nii.gz")
+
+    volumes = load(patient)
+    with ViewerServer(volumes, others=tuple(collection), load=load) as server:
         if as_json:
             emit_json({"url": server.url, "port": server.port, **volumes.describe()})
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["COLUMNS", "CRITERIA", "READERS", "RESPONSES", "Column", "by_header", "by_name"]
+__all__ = ["COLUMNS", "CRITERIA", "READERS", "RESPONSES", "Column", "by_header", "by_name", "name_of"]
 
 Kind = Literal["id", "integer", "number", "flag", "category"]
 
@@ -343,3 +343,30 @@ def by_header(header: str) -> Column:
 def by_name(name: str) -> Column:
     """Return the column with this snake_case name (KeyError if missing)."""
     return _BY_NAME[name]
+
+
+#: Names for people of columns whose own name would not do.
+_NAMES = {
+    "age_years": "Age",
+    "sex": "Sex",
+    "tace_response": "TACE response",
+    "performance_status_bclc": "Performance status (BCLC)",
+    "afp_ng_ml": "AFP",
+    "afp_group": "AFP group",
+    "clip_score": "CLIP score",
+    "clip_group": "CLIP",
+    "tnm": "TNM stage",
+    "bclc": "BCLC stage",
+    "okuda": "Okuda stage",
+    "child_pugh": "Child-Pugh class",
+    "ttp_weeks": "Time to progression",
+    "os_weeks": "Overall survival",
+    "interval_fu_weeks": "Baseline to follow-up CT",
+    "mrecist_consensus": "mRECIST consensus",
+    "tumour_involvement": "Liver involved",
+}
+
+
+def name_of(column: str) -> str:
+    """Return a column's name for people."""
+    return _NAMES.get(column, column.removesuffix("_cm").replace("_", " ").capitalize())

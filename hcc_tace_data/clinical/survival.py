@@ -69,6 +69,17 @@ class KaplanMeier:
     upper: npt.NDArray[np.float64]
     at_risk: npt.NDArray[np.int64]
 
+    def censored(self) -> list[float]:
+        """Return the times at which patients leave without the event.
+
+        More leave the risk set there than the curve's fall accounts for.
+        """
+        left = self.at_risk - np.append(self.at_risk[1:], 0)
+        before = np.append(1.0, self.survival[:-1])
+        share = 1 - self.survival / np.where(before > 0, before, 1)
+        events = np.rint(np.where(before > 0, share * self.at_risk, 0))
+        return [float(week) for week in self.weeks[(left - events > 0.5) & (self.weeks > 0)]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoxResult:

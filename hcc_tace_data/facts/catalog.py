@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -116,9 +117,8 @@ class Counts(_Record):
 
 
 class PhaseColours(_Record):
-    """Colours of a phase: in charts, and in the report on a light and on a dark page."""
+    """Colours of a phase on a light and on a dark page."""
 
-    chart: str = Field(pattern=r"^#[0-9A-F]{6}$")
     light: str = Field(pattern=r"^#[0-9A-F]{6}$")
     dark: str = Field(pattern=r"^#[0-9A-F]{6}$")
 
@@ -264,6 +264,17 @@ class Catalog(_Record):
             There is no such label set.
         """
         return self.vocabulary.classes(label_set)
+
+    def colours(self, classes: Mapping[int, Sequence[str]]) -> dict[int, str]:
+        """Return class number -> colour, that of its first segment, for every picture.
+
+        Parameters
+        ----------
+        classes : mapping of int to sequence of str
+            Class number -> segment keys, as :meth:`classes` returns.
+        """
+        by_key = {segment.key: segment.colour for segment in self.segments}
+        return {number: by_key[keys[0]] for number, keys in classes.items()}
 
     def is_patient_id(self, text: str) -> bool:
         """Return whether `text` has the form of the collection's PatientIDs."""

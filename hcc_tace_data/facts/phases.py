@@ -32,7 +32,7 @@ def phase_records() -> dict[str, Phase]:
     """Return phase -> its names and colours, in order of acquisition; `unknown` comes last."""
     unknown = Phase(
         key=UNKNOWN, name="Unknown", short="?", heading="?", routine=False, delay_s=None,
-        colours=PhaseColours(chart="#999999", light="#C9C4B6", dark="#545C64"),
+        colours=PhaseColours(light="#C9C4B6", dark="#545C64"),
     )  # fmt: skip
     return {**{phase.key: phase for phase in load_catalog().phases}, UNKNOWN: unknown}
 

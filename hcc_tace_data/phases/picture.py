@@ -109,7 +109,7 @@ def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color="#eeeeee", lw=0))
             continue
         strength = float(rows["confidence"].max()) if phase != UNKNOWN else 1.0
-        colour, alpha = phase_records()[phase].colours.chart, max(0.15, strength**2)
+        colour, alpha = phase_records()[phase].colours.light, max(0.15, strength**2)
         axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, color=colour, alpha=alpha, lw=0))
         if any(_disagree(one) for one in rows.to_dict("records")):
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, fill=False, ec="#e00000", lw=1.2))
@@ -134,13 +134,13 @@ def _legend(figure: Figure, width: float, height: float) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=phase_records()[phase].colours.chart, label=_name(phase)) for phase in PHASES]
+    handles: list[Any] = [Patch(color=phase_records()[phase].colours.light, label=_name(phase)) for phase in PHASES]
     handles += [
         Line2D([], [], marker="o", color="none", mfc="white", mec="black", ms=5, label="segmentation drawn here"),
         Line2D([], [], color="black", lw=1.4, label="stacked in one series"),
         Patch(fill=False, ec="#e00000", label="sources disagree"),
         Line2D([], [], marker=_CORNER, color="none", mfc="black", mec="none", ms=4, label="inferred, not published"),
-        Patch(color="#56B4E9", alpha=0.3, label="faint: uncertain"),
+        Patch(color=phase_records()["portal_venous"].colours.light, alpha=0.3, label="faint: uncertain"),
     ]
     columns = len(handles) if width > 9 else 5 if width > 6.5 else 3
     figure.legend(

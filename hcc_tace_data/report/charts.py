@@ -40,7 +40,7 @@ def survival_chart(curves: list[KaplanMeier], *, title: str, event: str) -> str:
         colour = f"s{place % 7}"
         chart.area(_band(curve), f"band {colour}")
         chart.line(_steps(curve.weeks, curve.survival), f"line {colour}")
-        for week in _censored(curve):
+        for week in curve.censored():
             survival = curve.survival[np.searchsorted(curve.weeks, week, side="right") - 1]
             chart.tick(float(week), float(survival), f"censor {colour}")
     base = chart.height - rows - 6
@@ -99,14 +99,6 @@ def _band(curve: KaplanMeier) -> list[tuple[float, float]]:
     known = ~(np.isnan(curve.lower) | np.isnan(curve.upper))
     weeks, lower, upper = curve.weeks[known], curve.lower[known], curve.upper[known]
     return _steps(weeks, upper) + _steps(weeks, lower)[::-1]
-
-
-def _censored(curve: KaplanMeier) -> list[float]:
-    """Times at which patients leave without the event: more leave the risk set than the curve's fall accounts for."""
-    left = curve.at_risk - np.append(curve.at_risk[1:], 0)
-    before = np.append(1.0, curve.survival[:-1])
-    events = np.rint(np.where(before > 0, (1 - curve.survival / np.where(before > 0, before, 1)) * curve.at_risk, 0))
-    return [float(week) for week in curve.weeks[(left - events > 0.5) & (curve.weeks > 0)]]
 
 
 def waterfall_chart(table: pd.DataFrame, criterion: str = "mrecist") -> tuple[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.clinical.agreement import reader_agreement
-from hcc_tace_data.clinical.columns import COLUMNS, by_name
+from hcc_tace_data.clinical.columns import COLUMNS, by_name, name_of
 from hcc_tace_data.clinical.competing import competing_death
 from hcc_tace_data.clinical.survival import cox_by_stage, kaplan_meier, log_rank
 from hcc_tace_data.errors import ClinicalError
@@ -47,31 +47,6 @@ _GROUPINGS = (
     "tace_response", "bclc", "clip_group", "okuda", "child_pugh", "sex", "tumour_nodularity", "portal_vein_thrombosis",
     "afp_group", "tumour_size_cm", "mrecist_consensus",
 )  # fmt: skip
-
-_NAMES = {
-    "age_years": "Age",
-    "sex": "Sex",
-    "tace_response": "TACE response",
-    "performance_status_bclc": "Performance status (BCLC)",
-    "afp_ng_ml": "AFP",
-    "afp_group": "AFP group",
-    "clip_score": "CLIP score",
-    "clip_group": "CLIP",
-    "tnm": "TNM stage",
-    "bclc": "BCLC stage",
-    "okuda": "Okuda stage",
-    "child_pugh": "Child-Pugh class",
-    "ttp_weeks": "Time to progression",
-    "os_weeks": "Overall survival",
-    "interval_fu_weeks": "Baseline to follow-up CT",
-    "mrecist_consensus": "mRECIST consensus",
-    "tumour_involvement": "Liver involved",
-}
-
-
-def name_of(column: str) -> str:
-    """Return a column's name for people."""
-    return _NAMES.get(column, column.removesuffix("_cm").replace("_", " ").capitalize())
 
 
 def table_one(table: pd.DataFrame) -> dict[str, Any]:

@@ -24,8 +24,7 @@ WINDOW = ABDOMEN
 def _colours() -> dict[int, str]:
     """Class number of the standard label set -> colour of its first segment, from the catalogue."""
     catalog = load_catalog()
-    by_key = {segment.key: segment.colour for segment in catalog.segments}
-    return {number: by_key[keys[0]] for number, keys in catalog.classes("standard").items()}
+    return catalog.colours(catalog.classes("standard"))
 
 
 def draw_slice(

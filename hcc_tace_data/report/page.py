@@ -35,6 +35,7 @@ def _environment() -> Environment:
     )
     environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     environment.filters["megabytes"] = _bytes
+    environment.filters["dice"] = lambda value: f"{value:.3f}"
     return environment
 
 
@@ -67,7 +68,7 @@ def render(template: str, **context: Any) -> str:
     catalog = load_catalog()
     script = static_text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    by_key = {segment.key: segment.colour for segment in catalog.segments}
+    colours = catalog.colours(catalog.classes("standard"))
     classes = sorted(catalog.label_sets["standard"], key=lambda item: item.number)
     return (
         _environment()
@@ -80,9 +81,7 @@ def render(template: str, **context: Any) -> str:
                 f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
             ),
             catalog=catalog,
-            classes=[
-                {"number": item.number, "name": item.name, "colour": by_key[item.segments[0]]} for item in classes
-            ],
+            classes=[{"number": item.number, "name": item.name, "colour": colours[item.number]} for item in classes],
             **context,
         )
     )

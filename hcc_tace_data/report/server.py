@@ -1,8 +1,8 @@
-"""A server for one patient and one browser on this machine.
+"""A server for one browser on this machine: a patient, and the others of the collection on request.
 
 It listens on the loopback interface alone, on a port that the system picks. Every address begins with a secret
 token; a request whose Host header names anything but this server (a page elsewhere that rebinds its name) is refused.
-Nothing it serves is looked up on disk by a name from a request.
+Nothing it serves is looked up on disk by a name from a request: patients are those it was started with.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import hmac
 import json
 import logging
 import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from threading import Lock
 from typing import Any
+from urllib.parse import parse_qs
 
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.report.volumes import PatientVolumes
@@ -30,6 +34,8 @@ _STATIC = {
     "niivue.umd.js": ("niivue.umd.js", "text/javascript; charset=utf-8"),
     "niivue-LICENSE.txt": ("niivue-LICENSE.txt", "text/plain; charset=utf-8"),
 }
+#: Patients whose volumes stay in memory.
+_KEPT = 2
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src blob:; font-src data:; "
@@ -38,20 +44,34 @@ _POLICY = (
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """Serve one patient; ``serve_forever`` runs until ``shutdown``.
+    """Serve the CT volumes and labels of patients; ``serve_forever`` runs until ``shutdown``.
 
     Parameters
     ----------
     volumes : PatientVolumes
-        What to show.
+        The patient to show first.
+    others : sequence of str
+        All patients that may be shown, in order.
+    load : callable, optional
+        Returns the volumes of another patient.
     """
 
     daemon_threads = True
     allow_reuse_address = False
     request_queue_size = 512  # a browser that asks for all slices at once; the standard is 5
 
-    def __init__(self, volumes: PatientVolumes) -> None:
+    def __init__(
+        self,
+        volumes: PatientVolumes,
+        *,
+        others: Sequence[str] = (),
+        load: Callable[[str], PatientVolumes] | None = None,
+    ) -> None:
         self.volumes = volumes
+        self.others = tuple(others) if load is not None else ()
+        self._load = load
+        self._kept = OrderedDict({volumes.patient_id: volumes})
+        self._lock = Lock()
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -59,6 +79,19 @@ class ViewerServer(ThreadingHTTPServer):
     def port(self) -> int:
         """The port the system picked."""
         return int(self.server_address[1])
+
+    def patient(self, name: str) -> PatientVolumes | None:
+        """Return the volumes of a patient (the first one if `name` is empty); None if it is not one to show."""
+        if not name or name == self.volumes.patient_id:
+            return self.volumes
+        if self._load is None or name not in self.others:
+            return None
+        with self._lock:
+            if name not in self._kept:
+                self._kept[name] = self._load(name)
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            return self._kept[name]
 
     @property
     def url(self) -> str:
@@ -105,36 +138,40 @@ class _Handler(BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         if origin is not None and origin not in {f"http://{host}" for host in own}:
             return _text(HTTPStatus.FORBIDDEN, "This server answers its own page only.")
-        _, _, rest = self.path.partition("?")[0].partition("/")
+        path, _, query = self.path.partition("?")
+        _, _, rest = path.partition("/")
         token, slash, name = rest.partition("/")
         if not slash or not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return _text(HTTPStatus.FORBIDDEN, "The address lacks the token; use the one that hcc-tace view printed.")
         if name in _STATIC:
             file, kind = _STATIC[name]
             return HTTPStatus.OK, kind, (files("hcc_tace_data.report") / "static" / file).read_bytes()
-        if name == "patient.json":
-            content = json.dumps(self.server.volumes.describe(), ensure_ascii=False).encode()
-            return HTTPStatus.OK, "application/json", content
         try:
-            return self._volume(name)
+            volumes = self.server.patient(parse_qs(query).get("patient", [""])[0])
+            if volumes is None:
+                return _text(HTTPStatus.NOT_FOUND, "There is no such patient here.")
+            if name == "patient.json":
+                described = {**volumes.describe(), "patients": self.server.others}
+                return HTTPStatus.OK, "application/json", json.dumps(described, ensure_ascii=False).encode()
+            return _volume(volumes, name)
         except HccTaceError as error:
             return _text(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-
-    def _volume(self, name: str) -> tuple[HTTPStatus, str, bytes]:
-        volumes = self.server.volumes
-        kind = "application/octet-stream"
-        if name == "labels.nii":
-            return HTTPStatus.OK, kind, volumes.labels()
-        if name == "prediction.nii":
-            return HTTPStatus.OK, kind, volumes.predicted()
-        numbers = {f"ct-{number}.nii": number for number in range(len(volumes.volumes))}
-        if name in numbers:
-            return HTTPStatus.OK, kind, volumes.ct(numbers[name])
-        return _text(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log requests for who asks for it, without the token."""
         logger.debug("%s", (format % args).replace(self.server.token, "..."))
+
+
+def _volume(volumes: PatientVolumes, name: str) -> tuple[HTTPStatus, str, bytes]:
+    kind = "application/octet-stream"
+    if name == "labels.nii":
+        return HTTPStatus.OK, kind, volumes.labels()
+    if name == "prediction.nii":
+        return HTTPStatus.OK, kind, volumes.predicted()
+    numbers = {f"ct-{number}.nii": number for number in range(len(volumes.volumes))}
+    if name in numbers:
+        return HTTPStatus.OK, kind, volumes.ct(numbers[name])
+    return _text(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
 
 def _text(status: HTTPStatus, text: str) -> tuple[HTTPStatus, str, bytes]:

@@ -80,7 +80,7 @@ class PatientVolumes:
     def describe(self) -> dict[str, Any]:
         """Return what the page needs to know, as plain JSON values."""
         catalog = load_catalog()
-        by_key = {segment.key: segment.colour for segment in catalog.segments}
+        colours = catalog.colours(catalog.classes("standard"))
         names = {phase.key: phase.name for phase in catalog.phases} | {"unknown": "Unknown phase"}
         classes = sorted(catalog.label_sets["standard"], key=lambda item: item.number)
         return {
@@ -97,9 +97,7 @@ class PatientVolumes:
                 }
                 for item in self.volumes
             ],
-            "classes": [
-                {"number": item.number, "name": item.name, "colour": by_key[item.segments[0]]} for item in classes
-            ],
+            "classes": [{"number": item.number, "name": item.name, "colour": colours[item.number]} for item in classes],
             "labels": self.has_labels,
             "reason": self.reason,
             "prediction": self.prediction is not None,

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from hcc_tace_data.clinical import load_clinical
 from hcc_tace_data.clinical.agreement import bland_altman, fleiss_kappa, gwet_ac1, weighted_kappa
-from hcc_tace_data.clinical.plots import plot_survival
+from hcc_tace_data.clinical.plots import plot_survival, survival_figure
 from hcc_tace_data.clinical.survival import endpoint_frame, kaplan_meier, log_rank, structured_endpoint
 from hcc_tace_data.errors import ClinicalError, UsageError
 
@@ -122,5 +122,11 @@ def test_censored_before_the_cutoff_is_unknown(table: pd.DataFrame) -> None:
 
 def test_plot_is_a_picture(table: pd.DataFrame, tmp_path: Path) -> None:
     plot_survival(table, tmp_path / "survival.png", by="child_pugh")
+    upper = survival_figure(table, by="tumour_size_cm").axes[0]
+    legend = upper.get_legend()
+    assert legend.get_title().get_text() == "Tumour size, cm"
+    assert all(" patients, " in text.get_text() for text in legend.get_texts())
+    assert " patients, log-rank p = " in upper.get_title()
+    assert any(line.get_marker() == "|" and len(line.get_xdata()) for line in upper.lines), "censored patients"
     assert (tmp_path / "survival.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [path.name for path in tmp_path.glob("*.png")] == ["survival.png"]

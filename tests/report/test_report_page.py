@@ -71,6 +71,16 @@ def test_patients_are_filtered_sorted_and_enlarged(page: Any, made: Any) -> None
     assert page.run("return getComputedStyle(document.querySelector('path.k2')).display") != "none"
     page.click(".slice")
     assert page.run("return document.querySelector('#zoom').open && !!document.querySelector('#zoomed img')")
+    caption = "return document.querySelector('#zoomed figcaption').textContent"
+    press = "document.querySelector('#zoom').dispatchEvent(new KeyboardEvent('keydown', {{key: '{}', bubbles: true}}))"
+    first = page.run(caption)
+    page.run(press.format("ArrowRight"))
+    second = page.run(caption)
+    assert second != first
+    page.run(press.format("ArrowLeft"))
+    assert page.run(caption) == first
+    page.run(press.format("ArrowLeft"))
+    assert page.run(caption) == first, "there is nothing before the first slice"
     page.assert_quiet()
 
 

@@ -83,6 +83,35 @@ def test_two_hundred_requests_at_once_are_all_answered(server: ViewerServer) -> 
         assert body == wanted[path]
 
 
+def test_other_patients_are_served_on_request(twin: Path, server: ViewerServer) -> None:
+    collection = open_collection(twin)
+    loaded: list[str] = []
+
+    def load(name: str) -> PatientVolumes:
+        loaded.append(name)
+        return PatientVolumes(collection, name)
+
+    assert ask(server, f"/{server.token}/patient.json?patient=HCC_017")[0] == 404, "this server has one patient"
+    with ViewerServer(server.volumes, others=tuple(collection), load=load) as running:
+        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            first, other = (
+                json.loads(ask(running, f"/{running.token}/patient.json{query}")[2])
+                for query in ("", "?patient=HCC_017")
+            )
+            volume = ask(running, f"/{running.token}/ct-0.nii?patient=HCC_017")
+            stranger = ask(running, f"/{running.token}/patient.json?patient=..%2FHCC_017")[0]
+        finally:
+            running.shutdown()
+            thread.join()
+    assert (first["patient"], other["patient"]) == ("HCC_003", "HCC_017")
+    assert first["patients"] == other["patients"] == list(collection)
+    assert volume[0] == 200
+    assert stranger == 404
+    assert loaded == ["HCC_017"]
+
+
 def test_nothing_on_disk_is_named_by_a_request(server: ViewerServer) -> None:
     for name in ("../server.py", "..%2fserver.py", "/etc/passwd", "ct-99.nii", "ct--1.nii", "viewer.js/", "report.css"):
         assert ask(server, f"/{server.token}/{name}")[0] == 404

@@ -91,15 +91,27 @@
     apply();
 
     const dialog = one("#zoom");
-    cards.addEventListener("click", (event) => {
-      const slice = event.target.closest(".slice");
-      if (!slice) return;
+    let open = null; // the slice that is enlarged
+    const enlarge = (slice) => {
+      open = slice;
       const figure = slice.closest("figure").cloneNode(true);
       const name = slice.closest(".patient").dataset.id;
       one("figcaption", figure).prepend(`${name}, slice `);
       one(".slice", figure).replaceWith(one(".frame", figure));
       one("#zoomed").replaceChildren(figure);
-      dialog.showModal();
+      if (!dialog.open) dialog.showModal();
+    };
+    cards.addEventListener("click", (event) => {
+      const slice = event.target.closest(".slice");
+      if (slice) enlarge(slice);
+    });
+    dialog.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+      if (!step || !open) return;
+      event.preventDefault();
+      const shown = all(".patient:not([hidden]) .slice", cards);
+      const next = shown[shown.indexOf(open) + step];
+      if (next) enlarge(next);
     });
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   }
@@ -116,7 +128,10 @@
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       links.forEach((link) => link.removeAttribute("aria-current"));
-      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+      const link = links.get(entry.target.id);
+      link?.setAttribute("aria-current", "true");
+      const row = link?.parentElement; // on a phone the row of links scrolls
+      if (row) row.scrollLeft = link.offsetLeft - row.offsetLeft - (row.clientWidth - link.clientWidth) / 2;
     }
   }, { rootMargin: "-20% 0px -75% 0px" });
   all("section[id], footer[id]").forEach((part) => seen.observe(part));

@@ -9,9 +9,20 @@
   const fail = (error) => say(error && error.message ? error.message : String(error), "error");
   addEventListener("unhandledrejection", (event) => fail(event.reason));
 
-  const patient = await (await fetch("patient.json")).json();
+  const query = location.search; // ?patient=... of the pages reached from the first
+  const patient = await (await fetch(`patient.json${query}`)).json();
   document.title = `${patient.patient}, HCC-TACE viewer`;
   one("#patient").textContent = patient.patient;
+  const others = patient.patients || [];
+  for (const [id, step] of [["#previous", -1], ["#next", 1]]) {
+    const other = others[others.indexOf(patient.patient) + step];
+    const link = one(id);
+    link.hidden = !other;
+    if (other) {
+      link.href = `?patient=${encodeURIComponent(other)}`;
+      link.title = `${other} (${step < 0 ? "p" : "n"})`;
+    }
+  }
   const state = { volume: -1, window: 0, view: 0, hidden: new Set(), labels: true, busy: false };
 
   const { Niivue } = globalThis.niivue;
@@ -128,12 +139,12 @@
     say(`loading ${volume.name.toLowerCase()}, ${volume.visit} …`, "loading");
     const [, level, width] = WINDOWS[state.window];
     const wanted = [{
-      url: `ct-${index}.nii`, name: `ct-${index}.nii`, colormap: "gray",
+      url: `ct-${index}.nii${query}`, name: `ct-${index}.nii`, colormap: "gray",
       cal_min: level - width / 2, cal_max: level + width / 2,
     }];
     if (volume.labels) {
       const source = one("#prediction").checked ? "prediction" : "labels";
-      wanted.push({ url: `${source}.nii`, name: `${source}.nii`, opacity: 0.45, colormap: "gray" });
+      wanted.push({ url: `${source}.nii${query}`, name: `${source}.nii`, opacity: 0.45, colormap: "gray" });
     }
     try {
       for (const { url } of wanted) {
@@ -200,6 +211,8 @@
       w: () => one("#windows").children[(state.window + 1) % WINDOWS.length].click(),
       v: () => one("#views").children[(state.view + 1) % VIEWS.length].click(),
       o: () => one("#outline").click(),
+      n: () => one("#next").hidden || one("#next").click(),
+      p: () => one("#previous").hidden || one("#previous").click(),
       l: () => { state.labels = !state.labels; paint(); },
     };
     const action = keys[event.key] || (/^[1-9]$/.test(event.key) ? () => load(event.key - 1) : null);

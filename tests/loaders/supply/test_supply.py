@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from hcc_tace_data import Patches, Slices, load_hcc_tace, make_phantom
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
+from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.splits import patients_of, split_table
 from hcc_tace_data.loaders.datasets import CaseDataset, PatchDataset, SliceDataset
 from hcc_tace_data.loaders.sample import read_labels
@@ -324,7 +325,9 @@ def test_helpers(load: Load, tmp_path: Path) -> None:
     )
     assert "slices of 2 patients" in repr(dataset)
     assert dataset.subset(["HCC_012"]).patient_ids == ("HCC_012",)
-    dataset.plot(3, path=tmp_path / "slice.png")
+    figure = dataset.plot(3, path=tmp_path / "slice.png")
+    drawn = {line.get_label(): line.get_color() for line in figure.legends[0].get_lines()}
+    assert drawn["liver"] == next(one.colour for one in load_catalog().segments if one.key == "liver")
     assert (tmp_path / "slice.png").stat().st_size > 5000
     assert isinstance(load(unit=Patches((4, 16, 16)), phases=("annotated",)), PatchDataset)
 
