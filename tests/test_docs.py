@@ -175,3 +175,20 @@ def test_the_prose_check_reads_what_people_read() -> None:
     page = f"Made `{wrong}`.\n```sh\n{wrong}\n```\n{wrong}\n"
     (found,) = prose.house_style([(ROOT / "x.md", 1, prose.without_code(page))])
     assert found.startswith(f"x.md:5: '{wrong}'")
+
+
+def test_the_notebook_runs(
+    twins: Callable[[list[str], Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    twins(PHANTOM, tmp_path)
+    notebook = nbformat.read(ROOT / "examples" / "getting_started.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # kept without results
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=280, kernel_name="python3", resources=resources).execute()
+    shown = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", {})]
+    assert "image/png" in shown
+    assert shown.count("text/html") >= 5
