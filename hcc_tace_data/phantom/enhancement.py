@@ -120,7 +120,7 @@ def tissue_hu(
     visit: int,
     phase: str,
     *,
-    necrosis: float = 0.0,
+    shares: tuple[float, float] = (0.0, 0.0),
     drink: float = 0.0,
 ) -> NDArray[np.float32]:
     """Return the HU of every tissue of one patient in one phase, as a look-up table.
@@ -133,8 +133,8 @@ def tissue_hu(
         0 baseline, 1 follow-up.
     phase : str
         One of :data:`PHASE_ORDER`.
-    necrosis : float
-        Share of the tumour that is necrotic: the published mean of the tumour holds it.
+    shares : tuple of float
+        What part of the tumour is necrotic and what part is capsule: the published mean of the tumour holds them.
     drink : float
         HU of what is in the stomach over water.
 
@@ -178,11 +178,21 @@ def tissue_hu(
     change = float(sweep.normal(0, 5.0)) if visit else 0.0
     table[Tissue.LIVER] = rest + share * (person.liver_hu - rest) + change * (share > 0)
     table[Tissue.TUMOUR] = table[Tissue.LIVER] + _tumour_over_liver(person, visit, phase)
-    dead = float(table[Tissue.NECROSIS])
-    if not visit and phase == "portal_venous" and necrosis < 0.8:
-        table[Tissue.TUMOUR] = (table[Tissue.TUMOUR] - necrosis * dead) / (1.0 - necrosis)
-    table[Tissue.CAPSULE] = max(table[Tissue.LIVER], table[Tissue.TUMOUR]) + (22.0 if at >= 2 else 4.0)
+    rim = 22.0 if at >= 2 else 4.0  # a capsule enhances late
+    necrosis, capsule = shares
+    if not visit and phase == "portal_venous" and necrosis + capsule < 0.8:
+        table[Tissue.TUMOUR] = _living(table, necrosis, capsule, rim)
+    table[Tissue.CAPSULE] = max(table[Tissue.LIVER], table[Tissue.TUMOUR]) + rim
     return table
+
+
+def _living(table: NDArray[np.float32], necrosis: float, capsule: float, rim: float) -> float:
+    """Return the HU of the living tumour, given the mean of all of it in its place."""
+    liver, mean, dead = (float(table[one]) for one in (Tissue.LIVER, Tissue.TUMOUR, Tissue.NECROSIS))
+    living = 1.0 - necrosis - capsule
+    # the capsule is brighter than the brighter of the two
+    brighter = (mean - necrosis * dead - capsule * rim) / (living + capsule)
+    return brighter if brighter >= liver else (mean - necrosis * dead - capsule * (liver + rim)) / living
 
 
 def _resting_liver(person: Person, g: np.random.Generator) -> float:

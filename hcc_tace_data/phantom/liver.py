@@ -33,6 +33,15 @@ class Lesions:
     core: Shape
     capsule: float
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Return what part of the volume is necrotic, and what part is capsule."""
+        inside = self.mass.values > 0
+        dead = inside & (self.core.values > 0)
+        rim = inside & ~dead & (self.mass.values < self.capsule)
+        every = max(int(np.count_nonzero(inside)), 1)
+        return np.count_nonzero(dead) / every, np.count_nonzero(rim) / every
+
 
 def _ball(
     x: Array, y: Array, z: Array, centre: NDArray[np.float64], radii: NDArray[np.float64], power: float = 2.0

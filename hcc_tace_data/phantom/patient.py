@@ -25,7 +25,7 @@ from hcc_tace_data.phantom.noise import Grain, Texture, grain, render
 from hcc_tace_data.phantom.plan import PatientPlan, SeriesPlan, VolumePlan
 from hcc_tace_data.phantom.readers import fuse, simulate_readers
 from hcc_tace_data.phantom.seeding import generator, twin_uid
-from hcc_tace_data.phantom.sheet import Course, clinical_row, draw_course
+from hcc_tace_data.phantom.sheet import clinical_row, draw_course
 
 __all__ = ["PatientResult", "write_patient"]
 
@@ -216,7 +216,7 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
         sources: list[Dataset] = []
         elsewhere: list[Dataset] = []
         for series in plan.series:
-            scene = _Scene(bodies[series.visit], grids[series.visit], look, course)
+            scene = _Scene(bodies[series.visit], grids[series.visit], look)
             labels, headers = _write_series(plan, series, scene, folder, result)
             if series.series_uid == plan.segmentation.annotated_series:
                 truth, sources = labels, headers
@@ -246,12 +246,6 @@ class _Scene:
     body: Body
     grid: _Grid
     look: _Look
-    course: Course
-
-    @property
-    def necrosis(self) -> float:
-        """Necrotic share of the tumour at baseline."""
-        return (1.0 - self.course.viable[0]) ** 3
 
 
 def _longest_diameter(labels: NDArray[np.uint8], spacing: float) -> float:
@@ -287,12 +281,13 @@ def _write_series(
     grid, body, look = scene.grid, scene.body, scene.look
     outside = _outside(grid.pixels)
     share, blur = _QUALITY[grid.pixels]
+    shares = body.lesions.shares
     before = 0
     for volume in series.volumes:
         header = _header(plan, series, volume, grid)
         writer = SliceWriter(header)
         motion = volume_motion(plan, series, volume, body.origin)
-        table = tissue_hu(plan.person, series.visit, volume.phase, necrosis=scene.necrosis, drink=body.oral)
+        table = tissue_hu(plan.person, series.visit, volume.phase, shares=shares, drink=body.oral)
         heights = np.array(volume.positions, np.float32)
         own = _slice_headers(plan, series, volume, before)
         before += len(own)

@@ -343,4 +343,5 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["series_number"] = frame["series_number"].astype("Int64")
+    frame["confidence"] = frame["confidence"].astype(float)  # of no rows as well
     return frame

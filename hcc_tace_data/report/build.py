@@ -322,7 +322,7 @@ def _cards(
                 "card": card,
                 "facts": cohort.facts_of(row),
                 "response": row.get("tace_response") or "unknown",
-                "phase": phases.get(card.patient_id, "unknown"),
+                "phase": card.phase or phases.get(card.patient_id, "unknown"),
                 "findings": sum(finding["severity"] in {"error", "warning"} for finding in own),
                 "tumour_ml": card.volumes_ml.get(tumour),
                 "tumour_dice": card.dice.get("tumour"),

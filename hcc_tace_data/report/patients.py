@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
+from hcc_tace_data.phases.label import phase_paths
 from hcc_tace_data.report.strips import Slice, choose_slices, make_strip
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.faults import reason_of
@@ -52,6 +54,8 @@ class PatientCard:
         Where the Dice comes from, or the empty string.
     remarks : tuple of str
         What is missing, and why.
+    phase : str
+        Phase of what is drawn; empty for the segmented CT.
     """
 
     patient_id: str
@@ -61,6 +65,7 @@ class PatientCard:
     dice: Mapping[str, float] = field(default_factory=dict)
     dice_source: str = ""
     remarks: tuple[str, ...] = ()
+    phase: str = ""
 
 
 def make_cards(
@@ -73,7 +78,7 @@ def make_cards(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PatientCard]:
-    """Draw every patient's annotated CT, with the predictions that lie in a folder.
+    """Draw every patient's annotated CT, with the predictions that lie in a folder; without one, the CT alone.
 
     Parameters
     ----------
@@ -99,8 +104,9 @@ def make_cards(
         case = by_patient.get(patient)
         if case is None:
             reason = left_out.get(patient, "no annotated CT")
-            return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {reason}.",))
         try:
+            if case is None:
+                return _bare_card(collection, patient, predictions / f"{safe_name(patient)}.nii.gz", slices, reason)
             return _card(case, predictions / f"{safe_name(patient)}.nii.gz", known.get(patient, {}), slices)
         except Exception as error:  # whatever is wrong with one patient, the others are drawn
             reason = reason_of(error)
@@ -113,6 +119,33 @@ def make_cards(
         if progress is not None:
             progress(done, len(patients))
     return cards
+
+
+def _bare_card(collection: Collection, patient: str, prediction: Path, count: int, reason: str) -> PatientCard:
+    """Draw the baseline's porto-venous CT, or else another phase, of a patient without a segmented CT."""
+    study = collection[patient].baseline
+    phases = phase_paths(study) if study is not None else {}
+    if not phases:
+        return PatientCard(patient_id=patient, remarks=(f"Nothing drawn: {reason}.",))
+    phase = next((one for one in ("portal_venous", "arterial") if one in phases), next(iter(phases)))
+    volume = read_ct(list(phases[phase]), on_gap="fill")
+    nothing = np.zeros(volume.array.shape, np.uint8)
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    remarks, predicted = [f"Shown without contours: {reason}."], None
+    if prediction.is_file():
+        try:
+            predicted = read_prediction(prediction, affine, nothing.shape)
+        except UsageError as error:
+            remarks.append(str(error))
+    names = {item.number: item.name for item in load_catalog().label_sets["standard"]}
+    tumour = next(number for number, keys in load_catalog().classes("standard").items() if "tumour" in keys)
+    indices = choose_slices(nothing if predicted is None else predicted, count=count, tumour=tumour)
+    strip = make_strip(
+        volume.array, nothing, affine=affine, indices=indices, predicted=predicted, numbers=names
+    )  # fmt: skip
+    return PatientCard(
+        patient_id=patient, slices=tuple(strip), depth=len(volume.array), remarks=tuple(remarks), phase=phase
+    )
 
 
 def _card(case: Case, prediction: Path, scores: Mapping[str, float], count: int) -> PatientCard:

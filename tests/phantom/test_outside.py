@@ -116,9 +116,10 @@ def test_a_threshold_cannot_find_the_tumours() -> None:
     """Tumour minus liver has the published quartiles: half of the tumours lie within the noise of their liver."""
     differences, share = [], []
     for name, plan in plans().items():
-        necrosis = (1 - draw_course(0, name).viable[0]) ** 3
-        table = tissue_hu(plan.person, 0, "portal_venous", necrosis=necrosis)
-        mean = (1 - necrosis) * table[Tissue.TUMOUR] + necrosis * table[Tissue.NECROSIS]
+        necrosis, capsule = bodies()[name].lesions.shares
+        table = tissue_hu(plan.person, 0, "portal_venous", shares=(necrosis, capsule))
+        parts = ((1 - necrosis - capsule, Tissue.TUMOUR), (necrosis, Tissue.NECROSIS), (capsule, Tissue.CAPSULE))
+        mean = sum(part * table[tissue] for part, tissue in parts)
         differences.append(float(mean - table[Tissue.LIVER]))
         share.append(abs(differences[-1]) < plan.person.liver_sd)
     assert quartiles(differences) == pytest.approx([-21, -10, 3], abs=4)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.tables import full_table, series_table
 from hcc_tace_data.validators.place import Place
@@ -77,14 +78,15 @@ def _series_counts(context: Context) -> Iterator[Draft]:
 
 def _two_studies(context: Context) -> Iterator[Draft]:
     for patient, rows in context.instances.groupby("patient_id"):
-        count = int(rows["study_uid"].nunique())
-        if count != 2:
+        studies = int(rows["study_uid"].nunique())
+        if studies != 2:
             days = sorted(set(rows["study_date"]))
             yield Draft(
-                message=f"{count} studies on {len(days)} days; a patient has a baseline and a follow-up.",
+                message=f"{count(studies, 'study')} on {count(len(days), 'day')}; a patient has a baseline and a "
+                "follow-up.",
                 hint="Download the missing study, or treat studies of one day as one visit.",
                 at=Place(patient_id=str(patient)),
-                evidence={"studies": count, "days": len(days)},
+                evidence={"studies": studies, "days": len(days)},
             )
 
 
