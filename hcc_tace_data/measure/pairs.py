@@ -13,6 +13,10 @@ from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import choose_annotations, read_annotations
+from hcc_tace_data.loaders.cases import Case, find_cases
+from hcc_tace_data.loaders.channels import both_visits
+from hcc_tace_data.loaders.store import StoreParameters
+from hcc_tace_data.measure.intensity import hu_statistics
 from hcc_tace_data.measure.lesions import find_lesions
 from hcc_tace_data.open import Collection, Study
 from hcc_tace_data.phases.names import DYNAMIC, KNOWN
@@ -29,6 +33,8 @@ _PREFERRED = tuple(dict.fromkeys(("portal_venous", *DYNAMIC, *KNOWN)))
 #: What the readers of the clinical sheet measured, as the mean of the readers who did.
 SHEET_COLUMNS = ("recist_bl_mm", "recist_fu_mm", "mrecist_bl_mm", "mrecist_fu_mm")
 _READERS = (1, 2, 3)
+#: The median category of the readers; "" where not all three read.
+_CONSENSUS = ("recist_consensus", "mrecist_consensus")
 
 
 def common_phase(first: Sequence[str], second: Sequence[str]) -> str:
@@ -41,12 +47,15 @@ def measure_pairs(
     patients: Sequence[str],
     annotations: str | Sequence[str] = "collection",
     *,
+    phases: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure both visits of each patient.
 
     Days are counted between the dates of the studies, not taken from the sheet, whose interval contradicts them in
-    some rows. The masks of a follow-up are those of BAMF's models or of a user's readers: the collection has none.
+    some rows. The masks of a follow-up are those of BAMF's models or of a user's readers: the collection has none. With
+    `phases` each of them at both visits is registered onto the annotated CT, and HU are measured in the baseline's
+    tumour there.
 
     Returns
     -------
@@ -57,6 +66,7 @@ def measure_pairs(
 
     volumes = collection.subset(patients).phase_volumes
     sheet = _sheet(collection)
+    cases = _registered(collection, patients, annotations, phases)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for done, name in enumerate(patients, start=1):
@@ -68,12 +78,48 @@ def measure_pairs(
                 left_out[name] = "only one visit"
             else:
                 here = [_phases_of(volumes, study) for study in (baseline, follow_up)]
-                rows.append(_row(name, baseline, follow_up, here, annotations) | sheet.get(name, {}))
+                row = _row(name, baseline, follow_up, here, annotations) | _hu(cases.get(name), phases)
+                rows.append(row | sheet.get(name, {}))
         if progress is not None:
             progress(done, len(patients))
     table = pd.DataFrame(rows)
     table.attrs["left_out"] = left_out
     return table
+
+
+def _registered(
+    collection: Collection, patients: Sequence[str], annotations: str | Sequence[str], phases: Sequence[str]
+) -> dict[str, Case]:
+    """Return PatientID -> the case whose channels are `phases` at both visits."""
+    if not phases:
+        return {}
+    cases, _ = find_cases(collection, patients, annotations, phases=both_visits(phases), keep_incomplete=True)
+    return {case.patient_id: case for case in cases}
+
+
+def _hu(case: Case | None, phases: Sequence[str]) -> dict[str, float]:
+    """Return the mean HU of the baseline's tumour at both visits in each phase, and the change; NaN where it lacks."""
+    names = [(f"tumour_hu_baseline_{one}", f"tumour_hu_follow_up_{one}", f"change_tumour_hu_{one}") for one in phases]
+    row = dict.fromkeys((name for three in names for name in three), float("nan"))
+    if case is None:
+        return row
+    from hcc_tace_data.loaders.prepare import build_arrays  # noqa: PLC0415 - its libraries are slow to import
+
+    tumour = load_catalog().vocabulary.tumour
+    try:
+        arrays = build_arrays(case, StoreParameters(phases=case.phases, classes={1: tuple(tumour)}))
+    except (HccTaceError, OSError) as error:
+        logger.warning("HU of %s are not measured: %s", case.patient_id, error)
+        return row
+    for number, three in enumerate(names):
+        means = [
+            hu_statistics(
+                arrays.image[channel], arrays.label == 1, None if arrays.valid is None else arrays.valid[channel]
+            )["mean"]
+            for channel in (2 * number, 2 * number + 1)
+        ]
+        row |= dict(zip(three, [*means, means[1] - means[0]], strict=True))
+    return row
 
 
 def _phases_of(volumes: pd.DataFrame, study: Study) -> list[str]:
@@ -146,8 +192,10 @@ def _sheet(collection: Collection) -> dict[str, dict[str, Any]]:
         f"sheet_{column}": table[[f"reader{reader}_{column}" for reader in _READERS]].astype("Float64").mean(axis=1)
         for column in SHEET_COLUMNS
     }
+    consensus = {f"sheet_{name}": table[name].astype("string").fillna("") for name in _CONSENSUS}
     return {
         str(name): {column: _number(values.iloc[place]) for column, values in means.items()}
+        | {column: str(values.iloc[place]) for column, values in consensus.items()}
         for place, name in enumerate(table["patient_id"])
     }
 

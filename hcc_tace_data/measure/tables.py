@@ -64,7 +64,7 @@ def measure_lesions(
         What a row is: a lesion (connected part of tumour and necrosis), a patient's baseline visit, or both visits.
     phases : str or sequence of str
         Phases whose HU are reported, as for :func:`hcc_tace_data.load_hcc_tace`. Anything but the annotated phase is
-        registered onto it. With ``by="pair"`` phases are not read.
+        registered onto it. With ``by="pair"`` phases are read where they are named: each of them at both visits.
     annotations : str or sequence of str
         Whose masks, as for :func:`hcc_tace_data.load_hcc_tace`.
     patients : iterable of str, optional
@@ -97,7 +97,8 @@ def measure_lesions(
     collection = source if isinstance(source, Collection) else open_collection(source)
     wanted = list(collection) if patients is None else list(patients)
     if by == "pair":
-        return measure_pairs(collection, wanted, annotations, progress=progress)
+        named = () if phases == "annotated" else resolve_phases(phases)
+        return measure_pairs(collection, wanted, annotations, phases=named, progress=progress)
     channels = resolve_phases(phases)
     channels = channels if ANNOTATED in channels else (ANNOTATED, *channels)
     cases, left_out = find_cases(collection, wanted, annotations, phases=channels, keep_incomplete=True)

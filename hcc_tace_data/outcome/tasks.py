@@ -35,7 +35,7 @@ CLINICAL = (
 
 
 #: Columns of `hcc-tace measure --by pair` that the follow-up decides.
-_LATER = re.compile(r"^(follow_up_|change_|days$)|_fu_")
+_LATER = re.compile(r"^(follow_up_|change_|days$)|_fu_|_follow_up_|_consensus$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,12 +62,19 @@ def test_patients_sum_their_lesions(root: Path, lesions: pd.DataFrame) -> None:
 
 
 def test_pairs_have_days_between_the_studies_and_a_common_phase(root: Path) -> None:
+    table = measure_lesions(root, by="pair", patients=["HCC_002"], phases="portal_venous").set_index("patient_id")
+    lesion = measure_lesions(root, by="patient", patients=["HCC_002"], phases="portal_venous").iloc[0]
+    row = table.loc["HCC_002"]
+    assert row["tumour_hu_baseline_portal_venous"] == pytest.approx(lesion["tumour_hu_portal_venous_mean"])
+    change = row["tumour_hu_follow_up_portal_venous"] - row["tumour_hu_baseline_portal_venous"]
+    assert row["change_tumour_hu_portal_venous"] == pytest.approx(change)
     table = measure_lesions(root, by="pair").set_index("patient_id")
     assert (table["days"] > 0).all()
     assert (table["common_phase"] == "portal_venous").all()
     sheet = load_clinical(root).set_index("patient_id")
     readers = sheet.loc["HCC_002", [f"reader{n}_recist_bl_mm" for n in (1, 2, 3)]].astype(float)
     assert table.loc["HCC_002", "sheet_recist_bl_mm"] == pytest.approx(readers.mean(), nan_ok=True)
+    assert table.loc["HCC_002", "sheet_mrecist_consensus"] in ("", "CR", "PR", "SD", "PD")
     # the collection has no masks of follow-ups, and says so
     assert table["not_measured"].str.contains("follow-up").all()
 
