@@ -69,10 +69,11 @@ def resolve_phases(phases: str | Sequence[str]) -> tuple[str, ...]:
     allowed = {*KNOWN, ANNOTATED, *(FOLLOW_UP + phase for phase in KNOWN)}
     wrong = [name for name in names if name not in allowed]
     if wrong or not names or len(set(names)) < len(names):
-        what = f"{wrong[0]!r} is no phase" if wrong else "a phase is named twice" if names else "no phase is named"
+        what = f"phases={phases!r} names a phase twice" if names else "phases is empty"
+        what = f"Unknown phase {wrong[0]!r}" if wrong else what
         raise UsageError(
-            f"phases is {phases!r}: {what}; use {', '.join(KNOWN)}, {ANNOTATED!r}, {FOLLOW_UP!r} with one of them, "
-            "each once, or 'all'."
+            f"{what}. Valid: {', '.join(KNOWN)}, {ANNOTATED!r}; prefix with "
+            f"{FOLLOW_UP!r} for the follow-up scan; 'all' = {', '.join(ROUTINE)}."
         )
     return names
 

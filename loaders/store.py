@@ -497,7 +497,7 @@ def _load(place: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise DamagedCaseError(f"{place} is not a stored case ({error}). {_MADE_AGAIN}") from error
     if not isinstance(record, dict):
-        raise DamagedCaseError(f"{place} is not a stored case (its record is no object). {_MADE_AGAIN}")
+        raise DamagedCaseError(f"{place} is not a stored case (its record is not an object). {_MADE_AGAIN}")
     return record
 
 

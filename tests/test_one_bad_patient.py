@@ -92,7 +92,7 @@ def test_the_others_finish_and_the_bad_one_is_named(
         elif words[0] == "validate":  # a finding is of the bad patient, and the others are whole
             document = json.loads(told.out)
             assert {one["code"]: one["status"] for one in document["rules"]}["HT901"] == "passed"
-            if way != "pixels that no decoder reads":  # the rules read no pixels unless they are told to
+            if way != "pixels that no decoder reads":  # the rules read no pixels by default
                 assert code == 1
                 assert BAD in json.dumps(document["findings"])
             continue

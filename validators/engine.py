@@ -198,7 +198,7 @@ def _check_sheet(place: Path) -> None:
     try:
         read_sheet(find_sheet(place))
     except ClinicalError as error:
-        raise UsageError(f"clinical={str(place)!r} is no clinical sheet. {error} Name another file.") from error
+        raise UsageError(f"clinical={str(place)!r} is not a clinical sheet. {error} Name another file.") from error
 
 
 def _open(

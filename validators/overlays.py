@@ -103,7 +103,7 @@ def _draw(job: tuple[Study, str, str, str]) -> Drawn:
     try:
         found = find_annotated(study, seg_series)
         if found.volume is None:
-            return Drawn(patient, 0, f"its CT cannot be told: {found.reason}")
+            return Drawn(patient, 0, f"its CT cannot be determined: {found.reason}")
         volume = read_ct(list(found.paths), on_gap="fill", on_tilt="keep")
         seg = read_seg(seg_series.paths[0], volume, on_off_grid="drop")
     except (HccTaceError, OSError) as error:

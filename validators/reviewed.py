@@ -97,7 +97,7 @@ def read_reviews(path: str | os.PathLike[str]) -> tuple[Review, ...]:
 def _review(file: Path, number: int, entry: Any) -> Review:
     where = f"{file}, entry {number}"
     if not isinstance(entry, dict):
-        raise UsageError(f"{where} is no mapping of keys to values.")
+        raise UsageError(f"{where} is not a mapping of keys to values.")
     texts = {str(key): "" if value is None else str(value).strip() for key, value in entry.items()}
     unknown = sorted(set(texts) - {*_KEYS, *_PLACES})
     if unknown:

@@ -63,7 +63,7 @@ def predict_input(
     liver : pathlib.Path, optional
         NIfTI mask on the same grid: look for the tumour there instead of in the predicted liver.
     flips, batch_size
-        As of :meth:`hcc_tace_data.baseline.predict.Cascade.run`.
+        See :meth:`hcc_tace_data.baseline.predict.Cascade.run`.
 
     Raises
     ------

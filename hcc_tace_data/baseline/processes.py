@@ -22,7 +22,7 @@ def world_size() -> int:
 
 
 def on_cpu() -> bool:
-    """Whether the processes must be told to use the CPU: accelerate joins them there only when told."""
+    """Whether the processes must be configured for the CPU: accelerate only joins them there if so."""
     import torch  # noqa: PLC0415 - slow to import
 
     return world_size() > 1 and not torch.cuda.is_available()

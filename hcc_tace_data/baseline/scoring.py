@@ -158,7 +158,7 @@ def read_prediction(path: str | os.PathLike[str], case: StoredCase) -> npt.NDArr
 
 
 def annotated_phases(collection: Collection) -> dict[str, str]:
-    """Return PatientID -> contrast phase of the annotated volume, as far as it can be told."""
+    """Return PatientID -> contrast phase of the annotated volume, as far as it can be determined."""
     table = collection.phase_volumes
     drawn = table[table["annotated"].fillna(False).astype(bool)]
     return dict(zip(drawn["patient_id"].astype(str), drawn["phase"].astype(str), strict=True))

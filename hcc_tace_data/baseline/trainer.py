@@ -168,7 +168,7 @@ class Trainer:
     def _finish_epoch(self, losses: list[float], seconds: float) -> None:
         inner = self.step.inner
         if not all(bool(torch.isfinite(weight).all()) for weight in inner.parameters()):
-            raise BaselineError(self._broken(f"weights are no numbers after step {self.steps}"))
+            raise BaselineError(self._broken(f"weights are NaN or infinite after step {self.steps}"))
         self._average_buffers()
         weights = self.average.state(inner) if self.average else inner.state_dict()
         score = self._validate(weights)

@@ -55,7 +55,7 @@ def load_clinical(
 
         ``tace_response``
             "refractory" (progressed within `cutoff_weeks`), "susceptible" (followed for longer without
-            progression), missing where censored before: then nobody knows.
+            progression), missing if censored before, as the response is then unknown.
         ``recist_consensus``, ``mrecist_consensus``
             The median of the three readers' categories, where all three read.
         ``reader{1,2,3}_{recist,mrecist}_change_pct``
@@ -63,7 +63,7 @@ def load_clinical(
 
         ``df.attrs`` holds ``source`` (path), ``headers`` (snake_case name -> original header), ``units``,
         ``definitions`` (from the sheet's glossary), ``problems`` and ``notes`` (what was read differently from how it
-        is written, and how many responses nobody knows). :func:`hcc_tace_data.clinical.original_headers` gives the
+        is written, and how many responses are unknown). :func:`hcc_tace_data.clinical.original_headers` gives the
         57 columns back under the sheet's own headers.
 
     Raises

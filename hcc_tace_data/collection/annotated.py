@@ -6,7 +6,7 @@ another series than the one that fits, or name several acquisitions:
 1. of the volumes whose grid its frames lie on, the one that its frames cite, else that its list of images cites;
 2. where it cites none of them, or several alike, the only one whose grid the frames lie on, else the only one whose
    slices and frames match one to one;
-3. else it cannot be told. So it is too where what is cited fits by its coordinates but is in another frame of
+3. else it cannot be determined. So it is too where what is cited fits by its coordinates but is in another frame of
    reference than the SEG: one of the two is wrong, and nothing says which.
 """
 
@@ -54,13 +54,13 @@ class AnnotatedVolume:
     Attributes
     ----------
     volume : PhaseVolume or None
-        None where it cannot be told.
+        None where it cannot be determined.
     paths : tuple of pathlib.Path
         Files of its slices, along +normal.
     reason : str
-        What it was concluded from, or why it cannot be told.
+        What it was concluded from, or why it cannot be determined.
     cited : bool
-        Whether the SEG cites the volume; False where geometry alone told, and where nothing did.
+        Whether the SEG cites the volume; False where only geometry was used, and where nothing did.
     """
 
     volume: PhaseVolume | None

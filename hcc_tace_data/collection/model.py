@@ -312,7 +312,7 @@ class PhaseVolume:
     evidence : tuple of str
         What the phase was concluded from, strongest first.
     annotated : bool or None
-        Whether the study's segmentation was drawn on this volume; None where that cannot be told.
+        Whether the study's segmentation was drawn on this volume; None where that cannot be determined.
     sop_uids : tuple of str
         The slices, along +normal.
     """

@@ -94,7 +94,7 @@ def decode_pixels(data: Dataset, path: str | os.PathLike[str]) -> npt.NDArray[An
     Parameters
     ----------
     data : pydicom.Dataset
-        As of :func:`open_for_pixels`.
+        See :func:`open_for_pixels`.
     path : path-like
         Its file.
 

@@ -405,7 +405,7 @@ def _set_from(row: dict[str, Any], data: Any, tag: int, kind: str, name: Any) ->
             row[name] = value
     except Exception:  # pydicom raises what it likes at a value
         _mark(row, tag)
-        if kind == "SQ":  # there, and nobody knows what it says
+        if kind == "SQ":  # present, but unreadable
             row[name] = 1
         elif kind == "text":
             raw = data.get_item(tag).value

@@ -108,7 +108,7 @@ class SegmentationOnGrid:
         if sorted(order) != sorted(numbers):
             raise UsageError(f"priority is {order}; it must name the segments {sorted(numbers)}, each once.")
         if min(numbers, default=1) < 1:
-            raise UsageError("segment number 0 cannot be told from the background of a label map; use .array.")
+            raise UsageError("segment number 0 cannot be distinguished from the background of a label map; use .array.")
         if max(numbers, default=0) > 255:
             raise UsageError(f"segment number {max(numbers)} does not fit a label map of bytes; use .array.")
         rank = {number: place for place, number in enumerate(order)}

@@ -79,7 +79,7 @@ def digest_matches(path: Path, size: int, md5: str, etag: str) -> bool | None:
     """Return whether a file has the digest of an ETag; None where the ETag cannot tell.
 
     The ETag of an object that was stored in one part is its MD5. Of one stored in n parts it is the MD5 of the parts'
-    MD5s with ``-n`` behind it; the size of the parts is not told, so all whole MiB and MB that give n parts are tried.
+    MD5s with ``-n`` behind it; the size of the parts is not given, so all whole MiB and MB that give n parts are tried.
     """
     etag = etag.strip('"').lower()
     if re.fullmatch(r"[0-9a-f]{32}", etag):

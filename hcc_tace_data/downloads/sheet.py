@@ -94,5 +94,5 @@ def _once(url: str, timeout_s: float) -> bytes:
             if book.testzip() is not None:
                 raise zipfile.BadZipFile
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise IntegrityError(f"the clinical sheet: what {url} sends is no workbook") from error
+        raise IntegrityError(f"the clinical sheet: what {url} sends is not a workbook") from error
     return bytes(data)

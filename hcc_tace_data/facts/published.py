@@ -144,7 +144,7 @@ def _phases_of(path: Path) -> Mapping[str, PublishedPhases]:
     for number, row in enumerate(_rows(path, ("series_uid", "phases")), start=1):
         phases = tuple(row["phases"].split("+"))
         if not set(phases) <= known:
-            raise CatalogError(f"{path.name}, row {number}: {row['phases'][:60]!r} are no phases.")
+            raise CatalogError(f"{path.name}, row {number}: {row['phases'][:60]!r} are not phases.")
         table[row["series_uid"]] = PublishedPhases(
             series_uid=row["series_uid"],
             patient_id=row.get("patient_id", ""),

@@ -262,7 +262,7 @@ def _not_written(path: Path, error: sqlite3.Error) -> OSError:
 
 def _no_ledger(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"{path} is no ledger ({error}); remove it, and adopt the folder again ('hcc-tace verify --adopt')."
+        f"{path} is not a ledger ({error}); remove it, and adopt the folder again ('hcc-tace verify --adopt')."
     )
 
 

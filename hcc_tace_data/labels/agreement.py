@@ -61,7 +61,7 @@ def agreement(readers: Sequence[npt.ArrayLike], spacing: Sequence[float], label:
     """
     arrays = checked_arrays(readers)
     if len(arrays) < 2:
-        raise FusionError("one reader agrees with nobody; give two or more.")
+        raise FusionError("agreement needs two or more readers.")
     masks = [array == label for array in arrays]
     count = len(masks)
     dice, hd95 = np.eye(count), np.zeros((count, count))

@@ -83,13 +83,13 @@ class Annotation:
     readers : int
         How many people or models stand behind it.
     series_uid : str
-        The CT series it lies on; empty where that cannot be told.
+        The CT series it lies on; empty where that cannot be determined.
     volume : int
         Number of the phase volume inside that series.
     paths : tuple of pathlib.Path
         Files of that CT volume, along +normal.
     reason : str
-        What that was concluded from, or why it cannot be told.
+        What that was concluded from, or why it cannot be determined.
     catalog : Catalog
         The facts of the collection it belongs to.
     """

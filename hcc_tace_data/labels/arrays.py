@@ -22,7 +22,7 @@ def as_arrays(readers: Sequence[Any]) -> list[npt.NDArray[Any]]:
         try:
             array = np.asarray(reader)
         except (ValueError, TypeError) as error:
-            raise FusionError(f"reader {number} is no array of labels: {error}.") from error
+            raise FusionError(f"reader {number} is not an array of labels: {error}.") from error
         if array.dtype.kind not in "biu":
             raise FusionError(f"reader {number} has values of type {array.dtype}; labels are whole numbers.")
         if array.dtype.kind == "i" and array.size and array.min() < 0:

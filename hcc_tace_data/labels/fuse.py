@@ -245,7 +245,7 @@ def read_masks(
     SegmentationError, CollectionNotFoundError
         A file that cannot be read, or is not there.
     FusionError
-        A reader on another grid, or nobody who drew a label.
+        A reader on another grid, or no reader who drew a label.
     """
     known = load_catalog() if catalog is None else catalog
     files = _read([Path(path) for path in paths], known)

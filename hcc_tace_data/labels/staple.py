@@ -93,7 +93,7 @@ def fuse_masks(
         Label -> mask of each reader (non-zero is inside). A reader without a label has no say in it: not one who saw
         nothing, which an empty mask tells.
     labels, weight, dtype, threshold, region
-        As of :func:`fuse_staple`.
+        See :func:`fuse_staple`.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def _fuse_label(
     votes, counts = all_votes[used], all_counts[used]
     outside = arrays[0].size - masks[0].size if region == "image" else 0
     if outside:
-        # voxels outside the box are votes of nobody; they are counted, not visited
+        # voxels outside the box have no votes; they are counted, not visited
         blank = ~votes.any(axis=1)
         if blank.any():
             counts[blank] += outside

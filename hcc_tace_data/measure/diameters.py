@@ -77,7 +77,7 @@ def axial_diameters(mask: Mask, spacing: Sequence[float] | Floats) -> AxialDiame
     Parameters
     ----------
     mask : ndarray of bool, shape (D, H, W)
-        One lesion, or several: parts are not told apart.
+        One lesion, or several: parts are not separated.
     spacing : sequence of float
         mm along (D, H, W); only the last two count.
     """

@@ -47,7 +47,7 @@ class Calibration:
     Attributes
     ----------
     weeks : float
-        Horizon of the probabilities; NaN where there is none.
+        Horizon of the probabilities; NaN if undefined.
     expected, observed : float
         Mean predicted probability, and the share with the event: calibration in the large.
     slope : float

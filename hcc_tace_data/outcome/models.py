@@ -159,7 +159,7 @@ def _stage(fit: Fitter, train: pd.DataFrame, target: pd.DataFrame, test: pd.Data
 def _best(settings: Sequence[float], event: Any, scores: Callable[[Any, Any], Sequence[float]]) -> float:
     """Return the setting with the best mean score over folds within the training patients; the first of equal ones.
 
-    ``scores(inside, outside)`` fits on the one and scores on the other, one score per setting; NaN where there is none.
+    ``scores(inside, outside)`` fits on the one and scores on the other, one score per setting; NaN if undefined.
     """
     fold = stratified_folds(event, _INNER_FOLDS, seed=0)
     found = np.array([scores(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(_INNER_FOLDS)])

@@ -135,7 +135,7 @@ def load_task(
         role = role_of(column)
         if role != "baseline":
             raise UsageError(
-                f"{column!r} is no feature for {name!r}: its role is {role!r}, which was not known before treatment."
+                f"{column!r} is not a feature for {name!r}: its role is {role!r}, which was not known before treatment."
             )
     chosen = table[columns].copy()
     added: tuple[str, ...] = ()

@@ -251,7 +251,7 @@ def _split_mode(patient_id: str, visit: int, count: int) -> str:
 def _acquisition(patient_id: str, visit: int, phase: str, split: str, *, late: int) -> int | None:
     """Return AcquisitionNumber: it counts the sweeps of a visit, the porto-venous one is number `late`.
 
-    Unenhanced series are a scan of their own, which begins at 1. In sweeps told apart by order alone the number is
+    Unenhanced series are a scan of their own, which begins at 1. In sweeps separated by order alone the number is
     that of the last.
     """
     if patient_id == "HCC_065" and visit == 0:

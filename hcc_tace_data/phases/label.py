@@ -325,12 +325,14 @@ def _without_path(error: Exception, study: Study) -> str:
 
 
 def _drawn(study: Study) -> tuple[str, int] | None:
-    """Return the series and volume that the study's segmentation was drawn on; None where it cannot be told."""
+    """Return the series and volume that the study's segmentation was drawn on; None where it cannot be determined."""
     try:
         found = study.fact(find_annotated)
     except Exception as error:
         reason = _without_path(error, study)
-        logger.warning("what the segmentation of study %s was drawn on cannot be told: %s", study.study_uid, reason)
+        logger.warning(
+            "what the segmentation of study %s was drawn on cannot be determined: %s", study.study_uid, reason
+        )
         return None
     if found.volume is None:
         logger.info("study %s: %s", study.study_uid, found.reason)

@@ -115,7 +115,7 @@ def _visit(axes: Any, here: pd.DataFrame, row: int, start: float) -> None:
             axes.add_patch(Rectangle((x + 0.1, row + 0.12), 0.8, 0.68, fill=False, ec="#e00000", lw=1.2))
         if len(rows) > 1:
             axes.text(x + 0.5, row + 0.46, str(len(rows)), fontsize=6, ha="center", va="center", color="white")
-        if (rows["annotated"] == True).any():  # noqa: E712  (None where it cannot be told)
+        if (rows["annotated"] == True).any():  # noqa: E712  (None where it cannot be determined)
             axes.plot(x + 0.5, row + 0.46, "o", ms=3.2, color="white", mec="black", mew=0.6)
         if phase != UNKNOWN and (rows["source"] == "inferred").any():
             axes.plot(x + 0.81, row + 0.7, marker=_CORNER, ms=3.4, color="black", mew=0, gid="inferred")

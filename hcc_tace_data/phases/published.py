@@ -189,7 +189,7 @@ def _read(file: Path, rows: Sequence[Sequence[Any]], first: int, columns: dict[s
             continue  # a note under the table, an empty row
         phases = phases_in(values["phase"])
         if not phases:
-            raise UsageError(f"{file}, row {number}: {str(values['phase'])[:40]!r} is no phase.")
+            raise UsageError(f"{file}, row {number}: {str(values['phase'])[:40]!r} is not a phase.")
         found.append(
             PublishedRow(
                 line=number,

@@ -95,7 +95,7 @@ def label_day(
     Returns
     -------
     dict of str to TableLabel
-        By series UID. A volume beyond what can be told is "unknown".
+        By series UID. A volume beyond what can be determined is "unknown".
     """
     ordered = _in_order(rows)
     named = {str(row["series_uid"]): named_phase(str(row["series_description"] or "")) for row in ordered}

@@ -107,7 +107,7 @@ def waterfall_chart(table: pd.DataFrame, criterion: str = "mrecist") -> tuple[st
     Returns
     -------
     svg : str
-        Empty where nobody was measured.
+        Empty if no patient was measured.
     counts : dict of str to int
         ``shown``, ``unmeasured``, ``cut`` (changes above +100 %, drawn to the edge).
     """

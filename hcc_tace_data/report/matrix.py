@@ -71,7 +71,7 @@ def _cell(part: pd.DataFrame | None, phase: str, name: str) -> dict[str, Any]:
     if found is None or not len(found):
         return {"count": 0, "text": f"no {name.lower()} volume"}
     confidence = float(found["confidence"].min())
-    drawn = bool((found["annotated"].astype(object) == True).any())  # noqa: E712  # None where nobody can tell
+    drawn = bool((found["annotated"].astype(object) == True).any())  # noqa: E712  # None if unknown tell
     known = phase != UNKNOWN
     inferred = int((found["source"] == "inferred").sum()) if known else 0
     details = [f"{len(found)} {name.lower()} volume{'s' if len(found) > 1 else ''}"]

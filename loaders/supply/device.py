@@ -210,7 +210,7 @@ class DeviceBatches(Batches):
     augment : Augment, optional
         Drawn again for each batch from seed, epoch and rank, the same on every device; needs `window`.
     batch_size, shuffle, seed, drop_last, rank, world_size
-        As of :class:`~hcc_tace_data.loaders.supply.batches.BatchIterator`.
+        See :class:`~hcc_tace_data.loaders.supply.batches.BatchIterator`.
     """
 
     unit = "slice"

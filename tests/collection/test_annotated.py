@@ -1,4 +1,4 @@
-"""Citations against geometry: what a SEG was drawn on, and when that cannot be told."""
+"""Citations against geometry: what a SEG was drawn on, and when that cannot be determined."""
 
 from __future__ import annotations
 

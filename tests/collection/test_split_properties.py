@@ -89,7 +89,7 @@ def test_acquisition_numbers_with_shuffled_instances_and_no_times(stack: Stack, 
 @SETTINGS
 def test_a_few_acquisition_numbers_are_missing(stack: Stack, data: st.DataObject) -> None:
     frame = stack.frame
-    # at most one at a height, so that where a slice belongs can be told by where one lacks
+    # at most one at a height, so that a slice belongs where one lacks
     heights = sorted(set(frame["position_z"]))
     for height in data.draw(st.lists(st.sampled_from(heights), max_size=len(heights) // 3, unique=True)):
         rows = frame.index[frame["position_z"] == height]

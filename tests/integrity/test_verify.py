@@ -101,7 +101,7 @@ def test_two_files_that_changed_places(copy: Path) -> None:
 def test_a_ledger_that_is_none(copy: Path) -> None:
     ledger_path(copy).parent.mkdir(exist_ok=True)
     ledger_path(copy).write_bytes(b"not a database at all, but long enough to be looked at" * 10)
-    with pytest.raises(StoreError, match="is no ledger"):
+    with pytest.raises(StoreError, match="is not a ledger"):
         verify(open_collection(copy))
 
 

@@ -56,7 +56,7 @@ def test_dice_and_distance_as_medpy_gives_them() -> None:
     said = np.sum(readers, axis=0)
     assert found.union_voxels == np.count_nonzero(said)
     assert found.kappa == pytest.approx(fleiss_kappa(said[said > 0], 3))
-    with pytest.raises(FusionError, match="agrees with nobody"):
+    with pytest.raises(FusionError, match="agreement needs two or more readers"):
         agreement(readers[:1], spacing)
 
 

@@ -153,7 +153,7 @@ def test_labels_of_the_twin(twin: Path) -> None:
         ("HCC_011", "19980523"), ("HCC_012", "20010406"),
     }  # fmt: skip
     drawn = pd.read_csv(twin / "truth" / "annotated.csv")
-    found = volumes[volumes["annotated"] == True]  # noqa: E712  (None where it cannot be told)
+    found = volumes[volumes["annotated"] == True]  # noqa: E712  (None where it cannot be determined)
     assert set(zip(found["series_uid"], found["volume"], strict=True)) == set(
         zip(drawn["series_uid"], drawn["volume"], strict=True)
     )

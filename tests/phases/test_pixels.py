@@ -137,7 +137,7 @@ def test_a_broken_segmentation_does_not_stop_the_labels(twin: Path, tmp_path: Pa
     path.write_bytes(path.read_bytes()[:5000])
     volumes = label_phases(collection)
     assert _right(volumes, true_phases).all()
-    assert volumes["annotated"].isna().sum() == 3  # cannot be told, for the visit of the segmentation
+    assert volumes["annotated"].isna().sum() == 3  # cannot be determined, for the visit of the segmentation
 
 
 @pytest.mark.parametrize("shift", [-8.0, 0.0, 6.0])

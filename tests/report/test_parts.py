@@ -40,7 +40,7 @@ def test_broken_sources_of_every_part(root: Path, tmp_path: Path) -> None:
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.count("This part could not be made") == 2
     assert "is not an evaluation" in page
-    assert "is no ledger" in page
+    assert "is not a ledger" in page
     assert "The files could not be checked" in page
     assert "Overall survival" in page
     assert summary.pictures > 0

@@ -94,7 +94,7 @@ def test_burned_in_text_of_the_ultrasound_is_read(shared_data, tmp_path):
     shutil.copy(shared_data / "dicom" / "phi_synthetic" / "RGB_IMAGE.dcm", tmp_path)
     findings = validate(tmp_path, select=["HT312"], depth="pixels").findings
     assert [finding.code for finding in findings] == ["HT312"]
-    for kind in ("person name", "institution", "date", "long number", "told elsewhere"):
+    for kind in ("person name", "institution", "date", "long number", "found elsewhere"):
         assert kind in findings[0].message
     assert "MARY" not in json.dumps(findings[0].as_dict())
 

@@ -112,7 +112,7 @@ def text_kinds(facts: DeidFacts, value: Value) -> list[str]:
     if vr == "PN" and not kinds:
         kinds = ["person name"]
     if tag not in _SOFTWARE and facts.tells(text):
-        kinds = [*kinds, "an identifier told elsewhere"]
+        kinds = [*kinds, "an identifier found elsewhere"]
     return kinds
 
 
@@ -137,7 +137,7 @@ def _binary_kinds(facts: DeidFacts, vr: str, raw: bytes) -> list[str]:
         text = run.decode("latin-1").strip()
         kinds += [kind for kind in suspicions(text) if kind not in ("long number", "institution")]
         if facts.tells(text):
-            kinds.append("an identifier told elsewhere")
+            kinds.append("an identifier found elsewhere")
     return list(dict.fromkeys(kinds))
 
 

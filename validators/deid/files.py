@@ -66,7 +66,7 @@ def file_names(context: Context) -> Iterator[Draft]:
             if named and named.group(1) and not _is_date(named.group(1), dates[row]):
                 kinds = ["date", *kinds]
             if context.fact(deid_facts).tells(part):
-                kinds = [*kinds, "an identifier told elsewhere"]
+                kinds = [*kinds, "an identifier found elsewhere"]
             if kinds:
                 yield Draft(
                     message=f"The name of a file or folder may hold: {', '.join(kinds)}.",
@@ -102,7 +102,7 @@ def clinical_sheet(context: Context) -> Iterator[Draft]:
             if where.startswith("glossary"):  # staging systems bear names
                 kinds = [kind for kind in kinds if kind not in ("person name", "institution", "date")]
             if context.fact(deid_facts).tells(text):
-                kinds = [*kinds, "an identifier told elsewhere"]
+                kinds = [*kinds, "an identifier found elsewhere"]
         if kinds:
             yield Draft(
                 message=f"A cell of the clinical sheet may hold: {', '.join(kinds)}.",

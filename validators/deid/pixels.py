@@ -117,7 +117,7 @@ def pixel_text(context: Context) -> Iterator[Draft]:
 def _finding(context: Context, row: int, texts: list[str]) -> Draft:
     kinds = list(dict.fromkeys(kind for text in texts for kind in suspicions(text)))
     told = any(context.fact(deid_facts).tells(text) for text in texts)
-    kinds += ["an identifier told elsewhere"] * told
+    kinds += ["an identifier found elsewhere"] * told
     says = f", which may hold: {', '.join(kinds)}" if kinds else ""
     return Draft(
         message=f"The pixels show legible text{says}.",

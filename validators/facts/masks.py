@@ -105,7 +105,7 @@ def measure(job: MaskJob) -> MaskFacts:
     from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
     if not job.ct:
-        return MaskFacts(error=f"its CT volume cannot be told: {job.reason}")
+        return MaskFacts(error=f"its CT volume cannot be determined: {job.reason}")
     try:
         volume = read_ct(list(job.ct), on_gap="fill", on_tilt="keep")
         seg = read_seg(job.seg, volume, on_off_grid="drop")

@@ -173,7 +173,7 @@ def _instance_numbers(context: Context) -> Iterator[Draft]:
             number = int(series.loc[twice, "instance_number"].iloc[0])
             yield Draft(
                 message=f"{int(twice.sum())} InstanceNumbers occur more than once, first {number}.",
-                hint="Sort the slices by position, never by number; stacked phases cannot be told apart by number.",
+                hint="Sort the slices by position, never by number; stacked phases cannot be distinguished by number.",
                 at=series_place(series),
                 evidence={"doubled": int(twice.sum())},
             )
@@ -237,7 +237,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT209", name="object-kind", severity="error", scope="series", depth="index",
         summary="Objects are CT images and segmentations, and Modality says so.",
-        why="Screen captures, dose reports and reformats are no part of the collection, and often name the patient.",
+        why="Screen captures, dose reports and reformats are not part of the collection, and often name the patient.",
         fix="Move the series out of the folder.",
         source="10.1038/s41597-023-01928-3", check=_classes,
     ),

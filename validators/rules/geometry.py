@@ -401,7 +401,7 @@ def _compared(context: Context, row: int, facts: MaskFacts, published: Published
 
 
 def _acquisition(context: Context) -> Found:
-    """One finding per series and parameter; what a header does not say is not told."""
+    """One finding per series and parameter; what a header does not say is not reported."""
     from pandas import to_numeric
 
     ranges = context.catalog.acquisition
@@ -451,7 +451,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT504", name="one-slice-a-place", severity="error", scope="series", depth="index",
         summary="No two slices of a phase volume lie at one place.",
-        why="Two phases stacked in one series that cannot be told apart become one volume of alternating slices.",
+        why="Two phases stacked in one series that cannot be distinguished become one volume of alternating slices.",
         fix="Read with on_duplicate='split'.", source="DICOM PS3.3, C.7.6.2", check=_one_place,
     ),
     Rule(
@@ -505,7 +505,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT513", name="acquisition", severity="info", scope="series", depth="headers",
         summary="Tube voltage and current, thickness, pitch, rotation and field of view lie in the paper's ranges.",
-        why="What a study says of its scans should be true of all of them. What headers do not say is not told.",
+        why="What a study says of its scans should be true of all of them. What headers do not say is not reported.",
         fix="None needed: it is information.", source=_PAPER, check=_acquisition,
     ),
     Rule(

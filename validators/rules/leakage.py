@@ -36,7 +36,7 @@ def _read(path: Path) -> list[Row]:
     try:
         return _rows(path.read_text(encoding="utf-8"))
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise Skip("splits.csv is no table with the columns patient_id, split, fold") from error
+        raise Skip("splits.csv is not a table with the columns patient_id, split, fold") from error
 
 
 def _rows(text: str) -> list[Row]:

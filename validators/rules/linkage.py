@@ -87,7 +87,7 @@ def _wrong_series(context: Context) -> Found:
             frames = set(study.loc[study["modality"] == "CT", "frame_of_reference_uid"])
             if cited and facts.frame_of_reference_uid in frames:
                 yield Draft(
-                    message=f"The CT volume of the segmentation cannot be told: {found.reason}.",
+                    message=f"The CT volume of the segmentation cannot be determined: {found.reason}.",
                     hint="Compare frame positions with the slices of each series of the study.",
                     at=context.place(row),
                 )
@@ -119,7 +119,7 @@ def _off_grid(context: Context) -> Found:
     held = context.fact(row_of_instance)
     for row, facts, found in _each(context):
         if found is None or found.volume is None:
-            yield Partly(f"the CT of SEG {context.place(row).sop_uid} cannot be told")
+            yield Partly(f"the CT of SEG {context.place(row).sop_uid} cannot be determined")
             continue
         along, across = _distances(facts, _volume_rows(context, found))
         worst = np.maximum(along, np.where(across > _NEAR_MM, across, 0.0))
@@ -446,7 +446,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT408", name="segments-described", severity="error", scope="instance", depth="headers",
         summary="Segments have unique numbers, and labels that the collection uses; labels and codes say the same.",
-        why="A segment of unknown meaning cannot become a class; two of one number cannot be told apart.",
+        why="A segment of unknown meaning cannot become a class; two of one number cannot be distinguished.",
         fix="Map the segments by hand, and report the file to the archive.", source=_SEG_IOD, check=_segments,
     ),
     Rule(

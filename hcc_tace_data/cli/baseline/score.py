@@ -170,7 +170,9 @@ def _refuse_clashes(files: list[str], out: Path, seg: bool) -> None:
             raise UsageError(f"{results[path]} and {item} would both become {path}; predict them into two folders.")
         results[path] = item
         if seg and not Path(item).is_dir():
-            raise UsageError(f"{item} is no folder of DICOM; a DICOM-SEG must cite the images it was made from.")
+            raise UsageError(
+                f"{item} is not a folder of DICOM files; a DICOM-SEG must cite the images it was made from."
+            )
 
 
 def _predict_file(

@@ -131,7 +131,7 @@ class Twin:
         study = self.collection[self.patient].baseline
         found = find_annotated(study) if study is not None else None
         if found is None or found.volume is None:
-            raise UsageError(f"The annotated volume of {self.patient} cannot be told.")
+            raise UsageError(f"The annotated volume of {self.patient} cannot be determined.")
         return list(found.paths)
 
     @cached_property
