@@ -171,7 +171,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
         read_published(tmp_path / "none.xlsx")
     with pytest.raises(UsageError, match="no header"):
         read_published(_workbook(tmp_path / "a.xlsx", [], ["a", "b", "c", "d", "e", "f"]))
-    with pytest.raises(UsageError, match=r"row 5.*no phase"):
+    with pytest.raises(UsageError, match=r"row 5.*not a phase"):
         read_published(_workbook(tmp_path / "b.xlsx", [["HCC_001", "", "1.2.3", "", "best", 3]]))
     with pytest.raises(UsageError, match="no row"):
         read_published(_workbook(tmp_path / "c.xlsx", []))

@@ -458,7 +458,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="HT410", name="frames-once", severity="warning", scope="instance", depth="headers",
         summary="No two frames of a segment lie at one position.",
-        why="One hides the other, or their union is taken: nobody knows what was meant.",
+        why="One hides the other, or their union is taken: what was meant is unknown.",
         fix="Look at both, and keep the right one.", source=_SEG_IOD, check=_double_frames,
     ),
     Rule(
