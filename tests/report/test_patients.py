@@ -56,7 +56,7 @@ def test_values_that_are_no_classes_are_refused(tmp_path: Path, value: float) ->
     swap = np.array([[0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float)
     nibabel.save(nibabel.Nifti1Image(array, swap[:, [2, 1, 0, 3]]), path)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ swap
-    with pytest.raises(UsageError, match="no class numbers"):
+    with pytest.raises(UsageError, match="not class numbers"):
         read_prediction(path, lps, (2, 2, 2))
 
 
