@@ -130,12 +130,27 @@ def _check_ours(out: Path, mine: dict[str, Any]) -> None:
         raise UsageError(f"{out} holds an export with another {changed}; name another folder, or empty this one.")
 
 
+def _parse_record(document: dict[str, Any]) -> ExportRecord:
+    """Return the record in a document; ValueError if a field is unknown, missing or of the wrong type."""
+    kinds: dict[str, Any] = {"files": dict, "sources": dict, "fold": (int, type(None))}
+    for name, value in document.items():
+        if isinstance(value, bool) or not isinstance(value, kinds.get(name, str)):
+            raise ValueError(f"its {name} is a {type(value).__name__}")
+    for name, size in document.get("files", {}).items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise ValueError(f"its size of {name} is a {type(size).__name__}")
+    try:
+        return ExportRecord(**document)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
 def _read_records(out: Path) -> dict[str, ExportRecord]:
     records = {}
     for path in sorted((out / _RECORDS).glob("*.json")):
         try:
-            record = ExportRecord(**read_json_object(path))
-        except (ValueError, TypeError):
+            record = _parse_record(read_json_object(path))
+        except ValueError:
             continue  # its files are written again
         if record.name == path.name.removesuffix(".json"):
             records[record.name] = record

@@ -107,6 +107,21 @@ def test_lits_layout(tmp_path: Path) -> None:
         find_lits(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("odd", [0.4, 1.6, 3.0, -1.0, 257.0])
+def test_lits_masks_hold_only_0_1_and_2(tmp_path: Path, odd: float) -> None:
+    """Nothing is rounded, wrapped or dropped: one voxel of another value refuses the mask."""
+    label = np.zeros((4, 8, 8), np.float32)
+    label[1:3, 2:6, 2:6], label[2, 3, 3] = 1, 2
+    write_nifti(tmp_path / "volume-3.nii", (label * 50).astype(np.int16), UPRIGHT)
+    write_nifti(tmp_path / "segmentation-3.nii", label, UPRIGHT)
+    (stored,) = load_lits(tmp_path, tmp_path / "whole")
+    assert np.array_equal(stored.label, label)  # 0, 1 and 2 as floats are fine
+    label[0, 0, 0] = odd
+    write_nifti(tmp_path / "segmentation-3.nii", label, UPRIGHT)
+    with pytest.raises(BaselineError, match=r"segmentation-3\.nii holds .*LiTS has 0, 1 and 2"):
+        load_lits(tmp_path, tmp_path / "odd")
+
+
 def test_lits_volumes_on_oblique_grids(tmp_path: Path) -> None:
     """Tilted volumes are resampled, image and label alike; nothing of the tumour goes astray."""
     angle = np.deg2rad(15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.folds import seen_in_training
 from hcc_tace_data.baseline.training_plan_file import _read_plan
 from hcc_tace_data.errors import HccTaceError
-from hcc_tace_data.export.output_folder import _check_ours, _read_records
+from hcc_tace_data.export.output_folder import ExportRecord, _check_ours, _read_records, write_record
 from hcc_tace_data.facts.catalog import Catalog
 from hcc_tace_data.report.patients import read_evaluation
 from hcc_tace_data.system.documents import parse_json, parse_yaml, read_json_object
@@ -76,6 +77,29 @@ def test_a_damaged_record_of_an_export_is_written_again(tmp_path: Path, what: st
     records = tmp_path / ".hcc-tace" / "records"
     records.mkdir(parents=True)
     (records / "HCC_001.json").write_bytes(DOCUMENTS[what])
+    assert _read_records(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("files", ["a.nii.gz"]),
+        ("files", {"a.nii.gz": "12"}),
+        ("files", {"a.nii.gz": None}),
+        ("files", None),
+        ("sources", [1]),
+        ("fold", "1"),
+        ("digest", 7),
+        ("patient_id", {}),
+        ("odd", "x"),
+    ],
+)
+def test_a_record_with_a_field_of_another_type_is_written_again(tmp_path: Path, name: str, value: object) -> None:
+    whole = ExportRecord(name="HCC_001", patient_id="HCC_001", digest="d", files={"a.nii.gz": 12})
+    write_record(tmp_path, whole)
+    assert _read_records(tmp_path) == {"HCC_001": whole}
+    file = tmp_path / ".hcc-tace" / "records" / "HCC_001.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
     assert _read_records(tmp_path) == {}
 
 
