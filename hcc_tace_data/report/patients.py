@@ -131,7 +131,7 @@ def _bare_card(collection: Collection, patient: str, prediction: Path, count: in
     volume = read_ct(list(phases[phase]), on_gap="fill")
     nothing = np.zeros(volume.array.shape, np.uint8)
     affine = np.asarray(volume.affine, dtype=np.float64)
-    remarks, predicted = [f"Shown without contours: {reason}."], None
+    remarks, predicted = [f"Shown without the annotation: {reason}."], None
     if prediction.is_file():
         try:
             predicted = read_prediction(prediction, affine, nothing.shape)

@@ -16,7 +16,7 @@ def test_the_ct_is_shown_where_no_segmentation_is(twin: Path, tmp_path: Path) ->
     assert len(card.slices) == 3
     assert not any(slice_.contours for slice_ in card.slices)
     assert card.phase == "portal_venous"
-    assert card.remarks[0].startswith("Shown without contours: no segmentation")
+    assert card.remarks[0].startswith("Shown without the annotation: no segmentation")
     assert not card.volumes_ml
 
 
