@@ -13,6 +13,7 @@ from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progres
 from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, StoreFolder, names_of
 from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.roots import resolve_root
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ def _predict_patients(
         label = read_prediction(path, case)
         row = {"name": patient, "file": str(path), **label_volumes(label, case.spacing)}
         if seg:
-            row["seg"] = str(save_seg(path.with_name(f"{patient}.dcm"), label, cohort.cases[patient].paths, cascade))
+            row["seg"] = str(
+                save_seg(path.with_name(f"{safe_name(patient)}.dcm"), label, cohort.cases[patient].paths, cascade)
+            )
         rows.append(row)
     return rows
 
