@@ -266,7 +266,7 @@ def test_results_do_not_write_over_each_other(
     assert main(["baseline", "predict", *both, *words]) == 2
     assert "would both become" in capsys.readouterr().err
     assert main(["baseline", "predict", both[0], *words, "--seg"]) == 2
-    assert "no folder of DICOM" in capsys.readouterr().err
+    assert "not a folder of DICOM" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     # a tumour sought in the annotated liver is no prediction of the cascade and lies apart
     monkeypatch.chdir(small_twin)  # where a folder has the patient's name

@@ -202,7 +202,7 @@ def test_nonsense_is_refused() -> None:
 @pytest.mark.parametrize(
     ("readers", "message"),
     [
-        ([[[1, 0], [1]]], "no array of labels"),
+        ([[[1, 0], [1]]], "not an array of labels"),
         ([np.array([0, -1])], "holds the value -1"),
         ([np.array([0.0, np.nan])], "float64"),
         (["one.nii.gz", np.array([0, 1])], "all as files, or all as arrays"),

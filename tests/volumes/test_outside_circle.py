@@ -70,7 +70,7 @@ def test_networks_see_air(
 
 def test_evidence_of_phases_sees_air(twin: Path, volume: highdicom.Volume) -> None:
     study = open_collection(twin)["HCC_048"].baseline
-    series = next(one for one in study.series if one.series_number == 6)
+    series = next(one for one in study.series if one.number == 6)
     planes = read_planes(series.instances, series.root, [0, 1])
     assert volume.array.min() == -2048
     assert planes.hu.min() == -1024
