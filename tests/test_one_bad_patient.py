@@ -97,7 +97,7 @@ def test_prepare_and_export(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_phases(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labelled, told = _run(["phases", str(root)], 0, capsys)
-    # nobody lacks a volume: a SEG is missing, and the other faults leave some CT of the patient readable
+    # every patient keeps a volume: a SEG has no phase, and the other faults leave some CT of the patient readable
     assert {one["patient_id"] for one in labelled["volumes"]} == {*GOOD, *BAD}
     assert "HCC_048" in told
     assert "cut short" in told
