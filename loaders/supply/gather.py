@@ -7,16 +7,21 @@ threads costs more than filling a row.
 
 from __future__ import annotations
 
+import _thread
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from hcc_tace_data.errors import StoreError
 
 __all__ = ["Batch", "Filling", "filled"]
+
+logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -68,10 +73,9 @@ def filled(begin: Sequence[Callable[[], Filling]], *, threads: int, ahead: int) 
         return
     crew, process = _Crew(begin, threads, ahead), os.getpid()
     try:
-        for _ in range(threads):
-            # No daemons: the interpreter would throw them out of their copying when it ends, and PyTorch then aborts
-            # the program. They see themselves that the program ends.
-            threading.Thread(target=crew.work, name="gather", daemon=False).start()
+        # An interrupt in the middle of `Thread.start` leaves a thread that never begins and never ends. Only the main
+        # thread is interrupted, so another one starts them; nobody need wait for it, as the caller fills rows too.
+        _thread.start_new_thread(crew.start, ())
         for _ in begin:
             if os.getpid() != process:
                 raise StoreError(
@@ -113,9 +117,23 @@ class _Crew:
         self.over = False
         # of a lock that its owner may take again: the garbage collector may end a loop at any moment, in any thread
         self._lock = threading.RLock()
-        self._progress = threading.Condition(self._lock)  # the caller waits for rows
+        # The caller waits for rows here and at no condition: an interrupt that arrives while a condition takes its lock
+        # back leaves it without the lock, and the caller, unlike the threads, is interrupted.
+        self._progress: SimpleQueue[None] = SimpleQueue()
+        self._waiting = False
         self._room = threading.Condition(self._lock)  # threads wait until a batch may be begun
         self._place = threading.Condition(self._lock)  # a thread waits while the caller has its place
+
+    def start(self) -> None:
+        """Start the threads."""
+        for number in range(self._threads):
+            # No daemons: the interpreter would throw them out of their copying when it ends, and PyTorch then aborts
+            # the program. They see themselves that the program ends.
+            try:
+                threading.Thread(target=self.work, name="gather", daemon=False).start()
+            except RuntimeError as error:  # the system's limit, or the program has ended meanwhile
+                logger.debug("%d of %d threads fill batches: %s", number, self._threads, error)
+                return
 
     def take(self) -> Batch:
         """Return the next batch; fill what there is to fill until it is ready."""
@@ -136,10 +154,13 @@ class _Crew:
                 self._room.notify_all()
                 return self._begun.popleft()
             piece = self._piece() if self._busy < self._threads else None
-            if piece is None:
-                if not self._first_is_ready():  # one that could not be begun is ready to be raised
-                    self._progress.wait()
-                return None
+            # one that could not be begun is ready to be raised
+            self._waiting = piece is None and not self._first_is_ready()
+            waiting = self._waiting
+        if piece is None:
+            if waiting:
+                self._progress.get()
+            return None
         error = self._fill(*piece)
         if error is not None and not isinstance(error, Exception):
             raise error  # Ctrl-C does not wait for its turn
@@ -176,8 +197,14 @@ class _Crew:
         self._fill(*piece)
         with self._lock:
             self._busy -= 1
-            self._progress.notify_all()
+            self._tell()
         return True
+
+    def _tell(self) -> None:
+        """Tell the caller, if it waits, that there is something new; called with the lock held."""
+        if self._waiting:
+            self._waiting = False
+            self._progress.put(None)
 
     def _first_is_ready(self) -> bool:
         return bool(self._begun) and self._begun[0].done == self._begun[0].rows
@@ -193,7 +220,7 @@ class _Crew:
             self._begun.append(_begun(self._begin[self._next]))
             self._next += 1
             if self._begun[-1].error is not None:
-                self._progress.notify_all()
+                self._tell()
         filling = self._begun[-1]
         first = filling.given
         filling.given = min(filling.rows, first + -(-filling.rows // (2 * self._threads)))
