@@ -241,7 +241,7 @@ def slices(root: Path, scratch: Path, batch: int, seconds: float, repeats: int) 
         "bytes": {
             "hcc-tace-data store": folder_bytes(folders),
             "MONAI PersistentDataset": folder_bytes([scratch / "persistent"]),
-            "Hugging Face arrow": sum(int(f.stat().st_size) for f in ready.what.store.folder.glob("hf/**/*.arrow")),
+            "Hugging Face arrow": sum(int(f.stat().st_size) for f in ready.store_folder.glob("hf/**/*.arrow")),
             "DICOM": sum(path.stat().st_size for files in paths for path in files),
         },
     }
