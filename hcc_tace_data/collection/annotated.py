@@ -24,6 +24,7 @@ import numpy.typing as npt
 from hcc_tace_data.collection.model import PhaseVolume
 from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.seg_file import open_seg
+from hcc_tace_data.dicom.tolerance import SHARE
 from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ __all__ = ["AnnotatedVolume", "find_annotated"]
 
 logger = logging.getLogger(__name__)
 
-# A frame lies on a slice if it is no farther from it than this, in mm along the normal ...
-_ON_SLICE_MM = 0.1
-# ... and no farther across, in mm: rounding of positions and flipped corners aside, grids agree.
+# A frame lies on a slice if it is no farther from it than a tenth of the step along the normal, and no farther across
+# than this, in mm: rounding of positions and flipped corners aside, grids agree.
 _IN_PLANE_MM = 1.0
 # Share of frames on the grid that makes a volume fit: a few empty frames off the grid are known.
 _FITS = 0.8
@@ -215,5 +215,6 @@ def _fit(rows: pd.DataFrame, frames: npt.NDArray[np.float64]) -> tuple[float, fl
         in_plane &= np.minimum(np.abs(across), np.abs(across - length)) <= _IN_PLANE_MM
     if not in_plane.any():
         return 0.0, 0.0
-    on_grid = in_plane & (distance.min(axis=1) <= _ON_SLICE_MM)
-    return float(on_grid.mean()), float((distance[in_plane].min(axis=0) <= _ON_SLICE_MM).mean())
+    near = SHARE * (float(np.median(np.diff(np.sort(along)))) if len(along) > 1 else 1.0)
+    on_grid = in_plane & (distance.min(axis=1) <= near)
+    return float(on_grid.mean()), float((distance[in_plane].min(axis=0) <= near).mean())

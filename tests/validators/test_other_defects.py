@@ -67,6 +67,27 @@ def test_pixel_spacing_of_frames_and_slices(twin, who):
     assert "off its CT's grid" in next(rule.reason for rule in report.rules if rule.code == "HT509")
 
 
+def test_digits_that_move_no_frame_by_a_tenth_of_a_voxel_are_a_warning(twin):
+    """The readers place such frames, so nothing is lost; beyond the tenth they drop them."""
+    draw = np.random.default_rng(3)
+    heights = np.sort([pydicom.dcmread(path).ImagePositionPatient[2] for path in twin.annotated])
+    step = float(np.median(np.diff(heights)))
+
+    def move(dataset, share, count):
+        for frame in dataset.PerFrameFunctionalGroupsSequence[:count]:
+            x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+            up = round(float(z) + share * step * draw.uniform(0.8, 1), 6)
+            frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, up]
+
+    change([twin.seg], lambda dataset: move(dataset, 0.09, None))
+    findings, _ = found(twin, "HT4", "HT5", depth="pixels")
+    assert {code: one.severity for code, one in findings.items()} == {"HT404": "warning"}
+    change([twin.seg], lambda dataset: move(dataset, 0.04, 3))
+    findings, _ = found(twin, "HT404")
+    assert findings["HT404"].severity == "error"
+    assert "3 by more than a tenth" in findings["HT404"].message
+
+
 @pytest.mark.parametrize(
     ("turn", "codes"),
     [

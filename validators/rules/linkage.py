@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound, position_bound, same_spacing
+from hcc_tace_data.dicom.tolerance import SHARE, cluster_rows, direction_bound, position_bound, same_spacing
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.free_text import suspicions
@@ -32,10 +32,6 @@ __all__ = ["RULES"]
 
 #: Frames nearer to a slice than this (mm) lie on it: decimal strings are rounded.
 _EXACT_MM = 0.005
-#: Frames farther off than this (mm), along the normal or in the plane, are dropped by readers that place frames by
-#: position.
-_NEAR_MM = 0.1
-
 Found = Iterator[Draft | Partly]
 Floats = npt.NDArray[np.float64]
 
@@ -121,19 +117,21 @@ def _off_grid(context: Context) -> Found:
         if found is None or found.volume is None:
             yield Partly(f"the CT of SEG {context.place(row).sop_uid} cannot be determined")
             continue
-        along, across = _distances(facts, _volume_rows(context, found))
-        worst = np.maximum(along, np.where(across > _NEAR_MM, across, 0.0))
+        rows = _volume_rows(context, found)
+        along, across = _distances(facts, rows)
+        step, pixel = _near(rows)
+        worst = np.maximum(along, np.where(across > pixel, across, 0.0))
         # a frame whose own slice is not here (HT401) has no slice to lie on
         absent = np.array([bool(own) and not any(uid in held for uid in own) for own in facts.sources], dtype=bool)
         off = (worst > _EXACT_MM) & ~(absent if len(absent) == len(worst) else False)
         if off.any():
-            beyond = int((off & (worst > _NEAR_MM)).sum())
+            beyond = int((off & ((along > step) | (across > pixel))).sum())
             segments = sorted(set(facts.frame_segments[off].tolist()))
             yield Draft(
                 severity="error" if beyond else "warning",
                 message=f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
-                f"{float(worst[off].max()):.3g} mm, {beyond} by more than {_NEAR_MM:g} mm.",
-                hint=_scaled(facts, _volume_rows(context, found))
+                f"{float(worst[off].max()):.3g} mm, {beyond} by more than a tenth of a voxel.",
+                hint=_scaled(facts, rows)
                 or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
                 if beyond
                 else "Place frames by position, with a tolerance: rounding, harmless to readers that have one.",
@@ -157,6 +155,16 @@ def _scaled(facts: SegFacts, rows: pd.DataFrame) -> str:
         f"Its pixel spacing is {own[0]:.4g} x {own[1]:.4g} mm, the CT's {ct[0]:.4g} x {ct[1]:.4g} mm: find out which "
         "of the two is wrong, or resample the masks."
     )
+
+
+def _near(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return the bounds, mm along the normal and in the plane, beyond which frames are dropped when they are read."""
+    orientation, slices = _axes(rows)
+    along = np.sort(slices @ np.cross(orientation[:3], orientation[3:]))
+    pixels = rows[["spacing_row", "spacing_column"]].to_numpy(float)[0]
+    pixels = pixels[pixels > 0]  # HT505 tells of others
+    step = float(np.median(np.diff(along))) if len(along) > 1 else 1.0
+    return SHARE * step, SHARE * float(pixels.min() if len(pixels) else 1.0)
 
 
 def _distances(facts: SegFacts, rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -353,7 +361,8 @@ def _source_position(context: Context) -> Found:
         normal = np.cross(orientation[:3], orientation[3:])
         step = float(np.median(np.diff(np.sort(slices @ normal)))) if len(slices) > 1 else 1.0
         wrong = 0
-        on_slice = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).min(axis=1) <= _NEAR_MM
+        distances = np.abs((facts.positions @ normal)[:, None] - (slices @ normal)[None, :]).min(axis=1)
+        on_slice = distances <= SHARE * step
         for place, lies, own in zip(facts.positions @ normal, on_slice, facts.sources, strict=False):
             rows = [held[uid] for uid in own if uid in inside]
             # frames off the slices are HT404
@@ -420,7 +429,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="HT404", name="frames-on-slices", severity="error", scope="instance", depth="headers",
-        summary="Each frame lies on a slice of its CT (within 0.005 mm; up to 0.1 mm is a warning), pixel on pixel.",
+        summary="Each frame lies on a slice of its CT, pixel on pixel (a warning up to a tenth of a voxel).",
         why="A frame off the grid is dropped by readers or lands on the wrong slice.",
         fix="Place frames by position with a tolerance; check that frames beyond it are empty.",
         source="DICOM PS3.3, C.7.6.16.2.3", check=_off_grid,
