@@ -171,6 +171,11 @@ def _volume(volumes: PatientVolumes, name: str) -> tuple[HTTPStatus, str, bytes]
     numbers = {f"ct-{number}.nii": number for number in range(len(volumes.volumes))}
     if name in numbers:
         return HTTPStatus.OK, kind, volumes.ct(numbers[name])
+    carried = {
+        f"carried-{number}.nii": number for number, shown in enumerate(volumes.volumes) if not shown.shares_labels
+    }
+    if name in carried:
+        return HTTPStatus.OK, kind, volumes.carried(carried[name])
     return _text(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
 

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcc_tace_data.errors import SegmentationError
+from hcc_tace_data.errors import RegistrationError, SegmentationError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.open import Collection as Folder
 from hcc_tace_data.phases.names import PHASES
 from hcc_tace_data.report.patients import read_prediction
+from hcc_tace_data.volumes.grids import through
 from hcc_tace_data.volumes.nifti import nifti_bytes
+from hcc_tace_data.volumes.registration import register
 
 if TYPE_CHECKING:
     from hcc_tace_data.open import Collection
+    from hcc_tace_data.volumes.registration import Registration
 
 __all__ = ["PatientVolumes", "ShownVolume"]
 
@@ -43,6 +46,11 @@ class ShownVolume:
     same_frame: bool
     slices: int
     paths: tuple[Path, ...]
+
+    @property
+    def shares_labels(self) -> bool:
+        """Whether the labels lie on this volume as drawn: the same visit and the same frame of reference."""
+        return self.visit == "baseline" and self.same_frame
 
 
 class PatientVolumes:
@@ -70,6 +78,7 @@ class PatientVolumes:
         self.prediction = prediction if prediction is not None and prediction.is_file() and cases else None
         self.volumes = _volumes(own, patient_id, self._case.paths if self._case else ())
         self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._registrations: dict[int, Registration] = {}
         self._lock = Lock()
 
     @property
@@ -92,7 +101,8 @@ class PatientVolumes:
                     "description": item.description,
                     "confidence": item.confidence,
                     "annotated": item.annotated,
-                    "labels": self.has_labels and item.same_frame,
+                    "labels": self.has_labels and item.shares_labels,
+                    "carried": self.has_labels and not item.shares_labels,
                     "slices": item.slices,
                 }
                 for item in self.volumes
@@ -132,6 +142,47 @@ class PatientVolumes:
             return nifti_bytes(arrays.label, arrays.affine)
 
         return self._made("labels", make)
+
+    def carried(self, number: int) -> bytes:
+        """Return the labels moved onto the grid of CT volume `number` by the registration of the two CTs, as NIfTI.
+
+        No reader drew them there: the registration is one affine transform, and the tumour may have changed since.
+
+        Raises
+        ------
+        SegmentationError
+            There are no labels.
+        RegistrationError
+            The registration is not plausible.
+        HccTaceError
+            A CT cannot be read as a volume, or is too thin to be registered.
+        """
+        from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
+        from hcc_tace_data.loaders.sample import read_labels  # noqa: PLC0415 - its libraries are slow to import
+
+        case = self._case
+        if case is None:
+            raise SegmentationError(f"{self.patient_id} has no labels to carry: {self.reason}.")
+
+        def make() -> bytes:
+            found = self._registrations.get(number)  # a refused one is not tried again
+            if found is None or found.plausible:
+                target = read_ct(list(self.volumes[number].paths), on_gap="fill")
+                drawn = read_ct(list(case.paths), on_gap="fill")
+            if found is None:
+                self._registrations[number] = found = register(target, drawn)
+            if not found.plausible:
+                raise RegistrationError(
+                    f"Labels not carried to this volume: the registration is implausible ({found.reason})."
+                )
+            label, _, _ = read_labels(case, load_catalog().classes("standard"), drawn)
+            onto, shape = np.asarray(target.affine), target.array.shape
+            result = np.zeros(shape, np.uint8)
+            for key in sorted(set(np.unique(label).tolist()) - {0}):
+                result[through(label == key, np.asarray(drawn.affine), onto, shape, found.matrix)] = key
+            return nifti_bytes(result, onto)
+
+        return self._made(f"carried{number}", make)
 
     def predicted(self) -> bytes:
         """Return the prediction, checked to lie on the annotated CT's grid, as NIfTI."""

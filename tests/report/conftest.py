@@ -20,6 +20,7 @@ from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.sample import read_case
 from hcc_tace_data.report import ReportSummary, write_report
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.volumes.registration import Registration
 
 #: Where pictures for people are kept.
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
@@ -162,3 +163,19 @@ def made(twin: Path, predicted: Path, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("report") / "report.html"
     summary = write_report(twin, path, predictions=predicted, workers=1)
     return Made(summary=summary, predictions=predicted, shifted="HCC_003", scored="HCC_012")
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the viewer's registrations find nothing plausible; the list counts the volumes of each call."""
+    calls: list[int] = []
+
+    def register(*volumes: object) -> Registration:
+        calls.append(len(volumes))
+        return Registration(
+            matrix=np.eye(4), engine="none", similarity_before=1.2, similarity_after=1.1, plausible=False,
+            reason="it turns by 90 degrees",
+        )  # fmt: skip
+
+    monkeypatch.setattr("hcc_tace_data.report.volumes.register", register)
+    return calls

@@ -10,13 +10,16 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
 from hcc_tace_data import open_collection
-from hcc_tace_data.errors import PatientNotFoundError
+from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.errors import PatientNotFoundError, RegistrationError
 from hcc_tace_data.report.server import ViewerServer
 from hcc_tace_data.report.volumes import PatientVolumes
+from hcc_tace_data.volumes.grids import through
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,57 @@ def test_volumes_are_those_of_another_library(server: ViewerServer, tmp_path: Pa
     labels.write_bytes(ask(server, f"/{server.token}/labels.nii")[2])
     assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))))) == {0, 1, 2, 3, 4}
     assert ask(server, f"/{server.token}/prediction.nii")[2][:4] == ask(server, f"/{server.token}/labels.nii")[2][:4]
+
+
+def test_labels_are_carried_to_the_follow_up(server: ViewerServer, twin: Path, tmp_path: Path) -> None:
+    """They lie where the twin's true motion puts them, on the follow-up's own grid."""
+    described = json.loads(ask(server, f"/{server.token}/patient.json")[2])["volumes"]
+    assert {(item["visit"], item["labels"], item["carried"]) for item in described} == {
+        ("baseline", True, False),
+        ("follow-up", False, True),
+    }
+    rows = json.loads((twin / "truth" / "transforms.json").read_text())
+    truth = {
+        (row["series_uid"], row["volume"]): np.array(row["annotated_to_volume"])
+        for row in rows
+        if row["patient_id"] == "HCC_003"
+    }
+    annotated = next(item for item in server.volumes.volumes if item.annotated)
+    drawn = read_ct(list(annotated.paths))
+    labels = _array(tmp_path / "labels.nii", ask(server, f"/{server.token}/labels.nii")[2])
+    (number,) = [
+        index for index, item in enumerate(described) if item["visit"] == "follow-up" and "enous" in item["name"]
+    ]
+    files = server.volumes.volumes[number].paths
+    target = read_ct(list(files))
+    status, _, body = ask(server, f"/{server.token}/carried-{number}.nii")
+    assert status == 200
+    carried = _array(tmp_path / "carried.nii", body)
+    assert carried.shape == target.array.shape
+    image = sitk.ReadImage(str(tmp_path / "carried.nii"))
+    np.testing.assert_allclose(image.GetOrigin(), target.affine[:3, 3], atol=1e-3)
+    motion = truth[pydicom.dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID, 1]
+    for label in (1, 2):
+        expected = through(labels == label, drawn.affine, target.affine, carried.shape, np.linalg.inv(motion))
+        found = carried == label
+        assert 2 * (expected & found).sum() / (expected.sum() + found.sum()) > 0.9, label
+    for index, item in enumerate(described):
+        wanted = 200 if item["carried"] else 404
+        assert ask(server, f"/{server.token}/carried-{index}.nii", method="HEAD")[0] == wanted
+
+
+def _array(path: Path, content: bytes) -> np.ndarray:
+    path.write_bytes(content)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_labels_are_not_carried_by_an_implausible_registration(twin: Path, refused: list[int]) -> None:
+    volumes = PatientVolumes(open_collection(twin), "HCC_003")
+    number = next(index for index, item in enumerate(volumes.volumes) if item.visit == "follow-up")
+    for _ in range(2):
+        with pytest.raises(RegistrationError, match="it turns by 90 degrees"):
+            volumes.carried(number)
+    assert refused == [2], "a refused registration is kept"
 
 
 def test_a_volume_that_cannot_be_read_says_why(twin: Path, predicted: Path) -> None:

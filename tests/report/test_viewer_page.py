@@ -82,6 +82,44 @@ def test_every_control_changes_the_picture(viewer: Any) -> None:
     assert any(url.endswith("/prediction.nii") for url in viewer.requests)
 
 
+def show_follow_up(viewer: Any) -> None:
+    viewer.run("[...document.querySelectorAll('#phases button')].at(-1).click()")
+    viewer.wait("document.body.dataset.volume === '5' && document.body.dataset.state !== 'loading'")
+
+
+def text(viewer: Any, selector: str) -> str:
+    return str(viewer.run("return document.querySelector(arguments[0]).innerText", selector))
+
+
+def test_carried_labels_are_marked_as_such(viewer: Any) -> None:
+    assert viewer.run("return document.querySelector('#carried').hidden"), "these were drawn on this volume"
+    show_follow_up(viewer)
+    assert text(viewer, "#carried") == "Labels carried from the baseline by registration, not drawn on this CT"
+    assert "No reader drew on this CT" in text(viewer, "#labels-note")
+    assert viewer.run("return document.querySelector('#prediction').disabled")
+    shown = pixels(viewer)
+    assert (np.ptp(shown, axis=2) > 40).mean() > 0.01  # the labels' colours
+    viewer.shot("viewer-carried")
+    viewer.run("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'l', bubbles: true}))")
+    assert viewer.run("return document.querySelector('#carried').hidden"), "no labels, nothing to mark"
+    assert differs(pixels(viewer), shown)
+    viewer.run("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'l', bubbles: true}))")
+    viewer.run("[...document.querySelectorAll('#phases button')].at(0).click()")
+    viewer.wait("document.body.dataset.volume === '0' && document.body.dataset.state !== 'loading'")
+    assert viewer.run("return document.querySelector('#carried').hidden")
+    viewer.assert_quiet()
+
+
+def test_no_labels_where_the_registration_is_implausible(viewer: Any, refused: list[int]) -> None:
+    show_follow_up(viewer)
+    assert refused, "the registration was asked for"
+    assert viewer.run("return [document.body.dataset.state, viewer.volumes.length]") == ["ready", 1]
+    assert viewer.run("return document.querySelector('#carried').hidden")
+    assert text(viewer, "#labels-note") == (
+        "Labels not carried to this volume: the registration is implausible (it turns by 90 degrees)."
+    )
+
+
 def test_on_a_phone(viewer: Any) -> None:
     viewer.size(390, 844, phone=True)
     assert viewer.run("return document.documentElement.scrollWidth") <= 390

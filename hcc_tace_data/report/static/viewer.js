@@ -23,7 +23,7 @@
       link.title = `${other} (${step < 0 ? "p" : "n"})`;
     }
   }
-  const state = { volume: -1, window: 0, view: 0, hidden: new Set(), labels: true, busy: false };
+  const state = { volume: -1, window: 0, view: 0, hidden: new Set(), labels: true, busy: false, carried: false };
 
   const { Niivue } = globalThis.niivue;
   const nv = new Niivue({
@@ -73,8 +73,11 @@
     overlay.img = state.hidden.size ? image.map((value) => state.hidden.has(value) ? 0 : value) : image;
     const opacity = Number(one("#opacity").value);
     overlay.opacity = state.labels ? (outline ? Math.max(opacity, 0.9) : opacity) : 0;
+    mark();
     nv.updateGLVolume();
   };
+  // whoever looks at carried labels sees that they are
+  const mark = () => { one("#carried").hidden = !(state.carried && state.labels); };
   // the voxels of each label that touch another one, or none, within their slice
   const rim = (image, [, width]) => {
     const result = new image.constructor(image.length);
@@ -127,7 +130,7 @@
     const values = data.values || [];
     const hu = values[0] ? Math.round(values[0].value) : null;
     const label = values[1] && state.labels ? patient.classes.find((item) => item.number === Math.round(values[1].value)) : null;
-    one("#location").textContent = hu === null ? "" : `${hu} HU${label ? `, ${label.name}` : ""}`;
+    one("#location").textContent = hu === null ? "" : `${hu} HU${label ? `, ${label.name}${state.carried ? " (carried)" : ""}` : ""}`;
     slider();
   };
 
@@ -146,23 +149,36 @@
       const source = one("#prediction").checked ? "prediction" : "labels";
       wanted.push({ url: `${source}.nii${query}`, name: `${source}.nii`, opacity: 0.45, colormap: "gray" });
     }
+    let refused = "";
     try {
       for (const { url } of wanted) {
         const answer = await fetch(url, { method: "HEAD" });
         if (!answer.ok) throw new Error(await (await fetch(url)).text());
       }
+      if (volume.carried) {
+        say("registering the baseline to this volume …");
+        const url = `carried-${index}.nii${query}`;
+        const answer = await fetch(url, { method: "HEAD" });
+        if (answer.ok) wanted.push({ url, name: `carried-${index}.nii`, opacity: 0.45, colormap: "gray" });
+        else refused = await (await fetch(url)).text();
+      }
+      state.carried = wanted.length > 1 && volume.carried;
       const place = nv.volumes[0] ? [...nv.scene.crosshairPos] : null;
       await nv.loadVolumes(wanted);
       if (place) nv.scene.crosshairPos = place;
       nv.setSliceType(VIEWS[state.view][1]);
       state.volume = index;
+      mark();
       paint();
       if (!place && volume.labels) centre();
       slider();
       one("#labels-note").textContent = !patient.labels ? `No labels: ${patient.reason}.`
-        : !volume.labels ? "The labels lie in another frame of reference and are not shown here."
+        : state.carried ? "Drawn on the baseline CT and carried here by its registration to this volume. "
+          + "No reader drew on this CT; the tumour may have changed."
+        : volume.carried ? refused.trim()
         : `${one("#prediction").checked ? "Predicted" : "Drawn"} on ${volume.annotated ? "this volume."
           : "another phase of this visit; breathing may shift them."}`;
+      one("#prediction").disabled = volume.carried;
       body.dataset.volume = String(index);
       say("", "ready");
     } catch (error) {
