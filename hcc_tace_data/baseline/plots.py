@@ -45,40 +45,63 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def learning_curves(path: str | os.PathLike[str], logs: Mapping[str, Sequence[Path]]) -> Path:
-    """Draw loss and validation Dice over the steps.
+    """Draw the loss of each step with its running mean, and the Dice of each validation; the chosen one has a ring.
 
     Parameters
     ----------
     path : path-like
         The picture.
     logs : mapping of str to sequence of path
-        Stage -> ``log.csv`` of each fold.
+        Stage -> ``log.csv`` of each fold. ``steps.csv`` beside it holds the loss of each step; without it, the mean
+        loss between two validations is drawn.
     """
     figure = _figure(9, 3.4 * len(logs))
     for row, (stage, files) in zip(figure.subplots(len(logs), 2, squeeze=False), logs.items(), strict=True):
+        colour = _colours()[stage]
         for number, file in enumerate(files):
-            with open(file, newline="", encoding="utf-8") as handle:
-                rows = list(csv.DictReader(handle))
-            steps = [float(item["steps"]) for item in rows]
-            for axes, key in zip(row, ("loss", "dice"), strict=True):
-                shade = 0.35 + 0.65 * (number + 1) / len(files)
-                axes.plot(
-                    steps,
-                    [float(item[key]) for item in rows],
-                    color=_colours()[stage],
-                    alpha=shade,
-                    marker="o" if len(steps) <= 40 else None,
-                    markersize=3,
-                    label=file.parent.parent.name,
-                )
+            shade = 0.35 + 0.65 * (number + 1) / len(files)
+            log = _columns(file)
+            by_step = file.with_name("steps.csv")
+            steps, losses = log["steps"], log["loss"]
+            if by_step.is_file():
+                raw = _columns(by_step)
+                steps, losses = raw["step"], _running_mean(raw["loss"])
+                row[0].plot(steps, raw["loss"], color=colour, alpha=0.25 * shade, linewidth=0.7)
+            row[0].plot(steps, losses, color=colour, alpha=shade, linewidth=1.6)
+            row[0].plot(log["steps"], np.interp(log["steps"], steps, losses), "o", color=colour, alpha=shade, ms=3.5)
+            name = file.parent.parent.name
+            row[1].plot(log["steps"], log["dice"], "o-", color=colour, alpha=shade, ms=3.5, label=name)
+            best = int(log["dice"].argmax())
+            row[1].plot(log["steps"][best], log["dice"][best], "o", color=_GREY, ms=9, mfc="none")
         row[0].set_ylabel(f"{stage}: training loss")
         row[1].set_ylabel(f"{stage}: Dice, validation patients")
         row[1].set_ylim(0, 1)
         for axes in row:
             axes.set_xlabel("steps")
+            axes.set_xlim(left=0)
             axes.grid(alpha=0.25)
         row[1].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.supxlabel(
+        "Thin: loss of each step. Bold: running mean. Dots: validations. Ring: the weights that were kept.",
+        fontsize=8, color=_GREY,
+    )  # fmt: skip
     return _save(figure, path)
+
+
+def _columns(path: Path) -> dict[str, npt.NDArray[np.float64]]:
+    with open(path, newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _running_mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the mean over a twentieth of the training around each value; the ends see what there is."""
+    width = max(1, len(values) // 20) | 1
+    weights = np.ones(width)
+    mean: npt.NDArray[np.float64] = np.convolve(values, weights, "same") / np.convolve(
+        np.ones(len(values)), weights, "same"
+    )
+    return mean
 
 
 def dice_by_case(path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]]) -> Path:

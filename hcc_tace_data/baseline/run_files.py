@@ -53,7 +53,7 @@ def _commit() -> str | None:
 
 
 def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write one row an epoch as CSV."""
+    """Write one row per epoch, or per step, as CSV."""
     atomic_write_text(path, csv_rows(list(history[0]), history))
 
 
@@ -120,8 +120,8 @@ def model_card(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]
     lines += [
         "",
         "## Files",
-        "`best.safetensors`, `last.safetensors` (weights), `log.csv` (figures by epoch), `run.json` (configuration, "
-        "versions, seed, patients), `state.pt` (to resume).",
+        "`best.safetensors`, `last.safetensors` (weights), `log.csv` (figures by epoch), `steps.csv` (loss by step), "
+        "`run.json` (configuration, versions, seed, patients), `state.pt` (to resume).",
         "",
         "## Configuration",
         "```json",

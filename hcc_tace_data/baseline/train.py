@@ -28,8 +28,8 @@ class TrainResult:
     Attributes
     ----------
     folder : pathlib.Path
-        Holds ``best.safetensors``, ``last.safetensors``, ``README.md`` (model card), ``state.pt``, ``log.csv``,
-        ``run.json`` and, with tensorboardX, ``events``.
+        Holds ``best.safetensors``, ``last.safetensors``, ``README.md`` (model card), ``state.pt``, ``log.csv``
+        (by epoch), ``steps.csv`` (loss of each step), ``run.json`` and, with tensorboardX, ``events``.
     epochs, steps : int
         How far it went.
     best_dice : float

@@ -41,7 +41,8 @@ __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
 
-_STATE, _LAST, _BEST, _LOG, _RECORD = "state.pt", "last.safetensors", "best.safetensors", "log.csv", "run.json"
+_STATE, _LAST, _BEST, _RECORD = "state.pt", "last.safetensors", "best.safetensors", "run.json"
+_LOG, _STEPS = "log.csv", "steps.csv"
 
 
 class Trainer:
@@ -85,6 +86,7 @@ class Trainer:
         # after the network was moved: the average must be where the weights are
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
         self.history: list[dict[str, float]] = []
+        self.losses: list[float] = []  # of each step
         self.steps = 0
         self.seen: set[str] = set()
         # dropout differs between processes, as their batches do
@@ -124,6 +126,7 @@ class Trainer:
         if state["scaler"] is not None and self.engine.scaler is not None:
             self.engine.scaler.load_state_dict(state["scaler"])
         self.history, self.seen = list(state["history"]), set(state["seen"])
+        self.losses = list(state.get("losses", []))  # older states have none
         self.steps = int(state["steps"])
         if self.average:
             self.average.load(state["average"])
@@ -172,6 +175,7 @@ class Trainer:
         self._average_buffers()
         weights = self.average.state(inner) if self.average else inner.state_dict()
         score = self._validate(weights)
+        self.losses += [float(loss) for loss in np.mean(gather(losses), axis=0)]
         self.history.append(
             {
                 "epoch": self.batches.epochs,
@@ -254,6 +258,9 @@ class Trainer:
         if self.history[-1]["dice"] > max((row["dice"] for row in self.history[:-1]), default=-1.0):
             save_weights(self.folder / _BEST, weights, record)
         write_log(self.folder / _LOG, self.history)
+        first = self.steps - len(self.losses) + 1
+        by_step = [{"step": first + place, "loss": loss} for place, loss in enumerate(self.losses)]
+        write_log(self.folder / _STEPS, by_step)
         record |= {
             "train_patients": sorted(self.seen),
             "validation_patients": self.identity["validation"],
@@ -278,6 +285,7 @@ class Trainer:
                 "random": random,
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "history": self.history,
+                "losses": self.losses,
                 "average": self.average.values if self.average else None,
             },
         )

@@ -43,6 +43,7 @@ def test_a_run_says_all_that_decided_it(trained: Path) -> None:
             "best.safetensors",
             "last.safetensors",
             "log.csv",
+            "steps.csv",
             "run.json",
             "state.pt",
             "README.md",

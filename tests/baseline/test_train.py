@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,8 @@ def test_resumed_training_reaches_the_same_weights(
     result = train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", TrainOptions(resume=True))
     assert result.epochs == 4
     assert _equal(tmp_path / "whole", tmp_path / "parts")
+    logs = [(tmp_path / name / "steps.csv").read_text() for name in ("whole", "parts")]
+    assert logs[0] == logs[1]
 
 
 def test_killed_while_it_saved(
@@ -108,6 +111,11 @@ def test_log_and_record_say_what_was_done(cases: list[StoredCase], quick: Quick,
     with open(tmp_path / "log.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [float(row["loss"]) for row in rows] == pytest.approx(list(result.losses))
+    with open(tmp_path / "steps.csv", newline="") as handle:
+        by_step = list(csv.DictReader(handle))
+    assert [int(row["step"]) for row in by_step] == list(range(1, result.steps + 1)), "every step is on record"
+    last = [float(row["loss"]) for row in by_step][int(rows[0]["steps"]) :]
+    assert np.mean(last) == pytest.approx(float(rows[1]["loss"]))
     record = json.loads((tmp_path / "run.json").read_text())
     assert TrainConfig.model_validate(record["config"]) == config
     assert record["torch"] == torch.__version__
