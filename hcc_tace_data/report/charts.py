@@ -161,8 +161,8 @@ def bland_altman_chart(
     }
     means = np.concatenate([(a + b) / 2 for a, b in readings.values()])
     differences = np.concatenate([a - b for a, b in readings.values()])
-    reach = float(np.nanmax(np.abs(differences))) * 1.08 or 1.0
-    reach = max(reach, *(abs(edge) for item in limits.values() for edge in (item.lower, item.upper)))
+    edges = [abs(edge) for item in limits.values() for edge in (item.lower, item.upper)]
+    reach = 1.08 * max(float(np.nanmax(np.abs(differences))), *edges) or 1.0
     chart = Chart(
         f"Bland-Altman plot, {criterion}, readers {pair[0]} and {pair[1]}",
         "; ".join(

@@ -17,7 +17,6 @@ def page(browser: Any, made: Any) -> Any:
 
 
 def test_pictures_render_and_nothing_leaves_the_machine(page: Any, made: Any) -> None:
-    page.run("document.querySelectorAll('img').forEach(img => img.loading = 'eager')")
     page.wait("[...document.images].every(img => img.complete)")
     assert page.run("return document.images.length") == made.summary.pictures > 50
     assert page.run("return [...document.images].filter(img => !(img.naturalWidth > 20)).length") == 0
@@ -127,7 +126,29 @@ def test_print_shows_all_without_controls(page: Any) -> None:
     assert page.run("return getComputedStyle(document.querySelector('.filters')).display") == "none"
     assert page.run("return getComputedStyle(document.querySelector('.scroll.tall')).overflowY") == "visible"
     assert page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    # nobody scrolls paper: pictures far down are there as well
+    assert page.run("return [...document.images].filter(img => !(img.complete && img.naturalWidth > 20)).length") == 0
+    # what leads up to a table or a picture stays on its page; a flex row would let a patient's card be cut in two
+    style = "return [...new Set([...document.querySelectorAll('{}')].map(e => getComputedStyle(e)['{}']))]"
+    for selector in ("h2", "h3", ".lead", "ul.key", "ul.legend"):
+        assert page.run(style.format(selector, "breakAfter")) == ["avoid"], selector
+    assert page.run(style.format(".patient", "breakInside")) == ["avoid"]
+    assert page.run(style.format(".strip", "display")) == ["block"]
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_limits_of_agreement_are_inside_their_plots(page: Any) -> None:
+    """The dashed lines are neither on the edge of the axes nor beyond."""
+    found = page.run(
+        "return [...document.querySelectorAll('svg.chart')].filter(s => s.querySelector('title').textContent"
+        ".startsWith('Bland-Altman')).map(s => { const b = s.getBoundingClientRect(); return [b.top, b.bottom,"
+        " ...[...s.querySelectorAll('.dashed')].map(l => l.getBoundingClientRect().top),"
+        " s.querySelector('.axis').getBoundingClientRect().bottom]; })"
+    )
+    assert found
+    for top, _, *lines, axis in found:
+        assert len(lines) == 4
+        assert all(top + 14 < line < axis - 2 for line in lines)
 
 
 def test_inferred_phases_are_marked_and_explained(page: Any) -> None:
