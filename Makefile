@@ -38,7 +38,7 @@ fuzz: $(VENV)/.ready
 	$(BIN)/python scripts/fuzz.py
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # against the peers, which it installs; equality first, then time; one phantom patient of full size for all
 bench: $(VENV)/.ready

@@ -23,7 +23,9 @@ from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.volumes.registration import register
-from hcc_tace_data.volumes.similarity import place_roughly
+from hcc_tace_data.volumes.similarity import coarse_image, place_roughly
+
+COARSE_MM = 3.0
 
 
 def distances(matrix: np.ndarray, points: np.ndarray, here: np.ndarray) -> float:
@@ -73,7 +75,7 @@ def main() -> None:
                         found = register(fixed, moving)
                         start = np.eye(4)
                         if study is not patient.baseline:  # lay one body over the other first
-                            start[:3, 3] = place_roughly(fixed, moving)
+                            start[:3, 3] = place_roughly(*(coarse_image(one, COARSE_MM) for one in (fixed, moving)))
                         rows.append({
                             "patient": patient.patient_id, "visit": int(study is not patient.baseline),
                             "phase": row["phase"], "before": distances(start, points, here),
@@ -93,7 +95,7 @@ def main() -> None:
         f"{len(rows)} volumes, {len(rows) - len(taken)} refused; taken: mean {errors.mean():.2f} mm, median "
         f"{np.median(errors):.2f}, worst {errors.max():.2f}; best affine "
         f"{np.mean([row['best'] for row in taken]):.2f}; worse than no registration: "
-        f"{sum(row['after'] > row['rough'] for row in taken)}"
+        f"{sum(row['after'] > row['before'] for row in taken)}"
     )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")

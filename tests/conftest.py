@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -39,8 +41,14 @@ QUIRKY += ["HCC_065", "HCC_089", "HCC_099"]
 
 @pytest.fixture(scope="session")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny twin of the patients with quirks, made once for a run."""
-    return make_phantom(tmp_path_factory.mktemp("twin") / "t", patients=QUIRKY, workers=1)
+    """A tiny twin of the patients with quirks, made once for a run; every worker process has a copy of its own."""
+    own, shared = tmp_path_factory.mktemp("twin") / "t", tmp_path_factory.getbasetemp().parent / "quirky"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_phantom(own, patients=QUIRKY, workers=1)
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "truth").is_dir():
+            make_phantom(shared, patients=QUIRKY, workers=1)
+    return Path(shutil.copytree(shared, own))
 
 
 # a small CT of any orientation, with labels on it

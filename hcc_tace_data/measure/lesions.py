@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 from scipy import ndimage
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.measure.diameters import axial_diameters, longest_3d
+from hcc_tace_data.measure.surface import outline_surface
 
 __all__ = ["Lesion", "find_lesions", "measure_lesion", "split_lesions"]
 
@@ -39,9 +39,10 @@ class Lesion:
     diameter_3d_mm : float
         Longest distance between two points of the surface.
     surface_mm2 : float
-        Surface by Crofton's formula (SimpleITK's LabelShapeStatistics).
+        Surface of the outline (:func:`~hcc_tace_data.measure.surface.outline_surface`).
     sphericity : float
-        Surface of a ball of this volume over `surface_mm2`.
+        Surface of a ball that holds as much as the outline, over `surface_mm2`; some 0.92 for a ball, whose outline
+        goes in steps.
     centre_x_mm, centre_y_mm, centre_z_mm : float
         Centre of mass, LPS.
     box_min_x_mm ... box_max_z_mm : float
@@ -149,7 +150,7 @@ def measure_lesion(mask: Mask, affine: npt.ArrayLike, *, number: int = 1, corner
     low, high, centre = points.min(axis=0), points.max(axis=0), points.mean(axis=0)
     axial = axial_diameters(mask, spacing)
     volume = len(places) * unit
-    surface = _surface(mask, spacing)
+    surface, within = outline_surface(mask, spacing)
     return Lesion(
         lesion=number,
         voxels=len(places),
@@ -159,18 +160,9 @@ def measure_lesion(mask: Mask, affine: npt.ArrayLike, *, number: int = 1, corner
         diameter_slice=axial.slice + int(corner[0]),
         diameter_3d_mm=longest_3d(mask, spacing),
         surface_mm2=surface,
-        sphericity=float(np.cbrt(36 * np.pi * volume**2) / surface) if surface > 0 else float("nan"),
+        sphericity=float(np.cbrt(36 * np.pi * within**2)) / surface,
         centre_x_mm=float(centre[0]), centre_y_mm=float(centre[1]), centre_z_mm=float(centre[2]),
         box_min_x_mm=float(low[0]), box_min_y_mm=float(low[1]), box_min_z_mm=float(low[2]),
         box_max_x_mm=float(high[0]), box_max_y_mm=float(high[1]), box_max_z_mm=float(high[2]),
         slice_first=int(places[:, 0].min()), slice_last=int(places[:, 0].max()),
     )  # fmt: skip
-
-
-def _surface(mask: Mask, spacing: Floats) -> float:
-    image = sitk.GetImageFromArray(np.pad(mask, 1).astype(np.uint8))
-    image.SetSpacing([float(step) for step in spacing[::-1]])
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.ComputePerimeterOn()
-    shape.Execute(image)
-    return float(shape.GetPerimeter(1))

@@ -39,8 +39,9 @@ def test_a_ball_has_the_size_of_a_ball() -> None:
     assert found.diameter_mm == pytest.approx(2 * radius, abs=0.8)
     assert found.perpendicular_mm == pytest.approx(2 * radius, abs=0.8)
     assert found.diameter_3d_mm == pytest.approx(2 * radius, abs=1.0)
-    assert found.surface_mm2 == pytest.approx(4 * np.pi * radius**2, rel=0.02)
-    assert found.sphericity == pytest.approx(1, abs=0.02)
+    # the outline goes in steps: see outline_surface
+    assert 1.05 < found.surface_mm2 / (4 * np.pi * radius**2) < 1.1
+    assert 0.91 < found.sphericity < 0.95
     assert (found.centre_x_mm, found.centre_y_mm, found.centre_z_mm) == pytest.approx((-1.2, 40.4, -371), abs=0.1)
     assert (found.box_min_z_mm, found.box_max_z_mm) == pytest.approx((-391, -351))
     assert (found.slice_first, found.slice_last, found.diameter_slice) == (9, 49, 29)

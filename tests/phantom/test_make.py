@@ -88,12 +88,13 @@ def test_a_failed_patient_leaves_no_half_folder(tmp_path: Path, monkeypatch: pyt
 
 def test_every_defect_changes_files(tmp_path: Path) -> None:
     clean = make_phantom(tmp_path / "clean", patients=["HCC_004", "HCC_005"], workers=1)  # some defects take two
+    before = digests(clean)
     for code in defect_codes():
         root = Path(shutil.copytree(clean, tmp_path / code))
-        before = digests(root)
         said = apply_defect(root, code)
         assert said
         assert digests(root) != before, code
+        shutil.rmtree(root)
 
 
 def test_command_reports_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
