@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hcc_tace_data.collection import model
 from hcc_tace_data.collection.annotated import AnnotatedVolume, find_annotated
 from hcc_tace_data.collection.index import Progress, read_index
+from hcc_tace_data.collection.kept import NOTHING_KEPT, Kept, kept_beside
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import NotAVolumeError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -62,7 +63,7 @@ class Study(model.Study):
     @cached_property
     def series(self) -> tuple[Series, ...]:
         """The series, by number and UID."""
-        return tuple(Series(one.root, one.instances, catalog=one.catalog) for one in super().series)
+        return tuple(Series(one.root, one.instances, catalog=one.catalog, kept=one.kept) for one in super().series)
 
     @property
     def segmentation(self) -> Series | None:
@@ -89,7 +90,10 @@ class Patient(model.Patient):
     @cached_property
     def studies(self) -> tuple[Study, ...]:
         """The studies, by date and UID; studies without a date come last."""
-        return tuple(Study(one.root, one.instances, one.is_baseline, catalog=one.catalog) for one in super().studies)
+        return tuple(
+            Study(one.root, one.instances, one.is_baseline, catalog=one.catalog, kept=one.kept)
+            for one in super().studies
+        )
 
     @property
     def baseline(self) -> Study | None:
@@ -115,15 +119,23 @@ class Collection(model.Collection):
         Files and folders that could not be read: `path`, `reason`.
     catalog : Catalog
         The facts of the collection these files belong to; default: those shipped with the package.
+    kept : Kept
+        What was found out about the files before.
     """
 
     def __init__(
-        self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame, *, catalog: Catalog | None = None
+        self,
+        root: Path,
+        instances: pd.DataFrame,
+        problems: pd.DataFrame,
+        *,
+        catalog: Catalog | None = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> None:
-        super().__init__(root, instances, problems, catalog=load_catalog() if catalog is None else catalog)
+        super().__init__(root, instances, problems, catalog=load_catalog() if catalog is None else catalog, kept=kept)
 
     def _patient(self, rows: pd.DataFrame) -> Patient:
-        return Patient(self.root, rows, catalog=self.catalog)
+        return Patient(self.root, rows, catalog=self.catalog, kept=self.kept)
 
     def __getitem__(self, patient_id: str) -> Patient:
         return cast("Patient", super().__getitem__(patient_id))
@@ -155,7 +167,8 @@ def open_collection(
         Processes that read headers; default one, or two where there are thousands of new files.
     cache : bool
         Keep the table in ``ROOT/.hcc-tace/index.parquet`` (if `root` is read-only: in ``$HCC_TACE_CACHE``, else the
-        user's cache folder), and read only files whose size or time of change differ from it.
+        user's cache folder), and read only files whose size or time of change differ from it. What is found out
+        later (volumes, phases, annotated CT) is kept beside it, in ``derived.sqlite``.
     progress : callable, optional
         Called with (files read, files to read).
     catalog : Catalog, optional
@@ -172,5 +185,6 @@ def open_collection(
         There is nothing at `root`.
     """
     folder = resolve_root(root).resolve()
-    instances, problems = read_index(folder, workers=workers, cache=cache, progress=progress)
-    return Collection(folder, instances, problems, catalog=catalog)
+    scan = read_index(folder, workers=workers, cache=cache, progress=progress)
+    kept = kept_beside(folder, scan.files, catalog=catalog) if cache else NOTHING_KEPT
+    return Collection(folder, scan.instances, scan.problems, catalog=catalog, kept=kept)

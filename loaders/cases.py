@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,28 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.clinical.load import load_clinical
+from hcc_tace_data.clinical.sheet import find_sheet
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError, UsageError
-from hcc_tace_data.labels.annotations import choose_annotations
+from hcc_tace_data.labels.annotations import Annotation, choose_annotations
 from hcc_tace_data.loaders.channels import ANNOTATED, FOLLOW_UP, PhaseFiles, find_phases
 from hcc_tace_data.loaders.flow import Reason
+from hcc_tace_data.phases.label import published_for
 from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.identity import identity_of
 
 if TYPE_CHECKING:
-    from hcc_tace_data.labels.annotations import Annotation
     from hcc_tace_data.open import Collection, Study
     from hcc_tace_data.volumes.registration import Registration
 
 __all__ = ["Case", "CaseArrays", "clinical_rows", "find_cases"]
 
 logger = logging.getLogger(__name__)
+
+_CASE = Kind("case", ("loaders",))
+_CLINICAL = Kind("clinical rows", ("loaders",), private=True)
+_ANNOTATION = ("patient_id", "study_uid", "reader", "kind", "readers", "series_uid", "volume", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +170,16 @@ def find_cases(
         No patient at all has an annotation so called.
     """
     patients = list(patients)
-    rows = clinical_rows(collection.root)
-    labelled = find_phases(collection, patients)
+    rows = kept_clinical_rows(collection)
+    known, keys = _recall(collection, patients, annotations, phases, keep_incomplete=keep_incomplete)
+    labelled = find_phases(collection, [patient for patient in patients if patient not in known])
     cases: list[Case] = []
     left_out: dict[str, str] = {}
+    made: dict[str, _Found] = {}
     readers: set[str] = {"collection", "bamf", "staple"}
     for patient_id in patients:
         try:
-            found = _find_case(
+            found = known.get(patient_id) or _find_case(
                 collection,
                 patient_id,
                 annotations,
@@ -182,11 +192,20 @@ def find_cases(
         except Exception as error:  # whatever is wrong with one patient, the others are found
             left_out[patient_id] = reason_of(error)
             continue
+        made[patient_id] = found
         readers |= found.readers
         if found.case is None:
             left_out[patient_id] = found.reason
         else:
             cases.append(replace(found.case, clinical=rows.get(patient_id, rows.get("", {}))))
+    collection.kept.put(
+        _CASE,
+        {
+            key: _plain_case(made[patient], collection.root)
+            for patient, key in keys.items()
+            if patient in made and patient not in known and made[patient].whole
+        },
+    )
     unknown = sorted(({annotations} if isinstance(annotations, str) else set(annotations)) - readers)
     if unknown:
         raise UsageError(
@@ -202,6 +221,121 @@ class _Found:
     case: Case | None
     reason: str = ""
     readers: frozenset[str] = frozenset()
+    #: whether all that says where the labels lie could be read: else it may be another case the next time
+    whole: bool = False
+
+
+def _recall(
+    collection: Collection,
+    patients: Sequence[str],
+    annotations: str | Sequence[str],
+    phases: Sequence[str],
+    *,
+    keep_incomplete: bool,
+) -> tuple[dict[str, _Found], dict[str, str]]:
+    """Return what is kept of the cases of some patients, and the key of each.
+
+    Only cases of the collection's own annotation are kept: where a user's readers lie is looked up each time.
+    """
+    if annotations != "collection":
+        return {}, {}
+    published = published_for(collection.root)
+    kept, keys = collection.kept, {}
+    files = _files(collection)
+    for patient in patients:
+        paths, segs, series = files.get(patient, ([], [], set()))
+        if paths and kept.unchanged(segs):
+            stated = [[uid, *published[uid].phases] for uid in sorted(series) if uid in published]
+            keys[patient] = kept.key(_CASE, paths, list(phases), keep_incomplete, stated)
+    values = kept.get(_CASE, keys.values())
+    known = {}
+    for patient, key in keys.items():
+        if key in values:
+            with suppress(KeyError, TypeError, ValueError):  # of something else: it is found again
+                known[patient] = _from_plain_case(values[key], collection)
+    return known, keys
+
+
+def _files(collection: Collection) -> dict[str, tuple[list[str], list[str], set[str]]]:
+    """Return PatientID -> files, files of segmentations, and series."""
+    found: dict[str, tuple[list[str], list[str], set[str]]] = {}
+    columns = (collection.instances[name].tolist() for name in ("patient_id", "path", "modality", "series_uid"))
+    for patient, path, modality, series in zip(*columns, strict=True):
+        paths, segs, held = found.setdefault(str(patient), ([], [], set()))
+        paths.append(path)
+        held.add(str(series))
+        if modality == "SEG":
+            segs.append(path)
+    return found
+
+
+def _plain_case(found: _Found, root: Path) -> dict[str, Any]:
+    def below(paths: Iterable[Path]) -> list[str]:
+        return [path.relative_to(root).as_posix() for path in paths]
+
+    case = found.case
+    plain: dict[str, Any] = {
+        "reason": str(found.reason), "code": getattr(found.reason, "code", ""), "readers": sorted(found.readers),
+        "case": None,
+    }  # fmt: skip
+    if case is not None:
+        names = ("patient_id", "study_uid", "series_uid", "phases", "readers", "series_uids", "follow_up_uid", "days")
+        own = tuple(case.paths)
+        plain["case"] = {
+            **{name: getattr(case, name) for name in names},
+            "paths": below(case.paths),
+            # most channels are the annotated volume itself
+            "sources": [None if files == own else below(files) for files in case.sources],
+            "segmentation": below([case.segmentation])[0],
+            "annotations": [
+                {
+                    **{name: getattr(one, name) for name in _ANNOTATION},
+                    "path": below([one.path])[0],
+                    "paths": None if one.paths == own else below(one.paths),
+                }
+                for one in case.annotations
+            ],
+        }
+    return plain
+
+
+def _from_plain_case(value: Any, collection: Collection) -> _Found:
+    """Return what :func:`_plain_case` was given.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is something else.
+    """
+    root = collection.root
+    reason = Reason(value["reason"], value["code"]) if value["code"] else value["reason"]
+    plain, readers = value["case"], frozenset(value["readers"])
+    if plain is None:
+        return _Found(None, reason, readers)
+    own = tuple(root / path for path in plain["paths"])
+
+    def files(paths: list[str] | None) -> tuple[Path, ...]:
+        return own if paths is None else tuple(root / path for path in paths)
+
+    annotations = tuple(
+        Annotation(**{**one, "path": root / one["path"], "paths": files(one["paths"]), "catalog": collection.catalog})
+        for one in plain["annotations"]
+    )
+    return _Found(
+        Case(
+            **{
+                **plain,
+                "phases": tuple(plain["phases"]),
+                "series_uids": tuple(plain["series_uids"]),
+                "paths": own,
+                "sources": tuple(files(one) for one in plain["sources"]),
+                "segmentation": root / plain["segmentation"],
+                "annotations": annotations,
+            }
+        ),
+        reason,
+        readers,
+    )
 
 
 def _find_case(
@@ -220,6 +354,7 @@ def _find_case(
         return _Found(None, Reason("no segmentation in the baseline study", "no_annotation"))
     available = study.annotations
     readers = frozenset(one.reader for one in available)
+    whole = all(one.paths for one in available if one.reader == "collection")
     chosen, paths, reason = choose_annotations(available, annotations)
     if not chosen:
         return _Found(None, Reason(reason, "no_annotation"), readers)
@@ -235,7 +370,7 @@ def _find_case(
     lacking = [phase for phase, found in zip(phases, files, strict=True) if not found]
     if lacking and not keep_incomplete:
         text = f"no {', '.join(lacking)} volume (annotated: {drawn_on})"
-        return _Found(None, Reason(text, "no_phase"), readers)
+        return _Found(None, Reason(text, "no_phase"), readers, whole)
     annotated = chosen[0].series_uid if own is None else own.series_uid
     series = {volume.paths: volume.series_uid for volume in volumes}
     case = Case(
@@ -252,7 +387,7 @@ def _find_case(
         follow_up_uid="" if follow_up is None else follow_up.study_uid,
         days=None if follow_up is None else days_between(study.date, follow_up.date),
     )
-    return _Found(case, "", readers)
+    return _Found(case, "", readers, whole)
 
 
 def _day(study: Study) -> str:
@@ -264,6 +399,25 @@ def _files_of(phase: str, volumes: Sequence[PhaseFiles], date: str, follow_up: s
     day = follow_up if phase.startswith(FOLLOW_UP) else date
     name = phase.removeprefix(FOLLOW_UP)
     return next((v.paths for v in volumes if v.phase == name and v.study_date == day), ())
+
+
+def kept_clinical_rows(collection: Collection) -> dict[str, dict[str, Any]]:
+    """Return :func:`clinical_rows` of a collection's folder, as they are kept where the sheet is still the same."""
+    kept = collection.kept
+    try:
+        sheet = find_sheet(collection.root)
+        before = identity_of(sheet.stat())
+        key = kept.key(_CLINICAL, (), str(sheet), *before)
+    except (CollectionNotFoundError, OSError):
+        return clinical_rows(collection.root)
+    for value in kept.get(_CLINICAL, [key]).values():
+        if isinstance(value, dict) and "" in value and all(isinstance(row, dict) for row in value.values()):
+            return value
+    rows = clinical_rows(collection.root)
+    with suppress(OSError):  # it is gone meanwhile
+        if rows and identity_of(sheet.stat()) == before:
+            kept.put(_CLINICAL, {key: rows})
+    return rows
 
 
 def clinical_rows(root: Path) -> dict[str, dict[str, Any]]:

@@ -352,13 +352,14 @@ def _sources(
     store: Store, cases: Sequence[Case], needed: Sequence[Case], *, missing: str, workers: int | None
 ) -> tuple[list[Source], dict[str, str]]:
     """Return a source for each case that can be served, and why others cannot; cases `needed` are stored."""
-    from hcc_tace_data.loaders.prepare import prepare_cases, writing  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.loaders.source import DicomSource, LabelCache, StoredSource  # noqa: PLC0415 - its libraries are slow to import
 
     stored, failed = store.find_all(cases)
     by_patient = {case.patient_id: item for case, item in zip(cases, stored, strict=True)}
     absent = [case for case in needed if by_patient[case.patient_id] is None]
     if absent:
+        from hcc_tace_data.loaders.prepare import prepare_cases, writing  # noqa: PLC0415 - its libraries are slow to import
+
         with writing(store, absent) as done:
             made, unmade = prepare_cases(store, absent, workers=workers, done=done)
         written = {case.patient_id: item for case, item in zip(absent, made, strict=True)}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.dicom.ct import CTVolume, read_ct
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import Annotation, read_annotations
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.label_sets import to_classes
 from hcc_tace_data.loaders.supply.boxes import Box, bounds
+
+if TYPE_CHECKING:
+    from hcc_tace_data.dicom.ct import CTVolume
 
 __all__ = ["read_case", "read_labels"]
 
@@ -24,6 +26,8 @@ def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
     A missing slice of the CT is filled by linear interpolation, with a warning: the collection has one such
     series (HCC_001), and a sample without a slice would lie wrong in space.
     """
+    from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
+
     volume = read_ct(list(case.paths), on_gap="fill")
     label, liver, tumour = read_labels(case, classes, volume)
     return CaseArrays(

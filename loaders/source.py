@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.dicom.ct import CTVolume, read_ct
 from hcc_tace_data.dicom.geometry import (
     check_shear,
     even_step,
@@ -31,6 +30,9 @@ from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box, Cropped, bounds, cut
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.identity import identity_of
+
+if TYPE_CHECKING:
+    from hcc_tace_data.dicom.ct import CTVolume
 
 __all__ = ["DicomSource", "Region", "Source", "StoredSource"]
 
@@ -171,6 +173,8 @@ class DicomSource:
     @cached_property
     def _rows(self) -> tuple[list[dict[str, Any]] | None, CTVolume]:
         """Headers in order along the normal (None where slices must be interpolated), and the grid without pixels."""
+        from hcc_tace_data.dicom.ct import CTVolume, read_ct  # noqa: PLC0415 - its libraries are slow to import
+
         reader = HeaderReader()
         rows = []
         for path in self.case.paths:

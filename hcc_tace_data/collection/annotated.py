@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.collection.model import PhaseVolume
 from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.seg_file import open_seg
@@ -36,6 +37,7 @@ __all__ = ["AnnotatedVolume", "find_annotated"]
 
 logger = logging.getLogger(__name__)
 
+_KIND = Kind("annotated")
 # A frame lies on a slice if it is no farther from it than a tenth of the step along the normal, and no farther across
 # than this, in mm: rounding of positions and flipped corners aside, grids agree.
 _IN_PLANE_MM = 1.0
@@ -112,6 +114,19 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
     seg = segmentation or study.segmentation
     if seg is None:
         return AnnotatedVolume(volume=None, paths=(), reason="the study has no segmentation")
+    own = seg.instances["path"].tolist()[:1]
+    scans = [path for one in study.series if one.modality == "CT" for path in one.instances["path"]]
+    return study.kept.fact(
+        _KIND,
+        [*own, *scans],
+        lambda: _find(study, seg),
+        encode=lambda found: _plain(found, study.root),
+        decode=lambda value: _from_plain(value, study.root),
+        read=own,
+    )
+
+
+def _find(study: Study, seg: Series) -> AnnotatedVolume:
     opened = open_seg(seg.paths[0], pixels=False, cited=True)
     listed = Counter(opened.referenced)
     frames = np.unique(opened.frames.positions, axis=0)
@@ -135,6 +150,30 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
                 )
             )
     return _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
+
+
+def _plain(found: AnnotatedVolume, root: Path) -> dict[str, Any]:
+    return {
+        "volume": None if found.volume is None else asdict(found.volume),
+        "paths": [path.relative_to(root).as_posix() for path in found.paths],
+        "reason": found.reason,
+        "cited": found.cited,
+    }
+
+
+def _from_plain(value: Any, root: Path) -> AnnotatedVolume:
+    """Return what :func:`_plain` was given.
+
+    Raises
+    ------
+    TypeError, KeyError
+        It is something else.
+    """
+    volume = value["volume"]
+    if volume is not None:
+        volume = PhaseVolume(**{**volume, "evidence": tuple(volume["evidence"]), "sop_uids": tuple(volume["sop_uids"])})
+    paths = tuple(root / path for path in value["paths"])
+    return AnnotatedVolume(volume=volume, paths=paths, reason=value["reason"], cited=value["cited"])
 
 
 def _choose(candidates: list[_Candidate], cites: bool, placed: bool) -> AnnotatedVolume:

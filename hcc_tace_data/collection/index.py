@@ -6,10 +6,11 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hcc_tace_data.dicom.folder import Failure, scan_files
 from hcc_tace_data.dicom.headers import COLUMNS, FLOATS, INTEGERS, HeaderReader
@@ -23,7 +24,7 @@ from hcc_tace_data.system.roots import cache_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Progress", "empty_index", "read_index"]
+__all__ = ["Index", "Progress", "drop_index", "empty_index", "read_index"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +41,31 @@ Progress = Callable[[int, int], None]
 _cells = itemgetter(*COLUMNS)
 
 
+class Index(NamedTuple):
+    """The files of a folder.
+
+    Attributes
+    ----------
+    instances : pandas.DataFrame
+        One row per file, sorted by `path`.
+    problems : pandas.DataFrame
+        Files and folders that could not be read: `path`, `reason`.
+    files : mapping of str to Identity
+        Path below the folder -> size, times and inode, as they were before the files were read.
+    """
+
+    instances: pd.DataFrame
+    problems: pd.DataFrame
+    files: Mapping[str, Identity]
+
+
 def read_index(
     folder: Path,
     *,
     workers: int | None = None,
     cache: bool = True,
     progress: Progress | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Index:
     """Return the instance table of a folder, and what could not be read.
 
     Parameters
@@ -58,10 +77,7 @@ def read_index(
 
     Returns
     -------
-    instances : pandas.DataFrame
-        One row per file, sorted by `path`.
-    problems : pandas.DataFrame
-        Files and folders that could not be read: `path`, `reason`.
+    Index
     """
     import pandas as pd
 
@@ -86,11 +102,11 @@ def read_index(
     problems = pd.DataFrame(sorted([*failures, *bad]), columns=["path", "reason"], dtype=object)
     if len(problems):
         logger.warning("%d entries under %s could not be read; see the collection's problems", len(problems), folder)
-    return table, problems
+    return Index(table, problems, files)
 
 
 def empty_index() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of :func:`read_index` for a folder without files."""
+    """Return the tables of an index of a folder without files."""
     import pandas as pd
 
     return _frame([]), pd.DataFrame(columns=["path", "reason"], dtype=object)
@@ -165,6 +181,13 @@ def _load_cache(root: Path) -> pd.DataFrame | None:
         except Exception as error:  # a broken cache is rebuilt, whatever broke it
             logger.warning("cache %s is not usable and is rebuilt: %s", file, reason_of(error))
     return None
+
+
+def drop_index(root: Path) -> None:
+    """Forget the cached table of a folder: the next time every header is read."""
+    for file in _cache_files(root):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _save_cache(root: Path, table: pd.DataFrame, files: Mapping[str, Identity]) -> None:

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
+from hcc_tace_data.collection.kept import NOTHING_KEPT, Kept, Kind
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import PatientNotFoundError
 from hcc_tace_data.system.words import count, day
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SPLIT = Kind("split")
+
 __all__ = ["Collection", "Patient", "PhaseVolume", "Series", "Study"]
 
 
@@ -30,6 +33,7 @@ class Series:
     root: Path
     instances: pd.DataFrame
     catalog: Catalog = field(kw_only=True, repr=False)
+    kept: Kept = field(default=NOTHING_KEPT, kw_only=True, repr=False)
 
     def __repr__(self) -> str:
         number = "" if self.number is None else f" {self.number}"
@@ -79,7 +83,14 @@ class Series:
     @cached_property
     def volumes(self) -> tuple[pd.DataFrame, ...]:
         """The rows of each phase volume; see :func:`hcc_tace_data.collection.split.split_series`."""
-        return tuple(split_series(self.instances))
+        rows = self.instances
+        return self.kept.fact(
+            _SPLIT,
+            rows["path"].tolist(),
+            lambda: tuple(split_series(rows)),
+            encode=lambda parts: _places(rows, parts),
+            decode=lambda places: _parts(rows, places),
+        )
 
     @property
     def origin(self) -> Literal["collection", "bamf"]:
@@ -96,6 +107,7 @@ class Study:
     instances: pd.DataFrame
     is_baseline: bool = True
     catalog: Catalog = field(kw_only=True, repr=False)
+    kept: Kept = field(default=NOTHING_KEPT, kw_only=True, repr=False)
     _facts: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -128,7 +140,8 @@ class Study:
     def series(self) -> tuple[Series, ...]:
         """The series, by number and UID."""
         groups = [
-            Series(self.root, rows, catalog=self.catalog) for _, rows in self.instances.groupby("series_uid", sort=True)
+            Series(self.root, rows, catalog=self.catalog, kept=self.kept)
+            for _, rows in self.instances.groupby("series_uid", sort=True)
         ]
         return tuple(sorted(groups, key=lambda s: (s.number is None, s.number or 0, s.series_uid)))
 
@@ -160,6 +173,7 @@ class Patient:
     root: Path
     instances: pd.DataFrame
     catalog: Catalog = field(kw_only=True, repr=False)
+    kept: Kept = field(default=NOTHING_KEPT, kw_only=True, repr=False)
 
     def __repr__(self) -> str:
         files = count(len(self.instances), "file")
@@ -182,13 +196,13 @@ class Patient:
     def studies(self) -> tuple[Study, ...]:
         """The studies, by date and UID; studies without a date come last."""
         groups = [
-            Study(self.root, rows, False, catalog=self.catalog)
+            Study(self.root, rows, False, catalog=self.catalog, kept=self.kept)
             for _, rows in self.instances.groupby("study_uid", sort=True)
         ]
         groups.sort(key=lambda s: (not s.date, s.date, s.study_uid))
         first = next((place for place, study in enumerate(groups) if study.segmentation is not None), 0)
         if groups:
-            groups[first] = Study(self.root, groups[first].instances, catalog=self.catalog)
+            groups[first] = Study(self.root, groups[first].instances, catalog=self.catalog, kept=self.kept)
         return tuple(groups)
 
     @property
@@ -204,6 +218,26 @@ class Patient:
             return None
         place = next(i for i, study in enumerate(studies) if study is baseline)
         return next((study for study in studies[place + 1 :] if study.date > baseline.date), None)
+
+
+def _places(rows: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[list[int]] | None:
+    """Return which rows each part holds; None where two rows have the same label."""
+    if not rows.index.is_unique:
+        return None
+    return [rows.index.get_indexer(part.index).tolist() for part in parts]
+
+
+def _parts(rows: pd.DataFrame, places: Sequence[Sequence[int]]) -> tuple[pd.DataFrame, ...]:
+    """Return the parts of :func:`_places`.
+
+    Raises
+    ------
+    ValueError
+        Some row is in none of them, or in several.
+    """
+    if sorted(place for part in places for place in part) != list(range(len(rows))):
+        raise ValueError("the parts are not those of the series")
+    return tuple(rows.iloc[list(part)] for part in places)
 
 
 def _html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, more: int = 0) -> str:
@@ -230,13 +264,24 @@ class Collection(Mapping[str, Patient]):
         Files and folders that could not be read: `path`, `reason`.
     catalog : Catalog
         The facts of the collection these files belong to.
+    kept : Kept
+        What was found out about the files before.
     """
 
-    def __init__(self, root: Path, instances: pd.DataFrame, problems: pd.DataFrame, *, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        root: Path,
+        instances: pd.DataFrame,
+        problems: pd.DataFrame,
+        *,
+        catalog: Catalog,
+        kept: Kept = NOTHING_KEPT,
+    ) -> None:
         self.root = root
         self.instances = instances
         self.problems = problems
         self.catalog = catalog
+        self.kept = kept
 
     @cached_property
     def _patients(self) -> dict[str, Patient]:
@@ -244,7 +289,7 @@ class Collection(Mapping[str, Patient]):
         return {str(name): self._patient(rows) for name, rows in groups}
 
     def _patient(self, rows: pd.DataFrame) -> Patient:
-        return Patient(self.root, rows, catalog=self.catalog)
+        return Patient(self.root, rows, catalog=self.catalog, kept=self.kept)
 
     def __getitem__(self, patient_id: str) -> Patient:
         try:
@@ -274,7 +319,7 @@ class Collection(Mapping[str, Patient]):
         """Return the same collection with some of its patients only; those it does not hold are left out."""
         wanted = set(patients)
         rows = self.instances[self.instances["patient_id"].isin(wanted)]
-        found = type(self)(self.root, rows, self.problems, catalog=self.catalog)
+        found = type(self)(self.root, rows, self.problems, catalog=self.catalog, kept=self.kept)
         # the very same objects, with all that is already known of them
         found._patients = {name: patient for name, patient in self._patients.items() if name in wanted}
         return found

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hcc_tace_data.collection.index import drop_index
 from hcc_tace_data.errors import FolderLockedError, PatientNotFoundError, StoreError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.integrity.known import known_issues, nbia_sizes
@@ -120,7 +121,8 @@ def verify(
     patients : iterable of str, optional
         Look for these patients alone.
     deep : bool
-        Also read every file whose digest is on record (see :func:`adopt`) and compare it.
+        Also read every file whose digest is on record (see :func:`adopt`) and compare it. If one differs, the index
+        and what is kept beside it are dropped.
     workers : int
         Threads that read files.
     progress : callable, optional
@@ -146,6 +148,9 @@ def verify(
     if deep:
         altered, compared = _against_digests(collection, files, entries, workers, progress)
         problems += altered
+        if altered:  # what is known of these files under their size and times is known of others
+            collection.kept.clear()
+            drop_index(collection.root)
     harmed = {problem.series_uid for problem in problems if problem.kind != "known"}
     problems += [
         Problem(

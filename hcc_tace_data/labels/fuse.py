@@ -304,7 +304,7 @@ def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
         folder, chosen = Path(match.group(1)), int(match.group(2))
     if not folder.is_dir():
         raise CollectionNotFoundError(f"no folder {folder}.")
-    rows, _ = read_index(folder.resolve(), cache=False)
+    rows = read_index(folder.resolve(), cache=False).instances
     rows = rows[rows["modality"] == "CT"]
     volumes = [part for _, series in rows.groupby("series_uid") for part in split_series(series)]
     if not volumes:

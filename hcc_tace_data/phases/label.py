@@ -19,12 +19,13 @@ from hcc_tace_data.facts.published import published_phases
 from hcc_tace_data.phases.model import PUBLISHED_RIGHT
 from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.table import label_day
+from hcc_tace_data.phases.visits_kept import COLUMNS, Visit, keep_visits, recall_visits, visits_of
 from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcc_tace_data.collection.model import Collection, Patient, Series, Study
+    from hcc_tace_data.collection.model import Collection, Series, Study
     from hcc_tace_data.facts.published import PublishedPhases
     from hcc_tace_data.phases.organ_masks import OrganMasks
     from hcc_tace_data.phases.table import TableLabel
@@ -36,13 +37,6 @@ __all__ = [
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
-
-#: Columns of the phase table.
-COLUMNS = (
-    "patient_id", "study_date", "study_uid", "series_uid", "series_number", "description", "volume", "phase",
-    "source", "confidence", "evidence", "annotated", "instances", "phase_published", "phase_table", "phase_headers",
-    "phase_pixels",
-)  # fmt: skip
 
 Depth = Literal["headers", "pixels"]
 #: A published table of phases that a folder brings along, in place of the shipped one.
@@ -101,8 +95,8 @@ def label_phases(
     known = published_for(collection.root) if published else {}
     rows: list[dict[str, Any]] = []
     for done, patient in enumerate(collection.values(), start=1):
-        for day, studies in _days(patient).items():
-            rows += _label_visit(day, studies, depth, workers or _THREADS, known)
+        for visit in visits_of(patient, depth, known):
+            rows += _rows_of(visit, workers or _THREADS)
         if progress is not None:
             progress(done, len(collection))
     volumes = _frame(rows)
@@ -246,34 +240,54 @@ def _check(depth: str) -> None:
         raise UsageError(f"there is no depth {depth!r}; use 'headers' or 'pixels'.")
 
 
-def _days(patient: Patient) -> dict[str, list[Study]]:
-    """Return a patient's studies by day; one visit may be spread over several of them."""
-    days: dict[str, list[Study]] = {}
-    for study in patient.studies:
-        days.setdefault(study.date or study.study_uid, []).append(study)
-    return days
-
-
 def _scans(studies: Sequence[Study]) -> list[Series]:
     return [series for study in studies for series in study.series if series.modality == "CT"]
 
 
-def _label_visit(
-    day: str, studies: Sequence[Study], depth: str, workers: int, published: Mapping[str, PublishedPhases]
-) -> list[dict[str, Any]]:
-    from hcc_tace_data.phases.pixels import measure_volumes  # noqa: PLC0415 - its libraries are slow to import
+def _rows_of(visit: Visit, workers: int) -> list[dict[str, Any]]:
+    """Return the rows of one visit, kept or made."""
+    (known,) = recall_visits([visit])
+    if known is not None:
+        return known
+    rows, whole = label_visit(visit, workers)
+    if whole:
+        keep_visits({visit: rows})
+    return rows
+
+
+def label_visit(visit: Visit, workers: int = 1) -> tuple[list[dict[str, Any]], bool]:
+    """Label the volumes of one visit.
+
+    Returns
+    -------
+    rows : list of dict
+        Rows of the phase table, as plain values.
+    whole : bool
+        Whether all files could be read; if not, the rows may be others the next time.
+    """
+    from hcc_tace_data.phases.pixels import UNREAD, measure_volumes  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.phases.visit import judge, volumes_of  # noqa: PLC0415 - its libraries are slow to import
 
+    studies = visit.studies
     volumes = volumes_of(_scans(studies))
     enhancement = None
-    if depth == "pixels":
-        masks = {study.study_uid: _masks(study) for study in studies}
+    whole = True
+    if visit.depth == "pixels":
+        masks: dict[str, OrganMasks | None] = {}
+        for study in studies:
+            masks[study.study_uid], read = _masks(study)
+            whole &= read
         enhancement = measure_volumes(
             [(volume.rows, volume.series.root, masks[volume.series.study_uid]) for volume in volumes], workers=workers
         )
-    drawn = {study.study_uid: _drawn(study) for study in studies if study.segmentation is not None}
-    found = judge(volumes, enhancement, published)
-    return [_row(day, volume, one, drawn) for volume, one in zip(volumes, found, strict=True)]
+        whole &= not any(found.reason.startswith(UNREAD) for found in enhancement)
+    drawn: dict[str, tuple[str, int] | None] = {}
+    for study in studies:
+        if study.segmentation is not None:
+            drawn[study.study_uid], read = _drawn(study)
+            whole &= read
+    found = judge(volumes, enhancement, visit.published)
+    return [_row(visit.day, volume, one, drawn) for volume, one in zip(volumes, found, strict=True)], whole
 
 
 def _row(
@@ -305,17 +319,17 @@ def _row(
     }
 
 
-def _masks(study: Study) -> OrganMasks | None:
-    """Return the organs of the study's segmentation; None where it has none or cannot be read."""
+def _masks(study: Study) -> tuple[OrganMasks | None, bool]:
+    """Return the organs of the study's segmentation, None where they are missing, and whether it could be read."""
     from hcc_tace_data.phases.organ_masks import load_masks  # noqa: PLC0415 - its libraries are slow to import
 
     if study.segmentation is None:
-        return None
+        return None, True
     try:
-        return load_masks(study.segmentation.paths[0])
+        return load_masks(study.segmentation.paths[0]), True
     except Exception as error:  # whatever one file holds, the other studies are labelled
         logger.warning("the masks of study %s are not used: %s", study.study_uid, _without_path(error, study))
-        return None
+        return None, False
 
 
 def _without_path(error: Exception, study: Study) -> str:
@@ -324,8 +338,11 @@ def _without_path(error: Exception, study: Study) -> str:
     return str(error).replace(str(path), "its file")
 
 
-def _drawn(study: Study) -> tuple[str, int] | None:
-    """Return the series and volume that the study's segmentation was drawn on; None where it cannot be determined."""
+def _drawn(study: Study) -> tuple[tuple[str, int] | None, bool]:
+    """Return the series and volume that the study's segmentation was drawn on, and whether it could be read.
+
+    None for the former where it cannot be determined.
+    """
     try:
         found = study.fact(find_annotated)
     except Exception as error:
@@ -333,11 +350,11 @@ def _drawn(study: Study) -> tuple[str, int] | None:
         logger.warning(
             "what the segmentation of study %s was drawn on cannot be determined: %s", study.study_uid, reason
         )
-        return None
+        return None, False
     if found.volume is None:
         logger.info("study %s: %s", study.study_uid, found.reason)
-        return None
-    return found.volume.series_uid, found.volume.volume
+        return None, True
+    return (found.volume.series_uid, found.volume.volume), True
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -27,9 +27,12 @@ from hcc_tace_data.system.parallel import in_threads
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["describe", "enhancement_evidence", "measure_volume", "measure_volumes"]
+__all__ = ["UNREAD", "describe", "enhancement_evidence", "measure_volume", "measure_volumes"]
 
 logger = logging.getLogger(__name__)
+
+#: Begins the reason of a volume whose pixels could not be read.
+UNREAD = "not looked at"
 
 #: Mean and standard deviation, HU, in the order of KNOWN.
 _EXPECTED: dict[str, tuple[tuple[float, float], ...]] = {
@@ -107,7 +110,7 @@ def measure_volume(rows: pd.DataFrame, root: Path, masks: OrganMasks | None = No
     except (HccTaceError, OSError) as error:
         # the error names a file, and the file perhaps a person: what it says is in the evidence
         logger.warning("pixels of series %s were not looked at: %s", rows["series_uid"].iloc[0], type(error).__name__)
-        return Enhancement(reason=f"not looked at: {error}".replace(f"{root}/", ""))
+        return Enhancement(reason=f"{UNREAD}: {error}".replace(f"{root}/", ""))
     if not masked.masks:
         return free
     missing = {organ: getattr(free, organ) for organ in ("aorta", "liver") if not getattr(masked, organ) < np.inf}

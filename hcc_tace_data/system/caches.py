@@ -47,6 +47,7 @@ class CacheKind:
 #: Every cache of the package. Add a row for a new one.
 CACHES = (
     CacheKind("header table", r"index\.parquet", r"index-[0-9a-f]{16}\.parquet"),
+    CacheKind("derived facts", r"derived\.sqlite(-\w+)?", r"derived-[0-9a-f]{16}\.sqlite(-\w+)?"),
     CacheKind("training store", r"store", r"store-[0-9a-f]{12}", rf"[0-9a-f]{{16}}|{_LEFTOVER}"),
     CacheKind("Hugging Face files", r"hf"),
     CacheKind("unfinished", _LEFTOVER, _LEFTOVER),
