@@ -1,4 +1,4 @@
-"""Prediction: one stage on a volume, and the cascade of both, with one network a stage or several."""
+"""Prediction: one stage on a volume, and the cascade of both, with one network per stage or several."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class CascadeResult:
 class Cascade:
     """The networks of both stages: the liver, its largest component, then the tumour inside.
 
-    Of several networks a stage (the folds of a cross-validation) the probabilities are averaged.
+    Of several networks per stage (the folds of a cross-validation) the probabilities are averaged.
 
     Attributes
     ----------

@@ -44,6 +44,7 @@ from hcc_tace_data.integrity.verify import verify
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text, mark_output
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.store import StoredCase
@@ -172,7 +173,7 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
     seen = sorted({case.patient_id for case in test} & seen_in_training(place, folds))
     if seen:
         raise BaselineError(f"the networks in {place} have seen the test patients {', '.join(seen)}; scores are void.")
-    tell.note(f"predicting {len(test)} test patients with {len(parts)} networks a stage")
+    tell.note(f"predicting {count(len(test), 'test patient')} with {count(len(parts), 'network')} per stage")
     cascade = Cascade.load_folds(place, folds)
     for inside, folder in ((False, place / "predictions"), (True, place / "predictions" / TRUE_LIVER)):
         predict_cases(

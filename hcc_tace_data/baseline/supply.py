@@ -17,6 +17,7 @@ from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.batches import BatchIterator
 from hcc_tace_data.loaders.supply.device import DeviceBatches, DeviceSlices
+from hcc_tace_data.system.words import count
 
 __all__ = ["Placement", "StageBatches", "is_resident", "slice_ranges"]
 
@@ -127,7 +128,7 @@ class StageBatches:
         # the ranks' shares differ by one sample at the most, the last rank's is the smallest
         self.batches = max(1, -(-(samples // world_size) // config.batch_size))
         if samples < world_size:
-            raise BaselineError(f"{samples} slices for {world_size} processes; use fewer processes.")
+            raise BaselineError(f"{count(samples, 'slice')} for {count(world_size, 'process')}; use fewer processes.")
 
     def epoch(self) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of one epoch; the next call yields the next epoch's, also if this one was interrupted."""

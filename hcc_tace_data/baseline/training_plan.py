@@ -142,7 +142,7 @@ def make_plan(
         often = max(1, -(-max(each.values()) // (_VALIDATIONS * _batches(scaled, parts[0]))))
         scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
         looks = _VALIDATIONS
-        changes.append(f"{each['liver']} and {each['tumour']} steps a stage instead of up to {full}")
+        changes.append(f"{each['liver']} and {each['tumour']} steps (liver, tumour) instead of up to {full}")
     first = parts[0].train[0]
     cost = estimate_cost(scaled, first.shape[0], max(first.shape[2:]))
     rest = seconds_besides(scaled, parts, test, pace, control, looks)
@@ -203,6 +203,11 @@ def _fitting(
     return variants[-1]
 
 
+def _sampled(factor: int) -> str:
+    """Return how an image is averaged before the network, in words."""
+    return "at full resolution" if factor == 1 else f"downsampled {factor}x"
+
+
 def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int) -> tuple[TrainConfig, list[str]]:
     """Return a smaller configuration and what is different in it."""
     shrink = max(config.input.shrink, -(-side // most))
@@ -214,7 +219,7 @@ def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int)
     if shrink != config.input.shrink:
         own = max(1, shrink // 2) if config.input.crop else shrink  # a liver takes half of a side
         update["input"] = config.input.model_copy(update={"shrink": shrink, "tumour_shrink": own})
-        changes.append(f"images shrunk {shrink} times, those of the liver's box {own} times")
+        changes.append(f"images {_sampled(shrink)}, liver crops {_sampled(own)}")
     if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < _NARROW_RATE:
         # narrow networks and few steps bear, and need, larger ones
         update["optimizer"] = config.optimizer.model_copy(update={"lr": _NARROW_RATE})

@@ -12,6 +12,7 @@ import typer
 
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.system.text import visible_json, visible_lines
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +53,7 @@ def open_with_progress(
     for problem in collection.problems.head(5).itertuples():
         note(f"not read: {problem.path}: {problem.reason}", quiet=quiet)
     if len(collection.problems) > 5:
-        note(f"not read: {len(collection.problems) - 5} files more", quiet=quiet)
+        note(f"not read: {count(len(collection.problems) - 5, 'file')} more", quiet=quiet)
     return collection
 
 

@@ -15,6 +15,7 @@ from hcc_tace_data.cli.console import emit_json, note, open_with_progress, say
 from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import FOLDS, patients_of
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False)
 
@@ -45,7 +46,7 @@ def demo(
     patients = _patients()
     root = out / f"phantom-{size}-{len(patients)}-{seed}"
     if not (root / "series.csv").is_file():
-        note(f"writing a {size} phantom of {len(patients)} patients to {root}", quiet=quiet)
+        note(f"writing a {size} phantom of {count(len(patients), 'patient')} to {root}", quiet=quiet)
         make_phantom(root, patients=patients, size=size, seed=seed)
     collection = open_with_progress(root, quiet=quiet)
     folder = out / f"baseline-{preset}"

@@ -14,7 +14,7 @@ from hcc_tace_data.downloads.drift import find_drift
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.roots import default_root
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, size
 
 app = typer.Typer(add_completion=False)
 
@@ -53,7 +53,7 @@ def info(
     say(f"  licence  {identity.licence} (data); the code of this package is under the MIT licence")
     say(f"  from     {identity.institution}, {identity.years[0]} to {identity.years[1]}")
     say(f"  stored   {idc.patients} patients, {idc.studies} studies, {idc.series} series ({idc.ct_series} CT and")
-    say(f"           {idc.segmentations} SEG), {idc.instances:,} files, {idc.bytes / 1e9:.2f} GB")
+    say(f"           {idc.segmentations} SEG), {idc.instances:,} files, {size(idc.bytes)}")
     say(
         f"  volumes  {paper.phase_volumes} by phase: "
         f"{', '.join(f'{paper.phases[p.key]} {p.name.lower()}' for p in catalog.phases if p.key in paper.phases)};"
@@ -91,7 +91,7 @@ def _folder(root: Path, *, quiet: bool, as_json: bool) -> None:
     annotated = f"{document['annotated_studies']} with a segmentation"
     say(f"  {count(len(collection), 'patient')}, {count(len(studies), 'study')}, {annotated}")
     say(f"  series    {', '.join(f'{number} {kind}' for kind, number in document['series'].items()) or 'none'}")
-    say(f"  files     {len(collection.instances):,}, {document['bytes'] / 1e9:.2f} GB")
+    say(f"  files     {len(collection.instances):,}, {size(document['bytes'])}")
     say(f"  readers   {', '.join(document['readers']) or 'none'} (in annotations/)")
     say(f"  clinical  {document['clinical_sheet'] or 'no sheet'}")
     if len(collection.problems):

@@ -15,7 +15,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.phases.label import label_table
 from hcc_tace_data.phases.names import PHASES
 from hcc_tace_data.system.text import csv_table
-from hcc_tace_data.system.words import count, day
+from hcc_tace_data.system.words import count, day, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,4 +80,4 @@ def _print(rows: pd.DataFrame, *, quiet: bool) -> None:
         )
     if not quiet:
         files = count(int(rows["instances"].sum()), "file")
-        say(f"{count(len(rows), 'series')}, {files}, {rows['bytes'].sum() / 1e9:.2f} GB")
+        say(f"{count(len(rows), 'series')}, {files}, {size(rows['bytes'].sum())}")

@@ -230,8 +230,8 @@ def _print(found: Evaluation) -> None:
     names = list(found.models[0].scores)
     test = f"{found.test_patients} of the test set among them" if found.test_patients else "the test set not used"
     say(
-        f"{found.task.name}: {found.patients} patients ({test}), {found.events} events; {found.folds} folds, "
-        f"repeats: {found.repeats}"
+        f"{found.task.name}: {count(found.patients, 'patient')} ({test}), {count(found.events, 'event')}; "
+        f"{found.folds} folds, repeats: {found.repeats}"
     )
     heads = "".join(f"{name:<23}" for name in names)
     wide = max(len(one.label) for one in found.models) + 2
@@ -241,4 +241,4 @@ def _print(found: Evaluation) -> None:
         say(f"{one.label:<{wide}}{scores}{'' if one.difference is None else one.difference}")
     say(f"{found.reference} with the outcomes shuffled between patients: {found.permuted}")
     if found.left_out:
-        say(f"left out: {len(found.left_out)} patients: {'; '.join(sorted(set(found.left_out.values())))}")
+        say(f"left out: {count(len(found.left_out), 'patient')}: {'; '.join(sorted(set(found.left_out.values())))}")

@@ -24,7 +24,7 @@ from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
 from hcc_tace_data.system.text import csv_table
-from hcc_tace_data.system.words import day
+from hcc_tace_data.system.words import count, day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,7 +218,7 @@ def _print_comparison(compared: Comparison) -> None:
     share = f" ({100 * compared.right / compared.volumes:.1f} %)" if compared.volumes else ""
     say(f"{compared.right} of {compared.volumes} published volumes agree{share}")
     if compared.surplus:
-        say(f"{compared.surplus} volumes more than the table has of their series")
+        say(f"{count(compared.surplus, 'volume')} more than the table has of their series")
     if compared.not_here:
         say(f"{len(compared.not_here)} series of the table are not here, first {compared.not_here[0]}")
     if compared.not_published:

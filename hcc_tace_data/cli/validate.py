@@ -19,6 +19,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators import validate as run
 from hcc_tace_data.validators.deid.phi_table import check_target
 from hcc_tace_data.validators.overlays import draw_overlays
@@ -195,4 +196,5 @@ def _draw(root: Path | None, folder: Path, workers: int | None, patients: list[s
         if one.reason:
             note(f"no picture of {one.patient_id}: {one.reason}", quiet=quiet)
     slices = sum(one.slices for one in drawn)
-    note(f"Drew {slices} slices of {sum(not one.reason for one in drawn)} segmentations into {folder}.", quiet=quiet)
+    segmentations = count(sum(not one.reason for one in drawn), "segmentation")
+    note(f"Drew {count(slices, 'slice')} of {segmentations} into {folder}.", quiet=quiet)

@@ -11,7 +11,7 @@ from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progr
 from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.errors import CollectionNotFoundError
 from hcc_tace_data.integrity import verify as checks
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, size
 
 app = typer.Typer(add_completion=False)
 
@@ -64,7 +64,7 @@ def verify(
         known = sum(problem.kind == "known" for problem in report.problems)
         found += f"; {count(known, 'known issue')} of the collection" if known else ""
         complete = f"{count(counts['series'], 'series')} complete, {count(counts['instances'], 'file')}"
-        say(f"{complete}, {counts['bytes'] / 1e9:.3f} GB; {found}")
+        say(f"{complete}, {size(counts['bytes'])}; {found}")
         if adopted is not None:
             say(f"recorded the digests of {count(adopted, 'file')}")
         if deep and not report.digests:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.clinical.columns import CRITERIA, READERS, RESPONSES
 from hcc_tace_data.errors import ClinicalError, UsageError
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ def reader_agreement(table: pd.DataFrame, criterion: str) -> ReaderAgreement:
     complete = codes[(codes >= 0).all(axis=1)]
     if len(complete) < 2:
         raise ClinicalError(
-            f"Only {len(complete)} patients have the {criterion} category of all readers; no agreement."
+            f"All readers' {criterion} category is known for {count(len(complete), 'patient')} only; no agreement."
         )
     kappas, limits = {}, {}
     for first, second in combinations(range(len(READERS)), 2):

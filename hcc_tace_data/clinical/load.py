@@ -10,6 +10,7 @@ from hcc_tace_data.clinical.columns import COLUMNS, CRITERIA, READERS, RESPONSES
 from hcc_tace_data.clinical.schema import as_code, check_sheet
 from hcc_tace_data.clinical.sheet import find_sheet, read_sheet
 from hcc_tace_data.errors import ClinicalError, UsageError
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,7 @@ def _unknown_responses(table: pd.DataFrame, cutoff_weeks: float) -> list[str]:
     unknown = int(table["tace_response"].isna().sum())
     if not unknown:
         return []
-    return [f"tace_response: unknown for {unknown} patients, censored before {cutoff_weeks:g} weeks"]
+    return [f"tace_response: unknown for {count(unknown, 'patient')}, censored before {cutoff_weeks:g} weeks"]
 
 
 def _notes(raw: pd.DataFrame) -> list[str]:
@@ -172,7 +173,9 @@ def _notes(raw: pd.DataFrame) -> list[str]:
     chemotherapy = raw["chemotherapy"]
     unknown = int((chemotherapy == "NA").sum())
     if unknown:
-        notes.append(f"chemotherapy: 'NA' in {unknown} rows read as missing (details of the procedure not recorded)")
+        notes.append(
+            f"chemotherapy: 'NA' in {count(unknown, 'row')} read as missing (details of the procedure not recorded)"
+        )
     misspelt = int((chemotherapy == "Cisplastin").sum())
     if misspelt:
         notes.append(f"chemotherapy: 'Cisplastin' in {misspelt} row(s) read as 'cisplatin'")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.clinical.concordance import comparable_pairs, harrell_c, right_order
 from hcc_tace_data.errors import ClinicalError, UsageError
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +156,7 @@ def structured_endpoint(table: pd.DataFrame, endpoint: str) -> npt.NDArray[Any]:
     """
     frame = endpoint_frame(table, endpoint)
     if len(frame) != len(table):
-        raise ClinicalError(f"{len(table) - len(frame)} patients have no {endpoint} endpoint; drop them first.")
+        raise ClinicalError(f"no {endpoint} endpoint for {count(len(table) - len(frame), 'patient')}; drop them first.")
     result = np.empty(len(frame), dtype=[("event", bool), ("time", float)])
     result["event"], result["time"] = frame["event"], frame["duration"]
     return result
@@ -249,7 +250,9 @@ def cox_by_stage(
                 warnings.simplefilter("error", ConvergenceWarning)
                 fitted = CoxPHFitter().fit(frame, "duration", "event")
         except (ConvergenceError, ConvergenceWarning, np.linalg.LinAlgError) as error:
-            raise ClinicalError(f"the Cox model with {system!r} does not converge on {len(frame)} patients.") from error
+            raise ClinicalError(
+                f"the Cox model with {system!r} does not converge on {count(len(frame), 'patient')}."
+            ) from error
         row = fitted.summary.loc[system]
         stage = frame[system].to_numpy()
         weeks, event = frame["duration"].to_numpy(), frame["event"].to_numpy()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hcc_tace_data.errors import HccTaceError, IntegrityError
+from hcc_tace_data.system.words import count
 from hcc_tace_data.system.workbook import BAD_ZIP
 
 __all__ = ["Unpacked", "unpack_series"]
@@ -58,7 +59,7 @@ def unpack_series(archive: Path, folder: Path, *, files: int, limit: int) -> Unp
             digests = _digests(opened, members)
             images = [item for item in members if not _beside(item.filename)]
             if len(images) != files:
-                raise IntegrityError(f"the archive holds {len(images)} files where the series has {files}")
+                raise IntegrityError(f"the archive holds {count(len(images), 'file')} where the series has {files}")
             found: dict[Path, str] = {}
             budget = limit
             for number, item in enumerate(images):

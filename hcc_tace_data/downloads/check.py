@@ -16,6 +16,7 @@ from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.errors import DicomReadError, IntegrityError
 from hcc_tace_data.integrity.ledger import md5_of
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.system.words import count
 
 __all__ = [
     "BadFiles", "Checked", "Digest", "Expected", "WrongContent", "check_series", "digest_matches", "digest_of",
@@ -49,7 +50,7 @@ class BadFiles(IntegrityError):
 
     def __init__(self, files: Mapping[Path, str]) -> None:
         first = next(iter(files.values()))
-        super().__init__(f"{len(files)} files arrived damaged: {first}")
+        super().__init__(f"{count(len(files), 'file')} arrived damaged: {first}")
         self.files = dict(files)
 
 
@@ -181,7 +182,7 @@ def _compare(wanted: Wanted, row: Mapping[str, object]) -> None:
 
 def _compare_all(wanted: Wanted, checked: list[Checked], exact_bytes: bool, recorded: Mapping[str, str]) -> None:
     if len(checked) != wanted.instances:
-        raise WrongContent(f"{len(checked)} files where the table has {wanted.instances}")
+        raise WrongContent(f"{count(len(checked), 'file')} where the table has {wanted.instances}")
     if len({one.sop_uid for one in checked}) != len(checked):
         raise WrongContent("two of its files have the same SOP Instance UID")
     size = sum(one.size for one in checked)
@@ -190,7 +191,8 @@ def _compare_all(wanted: Wanted, checked: list[Checked], exact_bytes: bool, reco
     changed = [one.sop_uid for one in checked if recorded.get(one.sop_uid, one.md5) != one.md5]
     if changed:
         raise WrongContent(
-            f"the source now has other bytes than were recorded before, in {len(changed)} files ({changed[0]}, ...). "
+            f"the source now has other bytes than were recorded before, in {count(len(changed), 'file')} "
+            f"({changed[0]}, ...). "
             "If it was revised on purpose, remove .hcc-tace/ledger.sqlite and download again"
         )
 

@@ -15,6 +15,7 @@ from hcc_tace_data.downloads.s5cmd import list_prefixes
 from hcc_tace_data.downloads.selection import Wanted, make_plan
 from hcc_tace_data.errors import DownloadError
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
+from hcc_tace_data.system.words import count
 
 __all__ = ["Difference", "DriftReport", "find_drift"]
 
@@ -101,7 +102,7 @@ def _against_idc(rows: tuple[Wanted, ...], endpoint: str, policy: RetryPolicy, t
         if not instances:
             differences.append(_difference("gone", one, f"nothing under {address}/"))
         elif (instances, size) != (one.instances, one.bytes):
-            message = f"{instances} files of {size} bytes where the table has {one.instances} of {one.bytes}"
+            message = f"{count(instances, 'file')} of {size} bytes where the table has {one.instances} of {one.bytes}"
             differences.append(_difference("changed", one, message))
     return differences
 

@@ -31,6 +31,7 @@ from hcc_tace_data.downloads.s5cmd import Event, S5cmd, list_prefixes
 from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.integrity.ledger import md5_of
 from hcc_tace_data.system.parallel import thread_pool
+from hcc_tace_data.system.words import count
 
 __all__ = ["IdcSource"]
 
@@ -369,8 +370,8 @@ def _compared(wanted: Wanted, listed: Mapping[str, tuple[int, str]]) -> dict[str
     size = sum(size for size, _ in listed.values())
     if len(listed) != wanted.instances or size != wanted.bytes:
         return (
-            f"the object store has {len(listed)} files of {size} bytes where the table has {wanted.instances} of "
-            f"{wanted.bytes}; 'hcc-tace info --drift' shows what else changed"
+            f"the object store has {count(len(listed), 'file')} of {size} bytes where the table has "
+            f"{wanted.instances} of {wanted.bytes}; 'hcc-tace info --drift' shows what else changed"
         )
     return {name: Expected(size=size, etag=etag) for name, (size, etag) in listed.items()}
 

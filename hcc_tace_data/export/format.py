@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from hcc_tace_data.system.words import count
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -154,4 +156,5 @@ class ExportSummary(Sequence[T], Generic[T]):
         return iter(self.parts)
 
     def __repr__(self) -> str:
-        return f"<ExportSummary {self.format} in {self.out}: {len(self.files)} files, {len(self.skipped)} left out>"
+        files = count(len(self.files), "file")
+        return f"<ExportSummary {self.format} in {self.out}: {files}, {len(self.skipped)} left out>"

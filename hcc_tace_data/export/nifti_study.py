@@ -18,6 +18,7 @@ from hcc_tace_data.labels.annotations import LOST_FILE
 from hcc_tace_data.open import Series
 from hcc_tace_data.system.files import write_json
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
     if seg.lost:
         # of a missing CT file every segment has a frame, no more
         expected = study.catalog.has_known_issue(LOST_FILE, study.patient_id) and len(seg.lost) <= len(seg.segments)
-        told = f"{named}: {len(seg.lost)} frames with voxels set lie off the CT"
+        told = f"{named}: {count(len(seg.lost), 'frame')} with voxels set off the CT"
         (work.known if expected else work.skipped).append(told)
     base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"
     work.note(_write_segments(base, seg, one, work), "segmentation", ct, found.volume.volume)

@@ -17,6 +17,7 @@ from hcc_tace_data.integrity.known import known_issues, nbia_sizes
 from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of, read_ledger
 from hcc_tace_data.system.lock import lock_folder
 from hcc_tace_data.system.parallel import in_threads
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -307,7 +308,7 @@ def _against_table(
             message = f"{short} of {expected} files are missing{which}; 'hcc-tace download' fetches them"
             yield Problem(kind="missing", message=message, files=short, **where)
         elif short < 0:
-            message = f"{-short} files more than the {expected} of the table"
+            message = f"{count(-short, 'file')} more than the {expected} of the table"
             yield Problem(kind="extra", message=message, files=-short, **where)
         elif size != int(row["bytes"]) and size == recorded.get(uid):
             message = f"{size} bytes where the table, made from IDC, has {row['bytes']}: NBIA's files are so"

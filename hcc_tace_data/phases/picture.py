@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.phases.names import PHASES, UNKNOWN, phase_records
 from hcc_tace_data.system.files import atomic_path
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ def phase_figure(volumes: pd.DataFrame, *, title: str = "") -> Figure:
 def _totals(volumes: pd.DataFrame) -> str:
     counts = volumes["phase"].value_counts()
     parts = [f"{_name(phase)} {counts.get(phase, 0)}" for phase in PHASES if phase != UNKNOWN or counts.get(phase, 0)]
-    return f"{volumes['patient_id'].nunique()} patients, {len(volumes)} volumes: {', '.join(parts)}"
+    return f"{count(volumes['patient_id'].nunique(), 'patient')}, {count(len(volumes), 'volume')}: {', '.join(parts)}"
 
 
 def _name(phase: str) -> str:

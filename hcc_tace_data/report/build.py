@@ -29,6 +29,7 @@ from hcc_tace_data.report.provenance import provenance
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators import validate
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ def write_report(
         raise CollectionNotFoundError(f"No DICOM files at {folder}; 'hcc-tace phantom {folder}' writes a twin.")
     unknown = sorted(set(patients or ()) - set(collection))
     if unknown:
-        raise PatientNotFoundError(f"{', '.join(unknown)} not in {folder}, which holds {len(collection)} patients.")
+        raise PatientNotFoundError(
+            f"{', '.join(unknown)} not in {folder}, which holds {count(len(collection), 'patient')}."
+        )
     parts = _Parts()
     show("rules", 0, 1)
     findings = parts.make(

@@ -11,6 +11,7 @@ from hcc_tace_data.clinical.columns import READERS
 from hcc_tace_data.clinical.competing import CompetingDeath
 from hcc_tace_data.clinical.survival import KaplanMeier
 from hcc_tace_data.report.svg import Chart, nice_ticks
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,8 @@ def survival_chart(curves: list[KaplanMeier], *, title: str, event: str) -> str:
     chart = Chart(
         title,
         "; ".join(
-            f"{curve.group}: {curve.patients} patients, {curve.events} events, median {_median(curve)}"
+            f"{curve.group}: {count(curve.patients, 'patient')}, {count(curve.events, 'event')}, "
+            f"median {_median(curve)}"
             for curve in curves
         ),
         width=540,
@@ -122,7 +124,7 @@ def waterfall_chart(table: pd.DataFrame, criterion: str = "mrecist") -> tuple[st
         return "", counts
     chart = Chart(
         f"Waterfall of the {criterion} change",
-        f"{len(shown)} patients, from {shown.iloc[0]:+.0f} % to {shown.iloc[-1]:+.0f} %; "
+        f"{count(len(shown), 'patient')}, from {shown.iloc[0]:+.0f} % to {shown.iloc[-1]:+.0f} %; "
         f"median {shown.median():+.0f} %",
         width=1040,
         height=360,

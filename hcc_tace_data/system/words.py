@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "day"]
+__all__ = ["count", "day", "size"]
 
 #: Nouns whose plural does not follow the rules below.
 _PLURALS = {"series": "series", "CT": "CT", "axis": "axes", "person": "people"}
@@ -36,6 +36,17 @@ def day(date: str) -> str:
     """
     text = str(date)
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def size(number: float) -> str:
+    """Return a number of bytes as messages show it: GB from 0.1 GB on, else MB.
+
+    Examples
+    --------
+    >>> size(28_567_000_000), size(120_000_000), size(4_140_000), size(0)
+    ('28.57 GB', '0.12 GB', '4.1 MB', '0.0 MB')
+    """
+    return f"{number / 1e9:.2f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
 
 
 def _plural(noun: str) -> str:

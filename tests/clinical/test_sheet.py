@@ -26,7 +26,7 @@ def test_workbook_csv_and_parquet_give_the_same_table(
     for other in (csv, parquet):
         pd.testing.assert_frame_equal(load_clinical(other), expected)
     assert pd.isna(expected.loc[3, "chemotherapy"])
-    assert any("'NA' in 1 rows" in remark for remark in expected.attrs["notes"])
+    assert any("'NA' in 1 row read" in remark for remark in expected.attrs["notes"])
 
 
 def test_headers_as_idc_spells_them(sheet: pd.DataFrame, tmp_path: Path) -> None:

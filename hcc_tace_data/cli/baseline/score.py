@@ -15,6 +15,7 @@ from hcc_tace_data.errors import BaselineError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.system.names import safe_name
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.baseline.predict import Cascade
@@ -347,7 +348,7 @@ def _fit_trivial(cohort: Any, scored: list[str]) -> Any:
 def say_summary(document: dict[str, Any]) -> None:
     """Print an evaluation for a person."""
     summary = document["summary"]
-    say(f"{summary['patients']} patients; Dice by patient, mean [95 % interval], median:")
+    say(f"{count(summary['patients'], 'patient')}; Dice by patient, mean [95 % interval], median:")
     for label, figures in summary["labels"].items():
         say(_row(label, figures["dice"]))
     second = document.get("true_liver")
