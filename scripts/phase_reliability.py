@@ -102,7 +102,13 @@ def spoilt(visit: Visit, how: tuple[str, ...], rng: np.random.Generator) -> list
     for volume, own in zip(visit.volumes, rows, strict=True):
         uid = volume.series.series_uid
         instances = volume.series.instances.assign(series_description=names[uid], series_number=numbers[uid])
-        result.append(VisitVolume(series=Series(volume.series.root, instances), number=volume.number, rows=own))
+        result.append(
+            VisitVolume(
+                series=Series(volume.series.root, instances, catalog=volume.series.catalog),
+                number=volume.number,
+                rows=own,
+            )
+        )
     return result
 
 
@@ -190,6 +196,10 @@ def main(say: Callable[[str], None] = print) -> None:
     head = (
         f"{len(counts)} volumes: {options.patients} tiny patients of each of the seeds "
         f"{', '.join(map(str, options.seeds))}, {options.small} small ones."
+    )
+    seeds = " ".join(map(str, options.seeds))
+    head += (
+        f" `python scripts/phase_reliability.py --patients {options.patients} --seeds {seeds} --small {options.small}`"
     )
     text = f"{head}\n\n{tables(results)}"
     say(text)

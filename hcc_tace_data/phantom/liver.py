@@ -176,7 +176,7 @@ def draw_liver(person: Person, centre: NDArray[np.float64], room: Room, lesions:
     groove = 5.0 * (np.abs(u - 0.1 - 0.1 * v) - notch) + 9.0 * np.clip(v + depth, 0.0, 1.0)
     groove = np.where(w < g.uniform(-0.2, 0.5), groove, np.float32(1.0))
     field = np.minimum(field, np.minimum(np.minimum(face, bed), groove)) * np.float32(half.mean() * 0.8)
-    field = field + np.float32(g.uniform(0.11, 0.18) * half.mean()) * rough(g, on, g.uniform(40.0, 60.0))
+    field = field + np.float32(g.uniform(0.18, 0.24) * half.mean()) * rough(g, on, g.uniform(40.0, 60.0))
     if g.random() < 0.7:  # nodules of cirrhosis
         field = field + np.float32(g.uniform(0.8, 2.6)) * rough(g, on, g.uniform(7.0, 12.0))
     field = np.where(room(x, y, z) > 0, field, np.float32(-50.0)).astype(np.float32)

@@ -93,6 +93,36 @@ def test_phantom_and_a_second_run(twin: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for study in second for path in study.files} == stamps
 
 
+def test_pybids_finds_every_file_by_subject_visit_and_phase(twin: Path, tmp_path: Path) -> None:
+    """BIDS has no CT yet, so its validator knows the tables and the sidecars of the folder, and not the images."""
+    from bids import BIDSLayout
+    from bids_validator import BIDSValidator
+
+    collection = open_collection(twin)
+    done = [*export_nifti(collection, tmp_path, patients=["HCC_003", "HCC_008"], all_volumes=True)]
+    layout = BIDSLayout(tmp_path, validate=False)
+    assert layout.get_subjects() == ["HCC003", "HCC008"]
+    wanted = collection.phase_volumes[lambda rows: rows["patient_id"].isin(["HCC_003", "HCC_008"])]
+    images = [file.get_entities() for file in layout.get(suffix="ct", extension=".nii.gz")]
+    found = sorted((one["subject"], one["session"], one["ceagent"]) for one in images)
+    dates = {study.study_uid: study.date for patient in collection.values() for study in patient.studies}
+    assert found == sorted(
+        (row.patient_id.replace("_", ""), dates[row.study_uid], row.phase.replace("_", ""))
+        for row in wanted.itertuples()
+    )
+    assert len(layout.get(suffix="dseg", extension=".nii.gz")) == 2
+    assert sorted(file.path for file in layout.get(extension=".nii.gz")) == sorted(
+        str(path) for study in done for path in study.files if path.name.endswith(".nii.gz")
+    )
+    for name in ("dataset_description.json", "participants.tsv", "participants.json", "scans.json"):
+        assert BIDSValidator().is_bids(f"/{name}")
+    for table in tmp_path.rglob("*_scans.tsv"):
+        assert BIDSValidator().is_bids(f"/{table.relative_to(tmp_path).as_posix()}")
+        listed = table.read_text(encoding="utf-8").splitlines()[1:]
+        assert listed
+        assert all((table.parent / line.split("\t")[0]).is_file() for line in listed)
+
+
 def test_wrong_arguments(twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "dicom", str(tmp_path), str(twin)]) == 2
     assert "use nifti" in capsys.readouterr().err

@@ -30,11 +30,16 @@ def _verify(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **home})
 
 
-def test_nnunets_own_verification(twin: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phases", ["annotated", ("portal_venous", "arterial")], ids=["one channel", "two channels"])
+def test_nnunets_own_verification(twin: Path, tmp_path: Path, phases: str | tuple[str, ...]) -> None:
     if not NNUNET.is_file():
         pytest.skip(f"nnU-Net lives in an environment of its own, and none is at {NNUNET}: 'make nnunet' makes it")
     folder = tmp_path / "raw" / "Dataset555_HCC"
-    list(export_cases(open_collection(twin), folder, "nnunet", workers=1))
+    list(export_cases(open_collection(twin), folder, "nnunet", workers=1, phases=phases))
+    channels = 1 if phases == "annotated" else 2
+    described = json.loads((folder / "dataset.json").read_text())
+    assert len(described["channel_names"]) == channels
+    assert len(list((folder / "imagesTr").iterdir())) == channels * described["numTraining"]
     done = _verify(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verify_dataset_integrity Done" in done.stdout

@@ -132,7 +132,7 @@ def test_livers_differ_as_people_do() -> None:
     """Two livers overlap by a Dice of 0.85 at most when their centres of mass lie on each other."""
     grid = np.arange(-160, 161, 5.0, dtype=np.float32)
     shapes = []
-    for name in PATIENTS[::5]:
+    for name in PATIENTS:
         liver = bodies()[name].liver
         x, y, z = liver.on.mesh
         inside = liver.values > 0
@@ -143,7 +143,7 @@ def test_livers_differ_as_people_do() -> None:
     for i in range(len(shapes)):
         for j in range(i):
             both = int(np.bitwise_count(shapes[i] & shapes[j]).sum())
-            assert 2 * both / (counts[i] + counts[j]) <= 0.85, (PATIENTS[::5][i], PATIENTS[::5][j])
+            assert 2 * both / (counts[i] + counts[j]) <= 0.85, (PATIENTS[i], PATIENTS[j])
 
 
 def test_people_differ() -> None:
