@@ -277,8 +277,8 @@ def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[
             pair = (predicted > 0, np.isin(true, (1, 2, 3))) if label == "liver" else (predicted == 2, true == 2)
             scores[label].append(dice(*pair))
     return {
-        "what": "networks of one fold whose training labels belong to slices of other patients; "
-        "tumour sought in the true liver",
+        "what": "networks of one fold, trained on labels of other patients' slices; "
+        "tumour searched in the annotated liver",
         "dice": {label: float(np.mean(values)) for label, values in scores.items()},
     }
 

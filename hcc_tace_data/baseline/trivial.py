@@ -12,6 +12,7 @@ from hcc_tace_data.baseline.predict import largest_component
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
+from hcc_tace_data.system.words import count
 
 __all__ = ["TrivialPredictors"]
 
@@ -85,10 +86,10 @@ class TrivialPredictors:
     def about(self) -> dict[str, str]:
         """Say what each predictor does."""
         return {
-            "all_liver": "tumour: all of the liver that the network saw; liver: all of the body",
-            "hu_threshold": f"tumour: voxels of {self.tumour_band[0]} to {self.tumour_band[1]} HU in the liver that "
-            f"the network saw; liver: largest component of {self.liver_band[0]} to {self.liver_band[1]} HU; "
-            f"bands with the best Dice on {len(self.patients)} training patients",
+            "all_liver": "takes the whole body for liver, and all of the network's liver for tumour",
+            "hu_threshold": f"takes the largest component of {self.liver_band[0]} to {self.liver_band[1]} HU for "
+            f"liver, and {self.tumour_band[0]} to {self.tumour_band[1]} HU inside the network's liver for tumour; the "
+            f"bands with the best Dice on {count(len(self.patients), 'training patient')}",
         }
 
 

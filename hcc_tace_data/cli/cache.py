@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def cache(
     root: Annotated[Path | None, typer.Argument(help="The collection's folder.")] = None,
-    clear: Annotated[bool, typer.Option(help="Delete the caches, and nothing else.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the caches, and nothing else.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

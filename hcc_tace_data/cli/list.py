@@ -40,7 +40,7 @@ def list_series(
         str | None, typer.Option(help="Only CT series with this contrast phase, according to the table alone.")
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Another series table (CSV).")] = None,
-    with_bamf: Annotated[bool, typer.Option(help="Include the segmentations by BAMF AIMI.")] = False,
+    with_bamf: Annotated[bool, typer.Option("--with-bamf", help="Include the segmentations by BAMF AIMI.")] = False,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     as_json: Json = False,
     quiet: Quiet = False,

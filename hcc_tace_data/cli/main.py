@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from hcc_tace_data.cli.verbs import VERBS
 from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, FolderLockedError, HccTaceError
@@ -55,6 +57,7 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
 
     try:
         command = typer.main.get_command(import_module(module).app)
+        _shorten_types(command)
         # not command.main(): that turns a closed pipe and Ctrl-C into exit codes of its own
         with command.make_context(f"hcc-tace {name}", words) as context:
             result = command.invoke(context)
@@ -89,6 +92,24 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
         )
         return EXIT_INTERNAL
     return result if isinstance(result, int) else EXIT_OK
+
+
+#: What the help calls the value of an option; its own words ("<int range>") leave no room for the text in 80 columns.
+_VALUES: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH", list[int]: "N", list[str]: "TEXT"}
+
+
+def _shorten_types(command: Any) -> None:
+    for one in getattr(command, "commands", {}).values():
+        _shorten_types(one)
+    for one in command.params:
+        if one.param_type_name != "option" or one.metavar is not None:
+            continue
+        # releases of typer without this attribute show their own names
+        kind = getattr(getattr(one, "type_descriptor", None), "annotation", None)
+        if one.is_flag:
+            one.metavar = ""
+        elif kind in _VALUES:
+            one.metavar = _VALUES[kind]
 
 
 def _current(word: str) -> str:

@@ -45,7 +45,9 @@ def measure(
     phases: Annotated[str, typer.Option(help="Phases whose HU are reported, comma-separated, or 'all'.")] = "annotated",
     annotations: Annotations = "collection",
     patients: Patients = None,
-    with_outcomes: Annotated[bool, typer.Option(help="Join response, TTP and survival from the sheet.")] = False,
+    with_outcomes: Annotated[
+        bool, typer.Option("--with-outcomes", help="Join response, TTP and survival from the sheet.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table here: .csv or .parquet.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -51,7 +51,7 @@ Columns = Annotated[
     str | None, typer.Option(metavar="NAME,...", help="Only these columns of --features; * stands for any text.")
 ]
 Repeats = Annotated[int, typer.Option(min=1, help="How often the folds are drawn.")]
-Forest = Annotated[bool, typer.Option(help="With a random forest (slow).")]
+Forest = Annotated[bool, typer.Option("--forest", help="With a random forest (slow).")]
 Permutations = Annotated[int, typer.Option(min=1, help="How often outcomes are shuffled between patients, for chance.")]
 Seed = Annotated[int, typer.Option(help="Seed of folds, bootstrap and permutation.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -54,6 +55,23 @@ def test_options_are_the_same_everywhere(name: str) -> None:
         assert options["--json"].help == "Print one JSON document."
     for word in ("--install-completion", "--show-completion"):
         assert word not in options, "completion of one verb is no completion of the command"
+
+
+@pytest.mark.parametrize("verb", ["download", "validate", "baseline reproduce", "measure"])
+def test_help_is_readable_in_80_columns(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of types leave room for the text."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*verb.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    options = shown[shown.index(" Options ") :]
+    assert {line for line in options.splitlines() if re.search(r"<(bool|str|path|int|float|list)\b", line)} <= {
+        line for line in options.splitlines() if "--help" in line
+    }
+    # as wide as the longest word of the help, for verbs with an option of two names too
+    assert verb != "download" or "$HCC_TACE_S3_ENDPOINT" in options
+    assert "[default: lesion]" in options or verb != "measure"
 
 
 def test_an_option_has_one_help_text() -> None:
