@@ -56,7 +56,7 @@ def _section(name: str, command: Any, level: str) -> str:
     ]
     rows = [f"| {_flags(one)} | {_cell(one)} |" for one in command.params if one.name != "help"]
     usage = " ".join(["hcc-tace", name, *words])
-    table = ["| option | |", "|---|---|", *rows] if rows else []
+    table = ["| argument or option | what it does |", "|---|---|", *rows] if rows else []
     return "\n".join([f"{level} {name}\n", f"`{usage}`\n", f"{command.help or ''}\n", *table, ""])
 
 

@@ -77,6 +77,9 @@ def report(
     if len(summary.not_drawn) > 5:
         note(f"{count(len(summary.not_drawn) - 5, 'more patient')} not drawn; the page says why", quiet=quiet)
     if not quiet:
-        found = ", ".join(f"{number} {name}" for name, number in summary.findings.items())
+        found = ", ".join(
+            f"{number} {name}" if name in ("info", "known") else count(number, name)
+            for name, number in summary.findings.items()
+        )
         say(f"{count(summary.patients, 'patient')}, {count(summary.pictures, 'slice')}; findings: {found}")
     say(f"{summary.path.resolve()} ({summary.bytes / 1e6:.1f} MB, {summary.seconds:.0f} s)")
