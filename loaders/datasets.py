@@ -23,7 +23,6 @@ from hcc_tace_data.errors import PatientNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.bridges import for_monai, is_monai, to_subjects
 from hcc_tace_data.loaders.cases import Case
 from hcc_tace_data.loaders.flow import CohortFlow
-from hcc_tace_data.loaders.prepare import prepare_cases, writing
 from hcc_tace_data.loaders.source import Region, Source, StoredSource
 from hcc_tace_data.loaders.store import Store, StoredCase
 from hcc_tace_data.loaders.summary import class_weights, describe, plot
@@ -267,6 +266,8 @@ class CaseDataset(ABC, Dataset[Any]):
 
         store = self.serving.store
         absent = [source.case for source in self.sources if source.stored is None]
+        from hcc_tace_data.loaders.prepare import prepare_cases, writing  # noqa: PLC0415 - its libraries are slow to import
+
         with writing(store, absent) as done:
             made, failed = prepare_cases(store, absent, workers=workers, done=done)
         if failed:

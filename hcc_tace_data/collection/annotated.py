@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.collection.model import Series, Study
 
-__all__ = ["AnnotatedVolume", "find_annotated"]
+__all__ = [
+    "ANNOTATED", "AnnotatedVolume", "annotated_files", "annotated_from_plain", "find_annotated", "plain_annotated",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-_KIND = Kind("annotated")
+#: Kind of entry: the CT volume that a SEG was drawn on.
+ANNOTATED = Kind("annotated")
 # A frame lies on a slice if it is no farther from it than a tenth of the step along the normal, and no farther across
 # than this, in mm: rounding of positions and flipped corners aside, grids agree.
 _IN_PLANE_MM = 1.0
@@ -114,16 +117,21 @@ def find_annotated(study: Study, segmentation: Series | None = None) -> Annotate
     seg = segmentation or study.segmentation
     if seg is None:
         return AnnotatedVolume(volume=None, paths=(), reason="the study has no segmentation")
-    own = seg.instances["path"].tolist()[:1]
-    scans = [path for one in study.series if one.modality == "CT" for path in one.instances["path"]]
+    files = annotated_files(study, seg)
     return study.kept.fact(
-        _KIND,
-        [*own, *scans],
+        ANNOTATED,
+        files,
         lambda: _find(study, seg),
-        encode=lambda found: _plain(found, study.root),
-        decode=lambda value: _from_plain(value, study.root),
-        read=own,
+        encode=lambda found: plain_annotated(found, study.root),
+        decode=lambda value: annotated_from_plain(value, study.root),
+        read=files[:1],
     )
+
+
+def annotated_files(study: Study, seg: Series) -> list[str]:
+    """Return the files, below the root, that :func:`find_annotated` depends on: the SEG first, then all CT."""
+    scans = [path for one in study.series if one.modality == "CT" for path in one.instances["path"]]
+    return [*seg.instances["path"].tolist()[:1], *scans]
 
 
 def _find(study: Study, seg: Series) -> AnnotatedVolume:
@@ -152,7 +160,8 @@ def _find(study: Study, seg: Series) -> AnnotatedVolume:
     return _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
 
 
-def _plain(found: AnnotatedVolume, root: Path) -> dict[str, Any]:
+def plain_annotated(found: AnnotatedVolume, root: Path) -> dict[str, Any]:
+    """Return JSON-ready values."""
     return {
         "volume": None if found.volume is None else asdict(found.volume),
         "paths": [path.relative_to(root).as_posix() for path in found.paths],
@@ -161,8 +170,8 @@ def _plain(found: AnnotatedVolume, root: Path) -> dict[str, Any]:
     }
 
 
-def _from_plain(value: Any, root: Path) -> AnnotatedVolume:
-    """Return what :func:`_plain` was given.
+def annotated_from_plain(value: Any, root: Path) -> AnnotatedVolume:
+    """Return what :func:`plain_annotated` was given.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from hcc_tace_data.collection.kept import NOTHING_KEPT, Kept, Kind
-from hcc_tace_data.collection.split import split_series
+from hcc_tace_data.collection.split import parts_at, places_of, split_series
 from hcc_tace_data.errors import PatientNotFoundError
 from hcc_tace_data.system.words import count, day
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SPLIT = Kind("split")
+#: Kind of entry: which rows each volume of a series holds.
+SPLIT = Kind("split")
 
-__all__ = ["Collection", "Patient", "PhaseVolume", "Series", "Study"]
+__all__ = ["SPLIT", "Collection", "Patient", "PhaseVolume", "Series", "Study"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,11 +86,11 @@ class Series:
         """The rows of each phase volume; see :func:`hcc_tace_data.collection.split.split_series`."""
         rows = self.instances
         return self.kept.fact(
-            _SPLIT,
+            SPLIT,
             rows["path"].tolist(),
             lambda: tuple(split_series(rows)),
-            encode=lambda parts: _places(rows, parts),
-            decode=lambda places: _parts(rows, places),
+            encode=lambda parts: places_of(rows, parts),
+            decode=lambda places: parts_at(rows, places),
         )
 
     @property
@@ -218,26 +219,6 @@ class Patient:
             return None
         place = next(i for i, study in enumerate(studies) if study is baseline)
         return next((study for study in studies[place + 1 :] if study.date > baseline.date), None)
-
-
-def _places(rows: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[list[int]] | None:
-    """Return which rows each part holds; None where two rows have the same label."""
-    if not rows.index.is_unique:
-        return None
-    return [rows.index.get_indexer(part.index).tolist() for part in parts]
-
-
-def _parts(rows: pd.DataFrame, places: Sequence[Sequence[int]]) -> tuple[pd.DataFrame, ...]:
-    """Return the parts of :func:`_places`.
-
-    Raises
-    ------
-    ValueError
-        Some row is in none of them, or in several.
-    """
-    if sorted(place for part in places for place in part) != list(range(len(rows))):
-        raise ValueError("the parts are not those of the series")
-    return tuple(rows.iloc[list(part)] for part in places)
 
 
 def _html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], *, more: int = 0) -> str:

@@ -16,6 +16,7 @@ slices lie upon one another and nothing separates them, they stay together: a gu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,7 @@ from hcc_tace_data.collection.split_marks import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["positions_along_normal", "seconds_of_day", "split_series"]
+__all__ = ["parts_at", "places_of", "positions_along_normal", "seconds_of_day", "split_series"]
 
 # Parts are phases of one region if the shorter of two lies at least so far inside the longer one ...
 _OVERLAP = 0.5
@@ -96,6 +97,26 @@ def split_series(instances: pd.DataFrame) -> list[pd.DataFrame]:
         home = own[0] if own else 0
         ordered[home] = np.append(ordered[home], row)
     return [instances.iloc[part] for part in ordered]
+
+
+def places_of(rows: pd.DataFrame, parts: Sequence[pd.DataFrame]) -> list[list[int]] | None:
+    """Return which rows each part holds; None where two rows have the same label."""
+    if not rows.index.is_unique:
+        return None
+    return [rows.index.get_indexer(part.index).tolist() for part in parts]
+
+
+def parts_at(rows: pd.DataFrame, places: Sequence[Sequence[int]]) -> tuple[pd.DataFrame, ...]:
+    """Return the parts of :func:`places_of`.
+
+    Raises
+    ------
+    ValueError
+        Some row is in none of them, or in several.
+    """
+    if sorted(place for part in places for place in part) != list(range(len(rows))):
+        raise ValueError("the parts are not those of the series")
+    return tuple(rows.iloc[list(part)] for part in places)
 
 
 def _partition(slices: Slices, rows: Groups, *, first: bool = True) -> list[Groups]:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from hcc_tace_data.phases.visit import Judgement, VisitVolume
 
 __all__ = [
-    "COLUMNS", "PUBLISHED_FILE", "count_phases", "label_phases", "label_table", "overruled", "phase_paths",
-    "published_for", "refuted",
+    "COLUMNS", "PUBLISHED_FILE", "count_phases", "label_phases", "label_table", "label_visit", "overruled",
+    "phase_frame", "phase_paths", "published_for", "refuted",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,11 @@ def label_phases(
             rows += _rows_of(visit, workers or _THREADS)
         if progress is not None:
             progress(done, len(collection))
+    return phase_frame(rows)
+
+
+def phase_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows of :func:`label_visit` as a table; the log says where pixels contradict other sources."""
     volumes = _frame(rows)
     changed = overruled(volumes)
     if len(changed):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.by_pydicom import read_by_pydicom
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
-from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.context import Context, chunks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,7 @@ COLUMNS: dict[str, int] = {
 }
 _BY_TAG = {tag: name for name, tag in COLUMNS.items()}
 _BINARY = {"pitch": "<d", "revolution_time": "<d", "smallest_pixel_in_series": "<H", "largest_pixel_in_series": "<H"}
+_KIND = Kind("extra headers", ("validators",), private=True)
 _FIRST = 8192
 _CHUNK = 500
 
@@ -66,10 +68,31 @@ def extra_headers(context: Context) -> pd.DataFrame:
     import pandas as pd
 
     paths = context.instances["path"].tolist()
-    jobs = [(str(context.root), paths[i : i + _CHUNK]) for i in range(0, len(paths), _CHUNK)]
+    parts = [paths[first:last] for first, last in chunks_of(paths, _CHUNK)]
+    found = context.kept_map(
+        _KIND,
+        read_extra,
+        [(str(context.root), part) for part in parts],
+        parts,
+        encode=lambda rows: None if None in rows else rows,
+        decode=_rows,
+    )
     blank = (None,) * (len(COLUMNS) + 1)
-    rows = [row or blank for part in context.map(read_extra, jobs) for row in part]
+    rows = [row or blank for part in found for row in part]
     return pd.DataFrame(rows, columns=[*COLUMNS, "meta_sop_uid"], index=context.instances.index, dtype=object)
+
+
+def _rows(value: Any) -> list[tuple[str, ...] | None]:
+    """Return rows that were kept.
+
+    Raises
+    ------
+    ValueError
+        They have other columns.
+    """
+    if any(len(row) != len(COLUMNS) + 1 for row in value):
+        raise ValueError("other columns")
+    return [tuple(row) for row in value]
 
 
 def read_extra(job: tuple[str, list[str]]) -> list[tuple[str, ...] | None]:

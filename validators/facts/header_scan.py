@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.elements import Damaged, Leaf
 from hcc_tace_data.dicom.header_values import (
     Key,
@@ -25,7 +26,7 @@ from hcc_tace_data.dicom.header_values import (
     parse_header,
     read_header_bytes,
 )
-from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.context import Context, chunks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,7 @@ __all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "header_scan", "scan_header
 logger = logging.getLogger(__name__)
 
 _CHUNK = 2000
+_KIND = Kind("header scan", ("validators",), private=True)
 _KEPT = 8
 _MAX_TAIL = 1 << 24
 _MAX_BINARY = 4096
@@ -51,6 +53,9 @@ _WATCHED = frozenset(WATCHED)
 Marks = tuple[bytes | None, ...]
 #: Path below the root, offset and length of native pixel data (-1 if missing).
 _Item = tuple[str, int, int]
+_Job = tuple[str, list[_Item]]
+#: Each distinct value with its count and first row, problems by row, and marks.
+_Part = tuple[dict[Key, tuple[int, int]], list[tuple[int, str]], list[Marks]]
 
 
 class Seen:
@@ -105,12 +110,47 @@ class _Template:
 
 def header_scan(context: Context) -> HeaderScan:
     """Return every distinct value of every header element at any depth, private and unknown ones included."""
-    return scan_headers(context.root, context.instances, run=context.map)
+
+    def run(jobs: list[_Job]) -> list[_Part]:
+        paths = [[path for path, *_ in items] for _, items in jobs]
+        return context.kept_map(_KIND, scan_files, jobs, paths, encode=_plain, decode=_from_plain)
+
+    return scan_headers(context.root, context.instances, run)
 
 
-def scan_headers(
-    root: Path, table: pd.DataFrame, run: Callable[[Any, Sequence[Any]], list[Any]] | None = None
-) -> HeaderScan:
+def _plain(part: _Part) -> Any:
+    """Return JSON-ready values; None where some header could not be read whole."""
+    found, problems, marks = part
+    if problems:
+        return None
+    return [
+        [[path, vr, raw.decode("latin-1"), count, row] for (path, vr, raw), (count, row) in found.items()],
+        [[None if mark is None else mark.decode("latin-1") for mark in own] for own in marks],
+    ]
+
+
+def _from_plain(value: Any) -> _Part:
+    """Return what :func:`_plain` was given.
+
+    Raises
+    ------
+    ValueError, TypeError, AttributeError
+        It is something else.
+    """
+    found, marks = value
+    read = {(path, vr, raw.encode("latin-1")): (count, row) for path, vr, raw, count, row in found}
+    if any(len(own) != len(WATCHED) for own in marks):
+        raise ValueError("other marks")
+    kept: dict[tuple[str | None, ...], Marks] = {}  # the same in most files of a series: one object for all
+    shared = []
+    for own in map(tuple, marks):
+        if own not in kept:
+            kept[own] = tuple(None if mark is None else mark.encode("latin-1") for mark in own)
+        shared.append(kept[own])
+    return read, [], shared
+
+
+def scan_headers(root: Path, table: pd.DataFrame, run: Callable[[list[_Job]], list[_Part]] | None = None) -> HeaderScan:
     """Read the headers of all files of an instance table.
 
     Parameters
@@ -120,15 +160,15 @@ def scan_headers(
     table : pandas.DataFrame
         Instance table with ``path``, ``pixel_offset`` and ``pixel_length``.
     run : callable, optional
-        ``run(function, jobs)`` returns the results in order, as :func:`map` would; it may use other processes.
+        Returns the results of :func:`scan_files` for some jobs, in order; it may use other processes.
     """
     columns = ("path", "pixel_offset", "pixel_length")
     rows: list[_Item] = list(zip(*(table[name].tolist() for name in columns), strict=True))
-    jobs = [(os.fspath(root), rows[i : i + _CHUNK]) for i in range(0, len(rows), _CHUNK)]
-    parts = run(scan_files, jobs) if run is not None and len(jobs) > 1 else [scan_files(job) for job in jobs]
+    chunks = chunks_of([path for path, *_ in rows], _CHUNK)
+    jobs = [(os.fspath(root), rows[first:last]) for first, last in chunks]
+    parts = run(jobs) if run is not None else [scan_files(job) for job in jobs]
     scan = HeaderScan()
-    for number, (found, problems, marks) in enumerate(parts):
-        first = number * _CHUNK
+    for (first, _), (found, problems, marks) in zip(chunks, parts, strict=True):
         for (path, vr, raw), (count, row) in found.items():
             values = scan.elements.setdefault((path, vr), {})
             seen = values.get(raw)
@@ -141,9 +181,7 @@ def scan_headers(
     return scan
 
 
-def scan_files(
-    job: tuple[str, list[_Item]],
-) -> tuple[dict[Key, tuple[int, int]], list[tuple[int, str]], list[Marks]]:
+def scan_files(job: _Job) -> _Part:
     """Read some headers: each distinct value with its count and first row, problems by row, and marks."""
     scanner = _Scanner()
     root, rows = job

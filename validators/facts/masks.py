@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -19,6 +20,7 @@ from hcc_tace_data.validators.facts.segs import seg_facts
 __all__ = ["MaskFacts", "MaskJob", "mask_facts", "measure", "segment_key"]
 
 Mask = npt.NDArray[np.bool_]
+_KIND = Kind("mask facts", ("validators",))
 
 #: Above this many HU there is something; lungs, which lie lower, are filled from around.
 _SOMETHING = -300
@@ -92,12 +94,23 @@ def segment_key(label: str, type_code: str) -> str:
 
 def mask_facts(context: Context) -> list[tuple[int, MaskFacts]]:
     """Return row of the instance table and measures of the masks, of every SEG; reads pixels."""
-    segs, jobs = context.fact(seg_facts), []
+    segs, jobs, files = context.fact(seg_facts), [], []
     for (row, facts), found in zip(segs, context.fact(annotated_volumes), strict=True):
         paths = () if found is None or found.volume is None else tuple(map(str, found.paths))
         reason = facts.error if found is None else found.reason
-        jobs.append(MaskJob(str(context.root / context.instances["path"].iloc[row]), paths, reason))
-    return list(zip([row for row, _ in segs], context.map(measure, jobs), strict=True))
+        own = str(context.instances["path"].iloc[row])
+        jobs.append(MaskJob(str(context.root / own), paths, reason))
+        scans = () if found is None else found.paths
+        files.append([own, *(path.relative_to(context.root).as_posix() for path in scans)])
+    measured = context.kept_map(
+        _KIND,
+        measure,
+        jobs,
+        files,
+        encode=lambda facts: None if facts.error else asdict(facts),
+        decode=lambda value: MaskFacts(**{one.name: value[one.name] for one in fields(MaskFacts)}),
+    )
+    return list(zip([row for row, _ in segs], measured, strict=True))
 
 
 def measure(job: MaskJob) -> MaskFacts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
-from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.context import Context, chunks_of
 
 __all__ = ["UNREADABLE", "digest_files", "pixel_digests"]
 
@@ -14,15 +15,25 @@ UNREADABLE = "?"
 
 Item = tuple[str, int, int]
 _CHUNK = 500
+_KIND = Kind("pixel digests", ("validators",))
 
 
 def pixel_digests(context: Context) -> list[str]:
     """Return the digest of the stored pixels of each row; empty if missing. Reads pixels."""
     table = context.instances
     numbers = [[int(v) for v in table[name]] for name in ("pixel_offset", "pixel_length")]
-    items = list(zip([f"{context.root}/{path}" for path in table["path"]], *numbers, strict=True))
-    jobs = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
-    return [digest for part in context.map(digest_files, jobs) for digest in part]
+    paths = table["path"].tolist()
+    items = list(zip([f"{context.root}/{path}" for path in paths], *numbers, strict=True))
+    chunks = chunks_of(paths, _CHUNK)
+    found = context.kept_map(
+        _KIND,
+        digest_files,
+        [items[first:last] for first, last in chunks],
+        [paths[first:last] for first, last in chunks],
+        encode=lambda digests: None if UNREADABLE in digests else digests,
+        decode=lambda value: [str(digest) for digest in value],
+    )
+    return [digest for part in found for digest in part]
 
 
 def digest_files(items: list[Item]) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.dicom.seg_file import open_seg
 from hcc_tace_data.errors import HccTaceError
@@ -86,11 +87,49 @@ class SegFacts:
         return tuple(dict.fromkeys([*self.shared_sources, *(uid for own in self.sources for uid in own)]))
 
 
+_FIELDS = tuple(one.name for one in fields(SegFacts))
+_KIND = Kind("seg facts", ("validators",), private=True)
+
+
 def seg_facts(context: Context) -> list[tuple[int, SegFacts]]:
     """Return row of the instance table and links, of every SEG."""
     rows = [int(row) for row in (context.instances["modality"] == "SEG").to_numpy().nonzero()[0]]
     jobs = [(str(context.root), str(context.instances["path"].iloc[row])) for row in rows]
-    return list(zip(rows, context.map(read_seg_facts, jobs), strict=True))
+    files = [[path] for _, path in jobs]
+    found = context.kept_map(_KIND, read_seg_facts, jobs, files, encode=_plain, decode=_from_plain)
+    return list(zip(rows, found, strict=True))
+
+
+def _plain(facts: SegFacts) -> Any:
+    """Return JSON-ready values; None where the SEG could not be read whole."""
+    if facts.error:
+        return None
+    values = {name: getattr(facts, name) for name in _FIELDS}
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _from_plain(value: Any) -> SegFacts:
+    """Return what :func:`_plain` was given.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is something else.
+    """
+    arrays: dict[str, Any] = {
+        name: np.array(value[name], np.float64).reshape(-1, width)
+        for name, width in (("positions", 3), ("orientations", 6), ("spacings", 2))
+    }
+    return SegFacts(
+        **{name: _tuples(value[name]) for name in _FIELDS if name not in {*arrays, "frame_segments", "classes"}},
+        **arrays,
+        frame_segments=np.array(value["frame_segments"], np.int64),
+        classes=dict(value["classes"]),
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def read_seg_facts(job: tuple[str, str]) -> SegFacts:
