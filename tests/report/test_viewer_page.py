@@ -123,5 +123,11 @@ def test_no_labels_where_the_registration_is_implausible(viewer: Any, refused: l
 def test_on_a_phone(viewer: Any) -> None:
     viewer.size(390, 844, phone=True)
     assert viewer.run("return document.documentElement.scrollWidth") <= 390
+    viewer.wait("viewer.opts.crosshairWidth > 0.3", 10)
+    lines = pixels(viewer)
+    viewer.run("viewer.setCrosshairWidth(0)")
+    drawn = np.abs(lines - pixels(viewer)).max(axis=2) > 5
+    rows, columns = drawn.mean(axis=1), drawn.mean(axis=0)
+    assert ((rows > 0.5).sum(), (columns > 0.3).sum()) in {(1, 1), (1, 2), (2, 1), (2, 2)}, "thin, but both are there"
     viewer.shot("viewer-phone")
     viewer.assert_quiet()

@@ -33,6 +33,9 @@
     fontMinPx: 11,
   });
   await nv.attachToCanvas(one("#canvas"));
+  // a cross-hair of about one pixel on every screen: its width is a percentage
+  const canvas = one("#canvas");
+  new ResizeObserver(() => nv.setCrosshairWidth(150 / Math.min(canvas.clientWidth, canvas.clientHeight))).observe(canvas);
   const VIEWS = [["Axial", nv.sliceTypeAxial], ["Coronal", nv.sliceTypeCoronal], ["Sagittal", nv.sliceTypeSagittal],
     ["All planes", nv.sliceTypeMultiplanar]];
 
