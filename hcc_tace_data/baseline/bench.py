@@ -16,6 +16,7 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.stages import Stage
+from hcc_tace_data.baseline.step import precision_of
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.errors import BaselineError
@@ -141,7 +142,7 @@ def bench(
         "rounds": {key: [round(value, 4) for value in values] for key, values in times.items()},
         "gflop_per_step": round(cost.flops / 1e9, 2),
         "gflops": round(flops / 1e9, 2),
-        "share_of_peak": _share(device, config.precision, flops),
+        "share_of_peak": _share(device, precision_of(config), flops),
     }
 
 

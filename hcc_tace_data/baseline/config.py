@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.system.documents import parse_yaml
 
-__all__ = ["PRESETS", "TrainConfig", "load_config"]
+__all__ = ["PRESETS", "STAGES", "Stage", "TrainConfig", "load_config", "with_defaults"]
 
 _FOLDER = Path(__file__).parent / "presets"
 #: Presets shipped with the package.
-PRESETS = ("paper", "modern")
+PRESETS = ("paper", "modern", "3d")
+
+#: What a network looks for: the liver, the tumour within a liver, or both at once.
+Stage = Literal["liver", "tumour", "joint"]
+#: The cascade of two, in the order in which they are trained and run.
+STAGES: tuple[Stage, ...] = ("liver", "tumour")
+#: Cascades that a preset may train: liver and tumour apart, both at once, or both at once and then the tumour again.
+_CASCADES: tuple[tuple[Stage, ...], ...] = (STAGES, ("joint",), ("joint", "tumour"))
 
 
 class _Strict(BaseModel):
@@ -24,11 +32,59 @@ class _Strict(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """The U-Net: feature maps of each level, dropout in the up-sampling limb, heads at its coarser levels."""
+    """The U-Net: feature maps of each level, dropout in the up-sampling limb, heads at its coarser levels.
 
+    `kind` is the paper's 2D network or the residual 3D one. Of the latter `blocks` are the residual blocks of each
+    level, and `flat_levels` how many times rows and columns are halved before slices are, too.
+    """
+
+    kind: Literal["unet2d", "residual3d"] = "unet2d"
     widths: tuple[int, ...] = Field(min_length=2)
+    blocks: tuple[int, ...] | None = None
+    flat_levels: int = Field(default=1, ge=0)
     dropout: float = Field(ge=0, lt=1)
     deep_supervision: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.kind == "unet2d":
+            if self.blocks is not None:
+                raise ValueError("blocks belong to the residual 3D network; leave them out")
+            return self
+        if self.dropout:
+            raise ValueError("the residual 3D network has no dropout; use 0")
+        if self.blocks is None or len(self.blocks) != len(self.widths) or min(self.blocks) < 1:
+            raise ValueError(
+                f"blocks is {self.blocks}; give a number of at least 1 for each of {len(self.widths)} levels"
+            )
+        return self
+
+    @property
+    def strides(self) -> tuple[tuple[int, int, int], ...]:
+        """How the residual 3D network goes from each level to the next, along (D, H, W)."""
+        return tuple((1 if level < self.flat_levels else 2, 2, 2) for level in range(len(self.widths) - 1))
+
+
+class PatchConfig(_Strict):
+    """Patches of a volume, which the 3D network sees instead of slices.
+
+    `size` is in voxels along (D, H, W); a share `foreground` of the `per_volume` patches of a volume and epoch lies on
+    the tumour. Prediction slides a window of that size, each `overlap` of the way over the one before. `mirror`:
+    augmentation mirrors patches along all axes, and a prediction is the mean over all eight mirrored ones.
+    """
+
+    size: tuple[int, int, int]
+    per_volume: int = Field(default=6, ge=1)
+    foreground: float = Field(default=1 / 3, ge=0, le=1)
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    mirror: bool = True
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(size) < 1:
+            raise ValueError("each side must be at least 1 voxel")
+        return size
 
 
 class InputConfig(_Strict):
@@ -40,6 +96,7 @@ class InputConfig(_Strict):
     slice by slice: a tumour differs from the liver by some 25 HU, and how bright the liver is depends on the phase.
     `tumour_shrink` is that network's own `shrink` (None: the same), for small tumours need the pixels and `crop`
     makes up for them: it cuts that network's slices to the box around the liver, outside of which they are blank.
+    `patches` is for the 3D network, which sees those instead of slices; `slices` then does not matter.
     """
 
     phases: tuple[str, ...] = Field(default=("annotated",), min_length=1)
@@ -49,6 +106,15 @@ class InputConfig(_Strict):
     slices: Literal["liver", "all"] = "liver"
     standardise: bool = False
     crop: bool = False
+    patches: PatchConfig | None = None
+
+    @model_validator(mode="after")
+    def _of_slices(self) -> InputConfig:
+        if self.patches is not None and (
+            self.shrink > 1 or self.tumour_shrink not in (None, 1) or self.standardise or self.crop
+        ):
+            raise ValueError("shrink, tumour_shrink, standardise and crop are for slices; leave them out with patches")
+        return self
 
     def of_stage(self, stage: str) -> InputConfig:
         """The settings of one network: `shrink` is its own."""
@@ -73,17 +139,17 @@ class LossConfig(_Strict):
 
 
 class OptimizerConfig(_Strict):
-    """Optimiser, learning rate and weight decay."""
+    """Optimiser, learning rate and weight decay; "sgd" is with Nesterov's momentum of 0.99."""
 
-    name: Literal["adadelta", "adamw"]
+    name: Literal["adadelta", "adamw", "sgd"]
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
 
 
 class ScheduleConfig(_Strict):
-    """Learning rate over the steps: constant or cosine, after a linear warm-up."""
+    """Learning rate over the steps: constant, cosine, or falling with the power of 0.9, after a linear warm-up."""
 
-    name: Literal["constant", "cosine"]
+    name: Literal["constant", "cosine", "polynomial"]
     warmup_steps: int = Field(ge=0)
 
 
@@ -92,10 +158,12 @@ class TrainConfig(_Strict):
 
     `tumour_liver` is the liver that the tumour network sees in training: the annotated one, or the one that the liver
     network found. `compile` names a backend of ``torch.compile``. The batch is that of one process. `resident` keeps
-    all slices on the device; "auto" does so on a GPU where they take less than half of its free memory.
+    all slices on the device; "auto" does so on a GPU where they take less than half of its free memory. `stages` are
+    the networks of a fold. `precision` "auto" is bf16 on a GPU that has it, else full precision.
     """
 
     name: str
+    stages: tuple[Stage, ...] = STAGES
     model: ModelConfig
     input: InputConfig
     loss: LossConfig
@@ -110,11 +178,32 @@ class TrainConfig(_Strict):
     augment: bool
     tumour_liver: Literal["true", "predicted"] = "true"
     clip: float | None = Field(default=None, gt=0)
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     channels_last: bool = False
     compile: Literal["inductor", "aot_eager", "eager"] | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TrainConfig:
+        volumes = self.model.kind == "residual3d"
+        if volumes != (self.input.patches is not None):
+            raise ValueError("model.kind residual3d and input.patches go together; give both or neither")
+        if self.stages not in _CASCADES:
+            raise ValueError(f"stages must be one of {', '.join(map(str, map(list, _CASCADES)))}")
+        if "joint" in self.stages and not volumes:
+            raise ValueError("stage joint needs the 3D network; use [liver, tumour]")
+        if self.input.patches is not None:
+            if self.resident == "yes":
+                raise ValueError("resident keeps slices on the device; patches come from the store, use no")
+            halved = self.model.strides
+            steps = [2 ** sum(stride[axis] == 2 for stride in halved) for axis in range(3)]
+            if any(side % step for side, step in zip(self.input.patches.size, steps, strict=True)):
+                raise ValueError(
+                    f"input.patches.size is {list(self.input.patches.size)}; with {len(self.model.widths)} levels its "
+                    f"sides must be multiples of {steps}"
+                )
+        return self
 
     @field_validator("precision", "tumour_liver", mode="before")
     @classmethod
@@ -134,7 +223,7 @@ def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> 
     Parameters
     ----------
     preset : str or pathlib.Path
-        "paper", "modern", or a YAML file of the same keys.
+        "paper", "modern", "3d", or a YAML file of the same keys.
     overrides : iterable of str
         ``key=value`` with dots between levels, such as ``optimizer.lr=0.01``; the value is read as YAML.
 
@@ -166,9 +255,20 @@ def load_config(preset: str | Path = "paper", overrides: Iterable[str] = ()) -> 
         raise BaselineError(f"configuration {path.name}: {faults}.") from error
 
 
+def with_defaults(plain: Any) -> Any:
+    """Return a configuration as written by an older version as this one writes it: keys that are new at their default.
+
+    What is no configuration of this version is returned as it is.
+    """
+    try:
+        return TrainConfig.model_validate(plain).model_dump(mode="json")
+    except ValidationError:
+        return plain
+
+
 def _fault(item: Mapping[str, Any]) -> str:
     """Return one fault of a configuration for a person, with the key that was probably meant."""
-    key = ".".join(map(str, item["loc"]))
+    key = ".".join(map(str, item["loc"])) or "keys"
     if item["type"] != "extra_forbidden":
         return f"{key}: {item['msg']}"
     known = list(_keys(TrainConfig))
@@ -182,8 +282,10 @@ def _keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """Yield the keys of a configuration, with dots between levels."""
     for name, field in model.model_fields.items():
         yield above + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{above}{name}.")
+        kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{above}{name}.")
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -13,7 +13,7 @@ from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
-from hcc_tace_data.baseline.unet import UNet2d, count_parameters, layer_table
+from hcc_tace_data.baseline.unet import count_parameters, layer_table
 
 __all__ = ["Cost", "dummy_batch", "estimate_cost", "make_step", "seconds_per_step", "step_flops"]
 
@@ -39,9 +39,12 @@ class Cost:
     memory_bytes: int
 
 
-def _network_side(side: int, config: TrainConfig, step: int) -> int:
+def _network_sides(side: int, config: TrainConfig, step: int) -> tuple[int, ...]:
+    """Return what a network sees of images of `side` x `side` pixels: a slice, or a patch."""
+    if config.input.patches is not None:
+        return config.input.patches.size
     small = -(-side // config.input.shrink)
-    return -(-small // step) * step
+    return (-(-small // step) * step,) * 2
 
 
 def step_flops(config: TrainConfig, channels: int, side: int) -> int:
@@ -50,19 +53,19 @@ def step_flops(config: TrainConfig, channels: int, side: int) -> int:
 
     with torch.device("meta"):
         model = build_model(config, channels).eval()
-    size = _network_side(side, config, model.step)
+    sides = _network_sides(side, config, model.step)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(config.batch_size, channels, size, size, device="meta"))
+        model(torch.empty(config.batch_size, channels, *sides, device="meta"))
     return 3 * int(counter.get_total_flops())
 
 
 def estimate_cost(config: TrainConfig, channels: int, side: int) -> Cost:
-    """Return what one step of a configuration costs on images of `side` x `side` pixels."""
-    model: UNet2d = build_model(config, channels)
+    """Return what one step of a configuration costs on images of `side` x `side` pixels, or on its patches."""
+    model = build_model(config, channels)
     parameters = count_parameters(model)
     copies = 4 + (1 if config.ema else 0)  # weight, gradient, two moments
-    size = _network_side(side, config, model.step)
-    kept = sum(torch.Size(row.output).numel() for row in layer_table(model, size)) * config.batch_size
+    sides = _network_sides(side, config, model.step)
+    kept = sum(torch.Size(row.output).numel() for row in layer_table(model, sides)) * config.batch_size
     return Cost(
         parameters=parameters,
         flops=step_flops(config, channels, side),
@@ -73,18 +76,22 @@ def estimate_cost(config: TrainConfig, channels: int, side: int) -> Cost:
 def dummy_batch(config: TrainConfig, channels: int, side: int) -> dict[str, Tensor]:
     """Return a batch of noise with a liver and a tumour in it."""
     generator = torch.Generator().manual_seed(0)
-    shape = (config.batch_size, channels, side, side)
-    image = torch.randint(-200, 300, shape, generator=generator, dtype=torch.int16)
-    label = torch.zeros(config.batch_size, side, side, dtype=torch.uint8)
-    label[:, side // 4 : 3 * side // 4, side // 8 : 3 * side // 4] = 1  # about the box of a real one
-    label[:, side // 3 : side // 2, side // 3 : side // 2] = 2
-    return {"image": image, "label": label}
+    patches = config.input.patches
+    sides = (side, side) if patches is None else patches.size
+    image = torch.randint(-200, 300, (config.batch_size, channels, *sides), generator=generator, dtype=torch.int16)
+    label = torch.zeros(config.batch_size, *sides, dtype=torch.uint8)
+    height, width = sides[-2:]
+    label[..., height // 4 : 3 * height // 4, width // 8 : 3 * width // 4] = 1  # about the box of a real one
+    label[..., height // 3 : height // 2, width // 3 : width // 2] = 2
+    if patches is None:
+        return {"image": image, "label": label}
+    return {"image": image, "label": label, "spacing": torch.tensor([[2.5, 0.8, 0.8]] * config.batch_size)}
 
 
 def make_step(config: TrainConfig, stage: Stage, channels: int) -> TrainingStep:
     """Return a training step with a new network."""
     torch.manual_seed(config.seed)
-    model = build_model(config, channels)
+    model = build_model(config, channels, stage)
     step = TrainingStep(config, stage, model, build_optimizer(config, model), TrainingStep.accelerator(config))
     step.network.train()
     return step

@@ -16,9 +16,9 @@ from hcc_tace_data.baseline.data import Cohort, Part
 from hcc_tace_data.baseline.losses import widen
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import TrainOptions
-from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_stage
+from hcc_tace_data.baseline.predict import BEST, largest_component, load_model, predict_joint, predict_stage
 from hcc_tace_data.baseline.processes import default_device, gather, share_of
-from hcc_tace_data.baseline.stages import STAGES, Stage
+from hcc_tace_data.baseline.stages import ALL_STAGES, STAGES, Stage
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.baseline.train import TrainResult, train_stage
@@ -27,7 +27,15 @@ from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.documents import read_json_object
 
-__all__ = ["fold_folder", "overfit_one_batch", "predicted_livers", "seen_in_training", "train_fold", "trained_on"]
+__all__ = [
+    "first_stage",
+    "fold_folder",
+    "overfit_one_batch",
+    "predicted_livers",
+    "seen_in_training",
+    "train_fold",
+    "trained_on",
+]
 
 
 def fold_folder(out: str | os.PathLike[str], fold: int) -> Path:
@@ -42,7 +50,7 @@ def train_fold(
     out: str | os.PathLike[str],
     options: TrainOptions | None = None,
     *,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] | None = None,
     liver_train: Sequence[StoredCase] | None = None,
     steps: Mapping[Stage, int] | None = None,
     progress: Callable[[str, int, int, float], None] | None = None,
@@ -61,8 +69,8 @@ def train_fold(
         Folder of the run; networks go to ``fold<k>/<stage>``.
     options : TrainOptions, optional
         How. With `resume` a stage that is in the folder is continued, and one that is not is begun.
-    stages : sequence of {"liver", "tumour"}
-        Which.
+    stages : sequence of {"liver", "tumour", "joint"}, optional
+        Which; default those of the configuration.
     liver_train : sequence of StoredCase, optional
         Train the liver network on these (LiTS) instead of the fold's training patients; it is still chosen by the
         fold's validation patients.
@@ -79,7 +87,7 @@ def train_fold(
     options = options or TrainOptions()
     folder = fold_folder(out, part.fold)
     results: dict[Stage, TrainResult] = {}
-    for stage in stages:
+    for stage in stages or config.stages:
         there = (folder / stage / "state.pt").is_file()
         if there and not options.resume:
             raise BaselineError(f"{folder / stage} holds a run already; use --resume, or another folder.")
@@ -87,7 +95,7 @@ def train_fold(
         train = list(liver_train) if lits and liver_train is not None else list(part.train)
         livers = None
         if stage == "tumour" and config.tumour_liver == "predicted":
-            livers = predicted_livers(folder / "liver" / BEST, train)
+            livers = predicted_livers(folder / first_stage(config) / BEST, train, first_stage(config))
         advance = None if progress is None else _named(progress, stage)
         own = config if steps is None else config.model_copy(update={"max_steps": steps[stage]})
         results[stage] = train_stage(
@@ -108,20 +116,30 @@ def _named(progress: Callable[[str, int, int, float], None], stage: str) -> Call
     return lambda done, total, loss: progress(stage, done, total, loss)
 
 
+def first_stage(config: TrainConfig) -> Stage:
+    """Return the stage that finds the liver."""
+    return "joint" if "joint" in config.stages else "liver"
+
+
 def predicted_livers(
-    checkpoint: str | os.PathLike[str], cases: Sequence[StoredCase]
+    checkpoint: str | os.PathLike[str], cases: Sequence[StoredCase], stage: Stage = "liver"
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return the liver that a network finds in each case: folder name -> bool (D, H, W), its largest component.
 
     On the patients that the network was trained on it is better than on others, which no training on it can know.
     Several processes share the cases.
     """
-    model, config = load_model(checkpoint, "liver")
+    model, config = load_model(checkpoint, stage)
     model.to(default_device())
     own = {}
     for number in share_of([case.shape[1] for case in cases]):
         image = torch.from_numpy(np.array(cases[number].image))
-        mask = largest_component(predict_stage(model, "liver", image, config.input).numpy())
+        found = (
+            predict_joint(model, image, config.input) > 0
+            if stage == "joint"
+            else predict_stage(model, stage, image, config.input)
+        )
+        mask = largest_component(found.numpy())
         own[cases[number].folder.name] = (np.packbits(mask), mask.shape)
     return {
         name: np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
@@ -157,7 +175,7 @@ def _recorded(out: str | os.PathLike[str], folds: Sequence[int] | None, keys: Se
     folders = [fold_folder(place, fold) for fold in folds] if folds is not None else sorted(place.glob("fold[0-9]*"))
     seen: set[str] = set()
     for folder in folders:
-        for stage in STAGES:
+        for stage in [stage for stage in ALL_STAGES if (folder / stage).is_dir()] or STAGES:
             path = folder / stage / "run.json"
             try:
                 record = read_json_object(path)
@@ -179,7 +197,8 @@ def overfit_one_batch(
     Returns
     -------
     dict
-        ``steps``, ``first_loss``, ``last_loss`` and ``dice`` of the batch at the end.
+        ``steps``, ``first_loss``, ``last_loss`` and ``dice`` of the batch at the end; of the joint stage the lower of
+        liver and tumour.
     """
     plain = config.model_copy(
         update={"augment": False, "ema": None, "model": config.model.model_copy(update={"dropout": 0.0})}
@@ -191,10 +210,10 @@ def overfit_one_batch(
         raise BaselineError("no case shows a liver; there is nothing to learn.")
     batches = StageBatches(plain, stage, usable, threads=0)
     candidates = [batch for _, batch in zip(range(8), batches.epoch(), strict=False)]
-    wanted = {"liver": (1, 2, 3), "tumour": (2,)}[stage]
+    wanted = (1, 2, 3) if stage == "liver" else (2,)
     shows = [int(torch.isin(batch["label"], torch.tensor(wanted, dtype=torch.uint8)).sum()) for batch in candidates]
     batch = candidates[int(np.argmax(shows))]
-    model = build_model(plain, usable[0].shape[0])
+    model = build_model(plain, usable[0].shape[0], stage)
     optimizer = build_optimizer(plain, model)
     step = TrainingStep(plain, stage, model, optimizer, TrainingStep.accelerator(plain))
     model.train()
@@ -203,10 +222,11 @@ def overfit_one_batch(
     with torch.inference_mode():
         output = model(image)
     logits = output[0] if isinstance(output, list) else output
-    found = widen(logits, target.shape[1:]).argmax(dim=1).cpu().numpy() == 1
+    found = widen(logits, target.shape[1:]).argmax(dim=1).cpu().numpy()
+    wanted_classes = range(1, logits.shape[1])
     return {
         "steps": float(steps),
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        "dice": dice(found, target.cpu().numpy() == 1),
+        "dice": min(dice(found == number, target.cpu().numpy() == number) for number in wanted_classes),
     }

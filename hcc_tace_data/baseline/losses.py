@@ -18,9 +18,9 @@ def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smoot
 
     Parameters
     ----------
-    logits : Tensor, shape (N, classes, H, W)
+    logits : Tensor, shape (N, classes, H, W) or (N, classes, D, H, W)
         Network output before softmax.
-    label : Tensor of integer, shape (N, H, W)
+    label : Tensor of integer, shape (N, H, W) or (N, D, H, W)
         Class numbers.
     squared : bool
         Square the terms of the denominator (Milletari et al. 2016), as the paper's baseline does.
@@ -32,11 +32,11 @@ def soft_dice_loss(logits: Tensor, label: Tensor, *, squared: bool = True, smoot
     Tensor, shape ()
         Between 0 and 1.
     """
-    if logits.ndim != 4 or label.shape != (logits.shape[0], *logits.shape[2:]):
+    if logits.ndim not in (4, 5) or label.shape != (logits.shape[0], *logits.shape[2:]):
         raise UsageError(f"logits {tuple(logits.shape)} and label {tuple(label.shape)} do not belong together.")
     probability = torch.softmax(logits.float(), dim=1)
     target = torch.nn.functional.one_hot(label.long(), logits.shape[1]).movedim(-1, 1).to(probability.dtype)
-    over = (0, 2, 3)
+    over = (0, *range(2, logits.ndim))
     overlap = (probability * target).sum(over)
     sizes = (probability**2 if squared else probability).sum(over) + target.sum(over)
     return 1 - ((2 * overlap + smooth) / (sizes + smooth)).mean()
@@ -58,7 +58,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def widen(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate logits (N, classes, h, w) to (H, W), where the network saw shrunk images."""
+    """Interpolate logits (N, classes, h, w) to (H, W), where the network saw shrunk images; patches are not shrunk."""
     if logits.shape[2:] == tuple(size):
         return logits
     return nn.functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
@@ -69,10 +69,10 @@ def segmentation_loss(output: Tensor | list[Tensor], target: Tensor, config: Los
 
     Parameters
     ----------
-    output : Tensor or list of Tensor, shape (N, classes, H, W)
+    output : Tensor or list of Tensor, shape (N, classes, H, W) or (N, classes, D, H, W)
         Logits; of several, finest first, each counts half of the one before, and all weights sum to one. The finest
         are widened to the target's size.
-    target : Tensor of integer, shape (N, H, W)
+    target : Tensor of integer, shape (N, H, W) or (N, D, H, W)
         Class numbers; coarser heads see it at the nearest pixel.
     config : LossConfig
         Weights.

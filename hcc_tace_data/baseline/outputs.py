@@ -121,8 +121,10 @@ def save_seg(path: Path, label: npt.NDArray[np.uint8], sources: Sequence[Path], 
         The sources are not the images of one volume on whose grid the label map lies.
     """
     about = cascade.about[0] if cascade.about else {}
+    volumes = cascade.liver_config.input.patches is not None
+    network = "3D residual-encoder U-Net" if volumes else "Cascaded 2D U-Net"
     algorithm = Algorithm(
-        name=f"Cascaded 2D U-Net, preset {cascade.liver_config.name}",
+        name=f"{network}, preset {cascade.liver_config.name}",
         version=str(about.get("package", "unknown")),
         parameters={"networks": str(len(cascade.liver)), "store": str(about.get("store_digest", ""))},
     )
@@ -132,6 +134,6 @@ def save_seg(path: Path, label: npt.NDArray[np.uint8], sources: Sequence[Path], 
         sources,
         algorithm=algorithm,
         segments={1: "liver", 2: "tumour"},
-        series_description="Liver and tumour, cascaded U-Net",
+        series_description="Liver and tumour, 3D U-Net" if volumes else "Liver and tumour, cascaded U-Net",
     )
     return path

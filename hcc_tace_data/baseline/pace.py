@@ -10,7 +10,8 @@ import torch
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.cost import estimate_cost, seconds_per_step
 from hcc_tace_data.baseline.data import Part
-from hcc_tace_data.baseline.stages import STAGES, Stage
+from hcc_tace_data.baseline.sliding import window_count
+from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.supply import StageBatches
 from hcc_tace_data.loaders.store import StoredCase
 
@@ -41,7 +42,7 @@ def measure(config: TrainConfig, part: Part, repeats: int = 3) -> dict[Stage, fl
     if estimate_cost(config, channels, side).memory_bytes > _LARGE:
         probe, repeats = config.model_copy(update={"batch_size": 1}), 1
     pace: dict[Stage, float] = {}
-    for stage in STAGES:
+    for stage in config.stages:
         batch = next(StageBatches(probe, stage, usable, threads=0).epoch()) if usable else None
         seconds = seconds_per_step(probe, stage, channels, side, repeats=repeats, batch=batch)
         pace[stage] = seconds * config.batch_size / probe.batch_size
@@ -57,7 +58,7 @@ def best_threads(probe: TrainConfig, part: Part) -> int:
     times = {}
     for count in sorted({most, max(1, most // 2), 1}):
         with torch_threads(count):
-            times[count] = measure(probe, part, repeats=5)["liver"]
+            times[count] = measure(probe, part, repeats=5)[probe.stages[0]]
     return min(times, key=lambda count: times[count])
 
 
@@ -71,21 +72,29 @@ def seconds_besides(
 ) -> float:
     """Return what is needed besides the training: validation, prediction, scores, pictures."""
     # forward is a third of a step
-    image = {stage: pace[stage] / config.batch_size / 3 for stage in STAGES}
+    image = {stage: pace[stage] / config.batch_size / 3 for stage in config.stages}
+    patches = config.input.patches
+    # a volume is predicted once, or mirrored in eight ways
+    ways = 8 if patches is not None and patches.mirror and config.augment else 1
+
+    def passes(case: StoredCase, stage: Stage) -> int:
+        if patches is None:
+            first, last = case.liver[0] if case.liver is not None else (0, 0)
+            return case.shape[1] if stage == "liver" else last - first
+        if stage != "tumour":
+            return window_count(case.shape[1:], patches)
+        return 0 if case.liver is None else window_count(tuple(b - a for a, b in case.liver), patches)
 
     def once(cases: Sequence[StoredCase]) -> dict[Stage, float]:
-        livers = [case.liver[0] if case.liver is not None else (0, 0) for case in cases]
-        slices: dict[Stage, int] = {
-            "liver": sum(case.shape[1] for case in cases),
-            "tumour": sum(last - first for first, last in livers),
-        }
-        return {stage: slices[stage] * image[stage] for stage in STAGES}
+        return {stage: sum(passes(case, stage) for case in cases) * image[stage] for stage in config.stages}
 
     validated = sum(sum(once(part.validation).values()) for part in [*parts, *(parts[:1] if control else ())])
     tested = once(test)
     networks = len(parts) + (1 if control else 0)
-    predicted = networks * (tested["liver"] + 2 * tested["tumour"])  # in the predicted and in the true liver
+    # what finds the tumour runs in the predicted and in the true liver
+    predicted = networks * (sum(tested.values()) + tested[config.stages[-1]])
     predicted += sum(sum(once(part.validation).values()) for part in parts)  # out of fold
+    predicted *= ways
     scored = [*test, *(case for part in parts for case in part.validation)]
     voxels = sum(case.shape[1] * case.shape[2] * case.shape[3] for case in scored)
     return validations * validated + predicted + _FIXED_SECONDS + _SECONDS_PER_VOXEL * voxels

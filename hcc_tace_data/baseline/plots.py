@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcc_tace_data.baseline.scoring import read_prediction
+from hcc_tace_data.baseline.stages import ALL_STAGES
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.report.contours import contour_sheet
 from hcc_tace_data.system.files import atomic_path
@@ -29,7 +30,8 @@ _GREY = "#555555"
 
 def _colours() -> dict[str, str]:
     """Return stage -> its colour in every picture."""
-    return {segment.key: segment.colour for segment in load_catalog().segments}
+    colours = {segment.key: segment.colour for segment in load_catalog().segments}
+    return {**colours, "joint": colours["liver"]}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -204,7 +206,9 @@ def draw_all(
         "volumes": bland_altman(place / "volumes.png", cases),
     }
     if run is not None:
-        logs = {stage: sorted(Path(run).glob(f"fold[0-9]*/{stage}/log.csv")) for stage in ("liver", "tumour")}
+        logs: dict[str, list[Path]] = {
+            stage: sorted(Path(run).glob(f"fold[0-9]*/{stage}/log.csv")) for stage in ALL_STAGES
+        }
         logs = {stage: files for stage, files in logs.items() if files}
         if logs:
             pictures["curves"] = learning_curves(place / "curves.png", logs)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,7 +209,7 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
         "preset": plan.config.name,
         "plan": plan.plain(),
         "environment": environment(),
-        "folds": [_fold_row(place, part) for part in parts],
+        "folds": [_fold_row(place, part, plan.steps) for part in parts],
         "evaluation": {key: document[key] for key in ("summary", "trivial", "cases", "definitions")},
         "true_liver": document["true_liver"],
         "out_of_fold": {key: second[key] for key in ("summary", "cases", "note")},
@@ -228,8 +228,9 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
 
 def _estimate_text(plan: Plan) -> str:
     estimate = plan.estimate
+    steps = " and ".join(f"{count} ({stage})" for stage, count in plan.steps.items())
     return (
-        f"{plan.trainings} trainings of at most {plan.steps['liver']} (liver) and {plan.steps['tumour']} (tumour) "
+        f"{plan.trainings} trainings of at most {steps} "
         f"steps: about {estimate['minutes']} minutes, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
         f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk"
     )
@@ -283,13 +284,13 @@ def _score_control(plan: Plan, cohort: Cohort, place: Path, tell: Tell) -> dict[
     }
 
 
-def _fold_row(place: Path, part: Part) -> dict[str, Any]:
+def _fold_row(place: Path, part: Part, stages: Iterable[str]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "fold": part.fold,
         "train": sorted(case.patient_id for case in part.train),
         "validation": sorted(case.patient_id for case in part.validation),
     }
-    for stage in ("liver", "tumour"):
+    for stage in stages:
         path = place / f"fold{part.fold}" / stage / "run.json"
         try:
             record = read_json_object(path)

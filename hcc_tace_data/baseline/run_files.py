@@ -89,6 +89,9 @@ class Curves:
             self._writer.close()
 
 
+_NETWORKS = {"unet2d": "cascaded 2D U-Net", "residual3d": "3D residual-encoder U-Net"}
+
+
 def model_card(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     """Return a model card in Markdown for a trained stage, in the form that Hugging Face reads."""
     config = record["config"]
@@ -100,9 +103,12 @@ def model_card(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]
         "library_name: pytorch",
         "tags: [medical, segmentation, ct, liver, hcc]",
         "---",
-        f"# {record['stage'].capitalize()} network of the cascaded 2D U-Net, preset '{record['preset']}'",
+        f"# {record['stage'].capitalize()} network of the {_NETWORKS[config['model']['kind']]}, "
+        f"preset '{record['preset']}'",
         "",
-        f"Finds the {record['stage']} in axial CT slices. Trained by hcc-tace-data {record['package']}.",
+        f"Finds the {'liver and tumour' if record['stage'] == 'joint' else record['stage']} in "
+        f"{'CT volumes' if config['input']['patches'] else 'axial CT slices'}. "
+        f"Trained by hcc-tace-data {record['package']}.",
         "",
         "**Not for clinical use.** Research baseline; not validated on other hospitals, scanners or diseases.",
         "",

@@ -1,6 +1,6 @@
-"""The two stages of the cascade: what each sees and what it must say.
+"""The stages of the cascade: what each sees and what it must say.
 
-Both work on stored labels of the standard set (1 liver, 2 tumour, 3 portal vein, 4 aorta). The whole liver is 1, 2
+All work on stored labels of the standard set (1 liver, 2 tumour, 3 portal vein, 4 aorta). The whole liver is 1, 2
 and 3: readers drew tumour and intrahepatic portal vein out of the liver.
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hcc_tace_data.baseline.config import InputConfig
+from hcc_tace_data.baseline.config import STAGES, InputConfig, Stage, TrainConfig
 from hcc_tace_data.errors import BaselineError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.volumes.similarity import AIR_HU
 
 __all__ = [
+    "ALL_STAGES",
     "STAGES",
     "Stage",
     "StageBatch",
@@ -32,26 +33,27 @@ __all__ = [
     "see_liver",
     "shrink_image",
     "shrink_mask",
+    "stages_of",
     "standardise_inside",
     "whole_liver",
 ]
 
-Stage = Literal["liver", "tumour"]
-#: In the order in which they are trained and run.
-STAGES: tuple[Stage, ...] = ("liver", "tumour")
+#: Every stage there is.
+ALL_STAGES: tuple[Stage, ...] = ("liver", "joint", "tumour")
 #: Sides of cropped images are multiples of this at least, so that few different sizes occur.
 _SIDES = 8
 
 
 class StageBatch(NamedTuple):
-    """What a network learns from.
+    """What a network learns from; slices, or patches with an axis more.
 
     Attributes
     ----------
     image : Tensor of float32, shape (N, C, h, w)
         Scaled and shrunk; h = H / shrink.
     target : Tensor of int64, shape (N, H, W)
-        1 is the whole liver, or the tumour. Not shrunk: the network's answer is widened before it is compared.
+        1 is the whole liver, or the tumour; of the joint stage 1 is the liver around the tumour, and 2 the tumour. Not
+        shrunk: the network's answer is widened before it is compared.
     inside : Tensor of bool, shape (N, h, w), or None
         The liver that the tumour network sees.
     """
@@ -91,9 +93,9 @@ def shrink_mask(mask: Tensor, factor: int) -> Tensor:
 
 
 def grow(mask: Tensor, pixels: int) -> Tensor:
-    """Widen a mask (N, H, W) of bool by so many pixels along rows, columns and diagonals; narrow it when below 0."""
+    """Widen a mask (N, ..., H, W) of bool by so many pixels along rows, columns, diagonals; narrow it when below 0."""
     found = mask if pixels >= 0 else ~mask
-    for axis in (1, 2):  # a square is wide in one direction, then in the other; shifting is faster than pooling
+    for axis in (-2, -1):  # a square is wide in one direction, then in the other; shifting is faster than pooling
         wide, length = found.clone(), found.shape[axis]
         for shift in range(1, min(abs(pixels), length - 1) + 1):
             wide.narrow(axis, shift, length - shift).logical_or_(found.narrow(axis, 0, length - shift))
@@ -135,19 +137,19 @@ def see_liver(image: Tensor, inside: Tensor, settings: InputConfig) -> tuple[Ten
 def prepare_batch(
     stage: Stage, image: Tensor, label: Tensor, settings: InputConfig, *, liver: Tensor | None = None
 ) -> StageBatch:
-    """Scale slices and make the target of a stage.
+    """Scale slices or patches and make the target of a stage.
 
     Parameters
     ----------
-    stage : {"liver", "tumour"}
+    stage : {"liver", "tumour", "joint"}
         Which network.
-    image : Tensor, shape (N, C, H, W)
+    image : Tensor, shape (N, C, H, W) or (N, C, D, H, W)
         HU.
-    label : Tensor of uint8, shape (N, H, W)
+    label : Tensor of uint8, shape (N, H, W) or (N, D, H, W)
         Standard classes.
     settings : InputConfig
         Window, shrinking, standardisation.
-    liver : Tensor of bool, shape (N, H, W), optional
+    liver : Tensor of bool, shape of `label`, optional
         The liver that the tumour stage sees; default the true one.
 
     Returns
@@ -156,12 +158,13 @@ def prepare_batch(
         Sides are multiples of `settings.shrink`. What lies outside the liver is blanked by :func:`crop_batch`, after
         augmentation, which would fill it.
     """
-    if stage not in STAGES:
-        raise BaselineError(f"stage is {stage!r}; use {' or '.join(map(repr, STAGES))}.")
+    if stage not in ALL_STAGES:
+        raise BaselineError(f"stage is {stage!r}; use {' or '.join(map(repr, ALL_STAGES))}.")
     scaled = shrink_image(scale_image(image, settings.window), settings.shrink)
     whole = whole_liver(label)
-    if stage == "liver":
-        return StageBatch(scaled, _pad_ends(whole.long(), settings.shrink), None)
+    if stage != "tumour":
+        target = whole.long() if stage == "liver" else whole.long() + (whole & (label == 2)).long()
+        return StageBatch(scaled, _pad_ends(target, settings.shrink), None)
     inside = whole if liver is None else liver.bool()
     scaled, seen = see_liver(scaled, inside, settings)
     return StageBatch(scaled, _pad_ends(((label == 2) & inside).long(), settings.shrink), seen)
@@ -230,10 +233,17 @@ def _pad_ends(values: Tensor, multiple: int) -> Tensor:
     return nn.functional.pad(values, pad) if any(pad) else values
 
 
-def stages_of(stage: str) -> tuple[Any, ...]:
-    """Return the stages that an option names."""
+def stages_of(stage: str, config: TrainConfig) -> tuple[Stage, ...]:
+    """Return the stages that an option names; "both" are those of the configuration.
+
+    Raises
+    ------
+    UsageError
+        No such stage, or none that the configuration's network can learn.
+    """
     if stage == "both":
-        return STAGES
-    if stage not in STAGES:
-        raise UsageError(f"stage is {stage!r}; use liver, tumour or both.")
+        return config.stages
+    possible: tuple[Stage, ...] = STAGES if config.input.patches is None else ALL_STAGES
+    if stage not in possible:
+        raise UsageError(f"stage is {stage!r}; use {', '.join(possible)} or both.")
     return (stage,)

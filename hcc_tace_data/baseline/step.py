@@ -6,29 +6,36 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hcc_tace_data.baseline.config import TrainConfig
 from hcc_tace_data.baseline.losses import segmentation_loss
+from hcc_tace_data.baseline.networks import Network
 from hcc_tace_data.baseline.processes import on_cpu, world_size
 from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, grow, liver_windows, prepare_batch, whole_liver
-from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.supply.augment import Augment
+from hcc_tace_data.loaders.supply.augment_volumes import AugmentVolumes
 
 #: Room around a liver that augmentation turns and widens, as a part of its size.
 _ROOM = 0.12
+#: Of SGD, and the power with which its rate falls, as nnU-Net has them.
+_MOMENTUM, _POWER = 0.99, 0.9
 
-__all__ = ["TrainingStep", "build_optimizer", "deterministic", "learning_rate"]
+__all__ = ["TrainingStep", "build_optimizer", "deterministic", "learning_rate", "precision_of"]
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of a configuration."""
-    kinds = {"adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}
     settings = config.optimizer
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, momentum=_MOMENTUM, nesterov=True
+        )
+    kinds = {"adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}
     optimizer: torch.optim.Optimizer = kinds[settings.name](
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
@@ -42,7 +49,17 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
         return config.optimizer.lr * (step + 1) / warmup
     if config.schedule.name == "constant":
         return config.optimizer.lr
-    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    if config.schedule.name == "polynomial":
+        return config.optimizer.lr * float((1 - done) ** _POWER)
+    return config.optimizer.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def precision_of(config: TrainConfig) -> Literal["no", "bf16", "fp16"]:
+    """Return the precision of a training here: "auto" is bf16 on a GPU that has it, else full precision."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
 class TrainingStep:
@@ -52,9 +69,9 @@ class TrainingStep:
     ----------
     config : TrainConfig
         Loss, window, augmentation, clipping, compilation.
-    stage : {"liver", "tumour"}
+    stage : {"liver", "tumour", "joint"}
         Which network.
-    model : UNet2d
+    model : UNet2d or ResidualUNet3d
         Moved to the accelerator's device.
     optimizer : torch.optim.Optimizer
         Of the model.
@@ -63,14 +80,16 @@ class TrainingStep:
     """
 
     def __init__(
-        self, config: TrainConfig, stage: Stage, model: UNet2d, optimizer: torch.optim.Optimizer, engine: Any
+        self, config: TrainConfig, stage: Stage, model: Network, optimizer: torch.optim.Optimizer, engine: Any
     ) -> None:
         self.config, self.stage, self.engine, self.optimizer = config, stage, engine, optimizer
         self.inner = model
         self.multiple = model.step
         self.generator = torch.Generator().manual_seed(config.seed + 1 + engine.process_index)
+        self.volumes = config.input.patches is not None
+        self.layout = torch.channels_last_3d if self.volumes else torch.channels_last
         if config.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+            model.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs lack it
         network, self._prepared = engine.prepare(model, optimizer)
         self.network: nn.Module = network
         if config.compile:
@@ -95,7 +114,7 @@ class TrainingStep:
         options = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
         # what an earlier training of this process set must not decide this one's precision
         AcceleratorState._reset_state()
-        engine = Accelerator(mixed_precision=config.precision, cpu=on_cpu(), kwargs_handlers=[options])
+        engine = Accelerator(mixed_precision=precision_of(config), cpu=on_cpu(), kwargs_handlers=[options])
         if engine.num_processes != world_size():
             raise BaselineError(
                 f"{world_size()} processes were started but {engine.num_processes} joined; they would train apart and "
@@ -128,11 +147,15 @@ class TrainingStep:
                 for values in (image, label, liver)
             )
         ready = prepare_batch(self.stage, image, label, settings, liver=liver)
-        if self.config.augment:
+        if self.config.augment and self.volumes:
+            spacing = batch["spacing"].to(device, non_blocking=True)
+            mirror = settings.patches is not None and settings.patches.mirror
+            ready = _augment_volumes(ready, spacing, AugmentVolumes(mirror=mirror), self.generator)
+        elif self.config.augment:
             ready = _augment(ready, self.generator)
         image, target = crop_batch(ready, settings, self.multiple)
         if self.config.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+            image = image.contiguous(memory_format=self.layout)
         return image, target
 
     def _liver_error(self, side: int) -> int:
@@ -182,6 +205,16 @@ def _augment(batch: StageBatch, generator: torch.Generator) -> StageBatch:
     mask = batch.inside[:, None].to(torch.uint8)
     image, target, moved = Augment().with_mask(batch.image, batch.target, mask, generator)
     return StageBatch(image, target, moved[:, 0].bool())
+
+
+def _augment_volumes(
+    batch: StageBatch, spacing: Tensor, augment: AugmentVolumes, generator: torch.Generator
+) -> StageBatch:
+    """Augment a batch of patches; the liver's mask moves along."""
+    if batch.inside is None:
+        image, target = augment(batch.image, batch.target, spacing, generator)
+        return StageBatch(image, target, None)
+    return StageBatch(*augment.with_mask(batch.image, batch.target, batch.inside, spacing, generator))
 
 
 @contextmanager

@@ -21,16 +21,15 @@ from torch import Tensor
 
 from hcc_tace_data.baseline.average import WeightAverage
 from hcc_tace_data.baseline.checkpoint import load_state, save_state, save_weights
-from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.networks import build_model
+from hcc_tace_data.baseline.config import TrainConfig, with_defaults
+from hcc_tace_data.baseline.networks import Network, build_model
 from hcc_tace_data.baseline.options import TrainOptions
-from hcc_tace_data.baseline.predict import predict_stage
+from hcc_tace_data.baseline.predict import predict_joint, predict_stage
 from hcc_tace_data.baseline.processes import gather, share_of
 from hcc_tace_data.baseline.run_files import Curves, environment, write_card, write_log
 from hcc_tace_data.baseline.stages import Stage, whole_liver
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer, learning_rate
 from hcc_tace_data.baseline.supply import Placement, StageBatches
-from hcc_tace_data.baseline.unet import UNet2d
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
@@ -80,7 +79,7 @@ class Trainer:
         )
         self.channels = train[0].shape[0]
         self.total = config.max_steps or config.epochs * self.batches.batches
-        self.model = build_model(config, self.channels)
+        self.model = build_model(config, self.channels, stage)
         self.optimizer = build_optimizer(config, self.model)
         self.step = TrainingStep(config, stage, self.model, self.optimizer, self.engine)
         # after the network was moved: the average must be where the weights are
@@ -109,8 +108,9 @@ class Trainer:
     def load(self) -> None:
         """Continue where the run in the folder was."""
         state = load_state(self.folder / _STATE)
-        if state["identity"] != self.identity:
-            changed = [key for key, value in self.identity.items() if state["identity"].get(key) != value]
+        before = {**state["identity"], "config": with_defaults(state["identity"].get("config"))}
+        if before != self.identity:
+            changed = [key for key, value in self.identity.items() if before.get(key) != value]
             raise BaselineError(
                 f"the run in {self.folder} had another configuration, stage or patients "
                 f"({', '.join(changed)}); resume with the same, or start a new folder."
@@ -223,7 +223,7 @@ class Trainer:
     def _validate(self, weights: dict[str, Tensor]) -> float:
         """Return the mean Dice by patient, each process taking its share; the tumour is sought in the true liver."""
         cases = self.validation or self.train
-        model = build_model(self.config, self.channels)
+        model = build_model(self.config, self.channels, self.stage)
         model.load_state_dict(weights)
         model.to(self.engine.device).eval()
         own = {n: _case_dice(model, self.config, self.stage, cases[n]) for n in share_of([c.shape[1] for c in cases])}
@@ -250,7 +250,7 @@ class Trainer:
             "dice": self.history[-1]["dice"],
             "best_dice": self.best,
             "train_cases": len(self.train),
-            "slices": self.batches.samples,
+            self.batches.units: self.batches.samples,
             "spacing": np.median([case.spacing for case in self.train], axis=0).tolist(),
             **self.about,
         }
@@ -297,9 +297,14 @@ def _stale(history: list[dict[str, float]], patience: int) -> bool:
     return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
 
-def _case_dice(model: UNet2d, config: TrainConfig, stage: Stage, case: StoredCase) -> float:
+def _case_dice(model: Network, config: TrainConfig, stage: Stage, case: StoredCase) -> float:
+    """Return the Dice of a stage's own mask; of the joint stage the mean of those of liver and tumour."""
     label = torch.from_numpy(np.array(case.label))
     image = torch.from_numpy(np.array(case.image))
+    if stage == "joint":
+        found = predict_joint(model, image, config.input)
+        pairs = [(found > 0, whole_liver(label)), (found == 2, label == 2)]
+        return float(np.mean([dice(one.numpy(), other.numpy()) for one, other in pairs]))
     predicted = predict_stage(model, stage, image, config.input, label=label)
     truth = whole_liver(label) if stage == "liver" else label == 2
     return dice(predicted.numpy(), truth.numpy())

@@ -16,8 +16,8 @@ from hcc_tace_data.baseline.cost import estimate_cost, step_flops
 from hcc_tace_data.baseline.data import Part
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.pace import best_threads, measure, seconds_besides, torch_threads
-from hcc_tace_data.baseline.stages import STAGES, Stage
-from hcc_tace_data.baseline.supply import slice_ranges
+from hcc_tace_data.baseline.stages import Stage
+from hcc_tace_data.baseline.supply import sample_count
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["Plan", "make_plan"]
@@ -25,11 +25,11 @@ __all__ = ["Plan", "make_plan"]
 #: A tumour network that gets fewer steps than this is made smaller first.
 _ENOUGH = 600
 #: The liver is learnt sooner, but what it gets wrong the tumour network takes for tumour: steps of one for the other's.
-_SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3}
+_SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3, "joint": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.
 _VALIDATIONS = 3
 #: Never fewer, even if that takes longer than the budget: networks would find nothing.
-_FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 160}
+_FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 160, "joint": 160}
 #: What narrow networks are trained with.
 _NARROW_RATE, _NARROW_BATCH = 0.01, 8
 #: Networks to fall back to: widths, and the side of the images that they see at most.
@@ -41,6 +41,14 @@ _SMALLER: tuple[tuple[tuple[int, ...], int], ...] = (
     ((8, 16, 32), 128),
     ((8, 16, 32), 64),
 )
+#: 3D networks to fall back to: widths and patches; and the rate of AdamW, in place of SGD.
+_SMALLER_3D: tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...] = (
+    ((32, 64, 128, 256), (48, 128, 128)),
+    ((16, 32, 64, 128), (32, 96, 96)),
+    ((8, 16, 32), (16, 64, 64)),
+    ((8, 16, 32), (8, 32, 32)),
+)
+_NARROW_RATE_3D = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +101,7 @@ class Plan:
             folds=tuple(plain["folds"]),
             control=bool(plain["control"]),
             trainings=int(plain["trainings"]),
-            steps={stage: int(plain["steps"][stage]) for stage in STAGES},
+            steps={stage: int(count) for stage, count in plain["steps"].items()},
             threads=int(plain["threads"]),
             estimate=dict(plain["estimate"]),
         )
@@ -127,13 +135,13 @@ def make_plan(
     scaled = config
     if seconds is not None and steps is None:
         side = max(parts[0].train[0].shape[2:])
-        threads = best_threads(_variant(config, *_SMALLER[-1], side)[0], parts[0])
+        threads = best_threads(_variants(config, side)[-1][0], parts[0])
     with torch_threads(threads):
         if seconds is not None:
             scaled, changes = _fitting(config, parts, test, seconds, control)
         pace = measure(scaled, parts[0])
     trainings = len(parts) + (1 if control else 0)
-    each = dict.fromkeys(STAGES, min(full, steps or full))
+    each = dict.fromkeys(config.stages, min(full, steps or full))
     if seconds is not None and steps is None:
         left = seconds - seconds_besides(scaled, parts, test, pace, control, _VALIDATIONS)
         each = {stage: min(full, count) for stage, count in _steps_in(left, trainings, pace).items()}
@@ -142,17 +150,18 @@ def make_plan(
         often = max(1, -(-max(each.values()) // (_VALIDATIONS * _batches(scaled, parts[0]))))
         scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
         looks = _VALIDATIONS
-        changes.append(f"{each['liver']} and {each['tumour']} steps (liver, tumour) instead of up to {full}")
+        names = ", ".join(each)
+        changes.append(f"{' and '.join(map(str, each.values()))} steps ({names}) instead of up to {full}")
     first = parts[0].train[0]
     cost = estimate_cost(scaled, first.shape[0], max(first.shape[2:]))
     rest = seconds_besides(scaled, parts, test, pace, control, looks)
-    training = trainings * sum(each[stage] * pace[stage] for stage in STAGES)
+    training = trainings * sum(each[stage] * pace[stage] for stage in config.stages)
     return Plan(
         config=scaled,
         changes=tuple(changes),
         folds=tuple(part.fold for part in parts),
         control=control,
-        trainings=2 * trainings,
+        trainings=len(config.stages) * trainings,
         steps=each,
         threads=threads,
         estimate={
@@ -160,7 +169,7 @@ def make_plan(
             "seconds_per_step": {stage: round(value, 4) for stage, value in pace.items()},
             "memory_bytes": cost.memory_bytes,
             # last and best weights, and the state with model, two moments and the average
-            "disk_bytes": 2 * trainings * 4 * cost.parameters * (6 if scaled.ema else 5),
+            "disk_bytes": len(config.stages) * trainings * 4 * cost.parameters * (6 if scaled.ema else 5),
             "flops": cost.flops,
             "parameters": cost.parameters,
         },
@@ -168,7 +177,7 @@ def make_plan(
 
 
 def _batches(config: TrainConfig, part: Part) -> int:
-    counts = [sum(b - a for a, b in slice_ranges(config, stage, part.train)) for stage in STAGES]
+    counts = [sample_count(config, stage, part.train) for stage in config.stages]
     return max(1, -(-max(counts) // config.batch_size))
 
 
@@ -178,8 +187,8 @@ def _full_steps(config: TrainConfig, part: Part) -> int:
 
 def _steps_in(seconds: float, trainings: int, pace: Mapping[Stage, float]) -> dict[Stage, int]:
     """Return how many steps of each stage fit."""
-    unit = max(0.0, seconds) / trainings / sum(_SHARES[stage] * pace[stage] for stage in STAGES)
-    return {stage: max(_FEWEST[stage], int(_SHARES[stage] * unit) // 10 * 10) for stage in STAGES}
+    unit = max(0.0, seconds) / trainings / sum(_SHARES[stage] * pace[stage] for stage in pace)
+    return {stage: max(_FEWEST[stage], int(_SHARES[stage] * unit) // 10 * 10) for stage in pace}
 
 
 def _fitting(
@@ -187,18 +196,17 @@ def _fitting(
 ) -> tuple[TrainConfig, list[str]]:
     """Return the largest network of which enough steps fit, judged by operations a second of the smallest."""
     channels, side = parts[0].train[0].shape[0], max(parts[0].train[0].shape[2:])
-    smallest = _variant(config, *_SMALLER[-1], side)[0]
+    smallest = _variants(config, side)[-1][0]
     measured, base = measure(smallest, parts[0]), step_flops(smallest, channels, side)
     trainings = len(parts) + (1 if control else 0)
     # wide layers use a processor better than narrow ones: the larger networks are faster than this says
-    variants: list[tuple[TrainConfig, list[str]]] = [(config, [])]
-    variants += [_variant(config, widths, most, side) for widths, most in _SMALLER]
+    variants = [(config, list[str]()), *_variants(config, side)]
     for variant, changes in variants:
         slower = step_flops(variant, channels, side) / base
-        pace = {stage: measured[stage] * slower for stage in STAGES}
+        pace = {stage: measured[stage] * slower for stage in config.stages}
         left = seconds - seconds_besides(variant, parts, test, pace, control, _VALIDATIONS)
         wanted = min(_ENOUGH, max(_full_steps(variant, part) for part in parts))
-        if _steps_in(left, trainings, pace)["tumour"] >= wanted:
+        if _steps_in(left, trainings, pace)[config.stages[-1]] >= wanted:
             return variant, changes
     return variants[-1]
 
@@ -206,6 +214,38 @@ def _fitting(
 def _sampled(factor: int) -> str:
     """Return how an image is averaged before the network, in words."""
     return "at full resolution" if factor == 1 else f"downsampled {factor}x"
+
+
+def _variants(config: TrainConfig, side: int) -> list[tuple[TrainConfig, list[str]]]:
+    """Return smaller configurations, the smallest last, and what is different in each."""
+    if config.input.patches is not None:
+        return [_variant_3d(config, *smaller) for smaller in _SMALLER_3D]
+    return [_variant(config, widths, most, side) for widths, most in _SMALLER]
+
+
+def _variant_3d(
+    config: TrainConfig, widths: tuple[int, ...], size: tuple[int, int, int]
+) -> tuple[TrainConfig, list[str]]:
+    """Return a configuration with a smaller 3D network and smaller patches, where its own are larger."""
+    patches, model = config.input.patches, config.model
+    if patches is None or sum(widths) >= sum(model.widths):
+        return config, []
+    blocks = (model.blocks or ())[: len(widths)]
+    blocks += (1,) * (len(widths) - len(blocks))
+    update: dict[str, Any] = {
+        "model": model.model_copy(update={"widths": widths, "blocks": tuple(min(2, count) for count in blocks)}),
+        "input": config.input.model_copy(update={"patches": patches.model_copy(update={"size": size})}),
+    }
+    changes = [
+        f"widths {'-'.join(map(str, widths))} instead of {'-'.join(map(str, model.widths))}, "
+        "at most two blocks a level",
+        f"patches of {' x '.join(map(str, size))} voxels instead of {' x '.join(map(str, patches.size))}",
+    ]
+    if config.optimizer.name == "sgd":
+        # few steps and narrow networks learn sooner with it
+        update["optimizer"] = config.optimizer.model_copy(update={"name": "adamw", "lr": _NARROW_RATE_3D})
+        changes.append(f"AdamW at {_NARROW_RATE_3D} instead of SGD at {config.optimizer.lr}")
+    return config.model_copy(update=update), changes
 
 
 def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int) -> tuple[TrainConfig, list[str]]:

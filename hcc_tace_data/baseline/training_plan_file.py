@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hcc_tace_data.baseline.config import with_defaults
 from hcc_tace_data.baseline.data import Cohort, Part, held_out
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.training_plan import Plan, make_plan
@@ -22,6 +23,7 @@ def refuse_other(place: Path, request: ReproduceRequest) -> None:
     path = place / "plan.json"
     if path.is_file():
         said = _read_plan(path)["request"]
+        said["config"] = with_defaults(said.get("config"))
         changed = [key for key, value in request.plain().items() if said.get(key) != value]
         if changed:
             raise BaselineError(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hcc_tace_data.baseline.unet3d import ResidualUNet3d
 from hcc_tace_data.errors import UsageError
 
 __all__ = ["PAPER_WIDTHS", "Layer", "UNet2d", "count_parameters", "layer_table"]
@@ -130,20 +131,20 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def layer_table(model: UNet2d, side: int = 512) -> list[Layer]:
+def layer_table(model: UNet2d | ResidualUNet3d, side: int | Sequence[int] = 512) -> list[Layer]:
     """Return the layers of a network in the order in which an image passes them.
 
     Parameters
     ----------
-    model : UNet2d
+    model : UNet2d or ResidualUNet3d
         Any; its weights are not touched.
-    side : int
-        Height and width of the image.
+    side : int or sequence of int
+        Height and width of the image; or each side of it.
 
     Returns
     -------
     list of Layer
-        Name, kind, shape of the output (C, H, W) and number of trained values.
+        Name, kind, shape of the output (C, H, W), or (C, D, H, W), and number of trained values.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def layer_table(model: UNet2d, side: int = 512) -> list[Layer]:
     for module in twin.modules():
         if not any(True for _ in module.children()) and not isinstance(module, nn.ModuleList):
             module.register_forward_hook(add)
-    channels = next(twin.parameters()).shape[0]  # the first layer normalises the image
+    sides = (side, side) if isinstance(side, int) else tuple(side)
     with torch.inference_mode():
-        twin(torch.empty(1, channels, side, side, device="meta"))
+        twin(torch.empty(1, twin.in_channels, *sides, device="meta"))
     return rows

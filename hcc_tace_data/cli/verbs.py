@@ -32,9 +32,7 @@ VERBS: dict[str, Verb] = {
     "fuse": Verb("hcc_tace_data.cli.fuse", "Fuse readers' masks (STAPLE or voting) and report their agreement."),
     "compare": Verb("hcc_tace_data.cli.compare", "Compare your masks with those of the collection."),
     "export": Verb("hcc_tace_data.cli.export", "Write CT and labels in other formats."),
-    "baseline": Verb(
-        "hcc_tace_data.cli.baseline.app", "The reference cascaded U-Net: train, evaluate, predict, reproduce."
-    ),
+    "baseline": Verb("hcc_tace_data.cli.baseline.app", "The reference networks: train, evaluate, predict, reproduce."),
     "clinical": Verb("hcc_tace_data.cli.clinical", "The clinical table: checks, reader agreement, survival."),
     "outcome": Verb("hcc_tace_data.cli.outcome", "Score reference models of survival, progression and response."),
     "report": Verb("hcc_tace_data.cli.report", "Write one HTML page: cohort, findings, phases, contours."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Augment"]
+__all__ = ["Augment", "nearest_sample", "noise_like"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +94,18 @@ class Augment:
         moved = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
         if label.shape[1:] == (height, width):
             flat = label[:, None] if valid is None else torch.cat([label[:, None], valid], dim=1)
-            nearest = _nearest(flat, grid, image.dtype)
+            nearest = nearest_sample(flat, grid, image.dtype)
             moved_label = nearest[:, 0].to(label.dtype)
             moved_valid = None if valid is None else nearest[:, 1:].to(valid.dtype)
         else:
             finer = torch.nn.functional.affine_grid(theta, [count, 1, *label.shape[1:]], align_corners=False)
-            moved_label = _nearest(label[:, None], finer, image.dtype)[:, 0].to(label.dtype)
-            moved_valid = None if valid is None else _nearest(valid, grid, image.dtype).to(valid.dtype)
+            moved_label = nearest_sample(label[:, None], finer, image.dtype)[:, 0].to(label.dtype)
+            moved_valid = None if valid is None else nearest_sample(valid, grid, image.dtype).to(valid.dtype)
         gain, offset, spread = (value[:, None, None, None] for value in (1 + contrast, brightness, spread))
-        return moved * gain + offset + spread * _noise_like(moved, generator), moved_label, moved_valid
+        return moved * gain + offset + spread * noise_like(moved, generator), moved_label, moved_valid
 
 
-def _noise_like(image: Tensor, generator: torch.Generator) -> Tensor:
+def noise_like(image: Tensor, generator: torch.Generator) -> Tensor:
     """Return standard normal noise, drawn where the image is: as large as a batch, it would take long to copy.
 
     On another device than the generator's it comes from a generator there, seeded by the given one: the same seed gives
@@ -117,7 +117,8 @@ def _noise_like(image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(image.shape, generator=generator, device=image.device)
 
 
-def _nearest(values: Tensor, grid: Tensor, dtype: torch.dtype) -> Tensor:
+def nearest_sample(values: Tensor, grid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return class numbers at the places of a grid, 0 beyond the image, as floating-point numbers."""
     return torch.nn.functional.grid_sample(
         values.to(dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
     ).round()

@@ -407,14 +407,23 @@ class PatchBatchIterator(StoredBatches):
         Of any size.
     patches : Patches
         Size, number and share of foreground; its seed is also that of the order, unless another is given.
+    liver_only : bool
+        Centre all patches that are not on the tumour in the bounding box of the liver.
     **options
         As for :class:`BatchIterator`.
     """
 
     unit = "patch"
 
-    def __init__(self, cases: Sequence[StoredCase], patches: Patches, **options: Unpack[BatchOptions]) -> None:
-        self.patches = patches
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        patches: Patches,
+        *,
+        liver_only: bool = False,
+        **options: Unpack[BatchOptions],
+    ) -> None:
+        self.patches, self.liver_only = patches, liver_only
         options.setdefault("seed", patches.seed)
         super().__init__(cases, len(cases) * patches.per_volume, patches.size, **options)
         self._masked = self._masked or any(
@@ -426,7 +435,7 @@ class PatchBatchIterator(StoredBatches):
     ) -> tuple[npt.NDArray[np.int64], Sequence[tuple[int, int, int]], dict[str, Tensor]]:
         numbers = samples // self.patches.per_volume
         corners = [
-            patch_corner(self.cases[number], self.patches, sample=sample, epoch=epoch)
+            patch_corner(self.cases[number], self.patches, sample=sample, epoch=epoch, liver_only=self.liver_only)
             for number, sample in zip(numbers.tolist(), samples.tolist(), strict=True)
         ]
         column = torch.from_numpy(np.array(corners, dtype=np.int64).reshape(-1, 3))

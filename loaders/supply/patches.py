@@ -24,7 +24,9 @@ class Bounded(Protocol):
     def tumour(self) -> tuple[tuple[int, int], ...] | None: ...
 
 
-def patch_corner(case: Bounded, patches: Patches, *, sample: int, epoch: int) -> tuple[int, int, int]:
+def patch_corner(
+    case: Bounded, patches: Patches, *, sample: int, epoch: int, liver_only: bool = False
+) -> tuple[int, int, int]:
     """Return the first voxel (d, h, w) of a patch; it may be negative where the volume is smaller than the patch.
 
     Parameters
@@ -37,20 +39,22 @@ def patch_corner(case: Bounded, patches: Patches, *, sample: int, epoch: int) ->
         Number of the patch in the data set.
     epoch : int
         Another epoch, another patch.
+    liver_only : bool
+        Centre the others in the bounding box of the liver instead of anywhere.
     """
     # a digest is as good as a generator for three numbers, the same everywhere, and needs no state to be filled first
     drawn = unpack("<3Q", blake2b(f"{patches.seed} {epoch} {sample}".encode(), digest_size=24).digest())
     shape = case.shape[1:]
-    box = case.tumour or case.liver
     # Every per_volume patches hold their exact share of foreground, not a share on average.
     slot = sample % patches.per_volume
     wants = int((slot + 1) * patches.foreground + 1e-9) > int(slot * patches.foreground + 1e-9)
+    box = (case.tumour or case.liver) if wants else case.liver if liver_only else None
     corner = []
     for axis, (length, size) in enumerate(zip(shape, patches.size, strict=True)):
         if length <= size:
             corner.append((length - size) // 2)  # centred; the rest is outside
             continue
-        if wants and box is not None:
+        if box is not None:
             first, last = box[axis]
             start = first + (drawn[axis] * (last - first) >> 64) - size // 2
         else:

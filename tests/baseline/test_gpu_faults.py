@@ -185,13 +185,13 @@ def test_noise_is_drawn_where_the_image_is(monkeypatch: pytest.MonkeyPatch) -> N
         return torch.empty(shape, device=device)
 
     on_cpu = torch.Generator().manual_seed(4)
-    same = augment._noise_like(torch.zeros(3, 4), torch.Generator().manual_seed(4))
+    same = augment.noise_like(torch.zeros(3, 4), torch.Generator().manual_seed(4))
     assert torch.equal(same, torch.randn(3, 4, generator=torch.Generator().manual_seed(4)))
     monkeypatch.setattr(augment.torch, "Generator", Elsewhere)
     monkeypatch.setattr(augment.torch, "randn", randn)
     image = torch.zeros(2, 1, 8, 8, device=META)
     for _ in range(2):
-        assert augment._noise_like(image, on_cpu).device == META
+        assert augment.noise_like(image, on_cpu).device == META
     assert [device for device, _ in drawn] == [META, META]
     assert drawn[0][1] != drawn[1][1]  # the given generator moves on
 

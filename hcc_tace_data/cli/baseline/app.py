@@ -1,4 +1,4 @@
-"""`hcc-tace baseline train|evaluate|predict|reproduce|bench`: the reference cascaded U-Net."""
+"""`hcc-tace baseline train|evaluate|predict|reproduce|bench`: the reference networks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ app.command()(bench)
 
 @app.callback()
 def baseline() -> None:
-    """The reference cascaded U-Net: a liver network, then a tumour network inside the liver."""
+    """The reference networks: 2D U-Nets for the liver and the tumour inside it, or a 3D U-Net for both."""
 
 
 @app.command()
 def train(
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default ROOT/baseline/PRESET.")] = None,
-    preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper, modern, 3d, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Fold of the split, 0 to 4; may be repeated.")] = None,
-    stage: Annotated[str, typer.Option(help="liver, tumour, or both.")] = "both",
+    stage: Annotated[
+        str, typer.Option(help="liver, tumour, joint (both at once, of 3d), or both: all of the preset.")
+    ] = "both",
     liver_data: Annotated[Path | None, typer.Option(help="Train the liver network on this LiTS folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in that folder.")] = False,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Use only repeatable algorithms.")] = False,
@@ -54,7 +56,7 @@ def train(
     from hcc_tace_data.baseline.folds import overfit_one_batch, train_fold  # noqa: PLC0415 - its libraries are slow to import
 
     config = load_config(preset, override or ())
-    stages = stages_of(stage)
+    stages = stages_of(stage, config)
     talk = rank() == 0 and not quiet
     with one_after_the_other():  # the first process fills the store, the others find it filled
         collection = open_with_progress(root, workers=workers, quiet=not talk)

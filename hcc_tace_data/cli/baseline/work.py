@@ -23,7 +23,7 @@ from hcc_tace_data.facts.splits import FOLDS
 def reproduce(
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default ROOT/baseline/reproduce-PRESET.")] = None,
-    preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper, modern, 3d, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Folds, 0 to 4; may be repeated; default all five.")] = None,
     budget: Annotated[
@@ -93,10 +93,10 @@ def run_reproduce(
 
 def _say_plan(plan: dict[str, Any]) -> None:
     estimate = plan["estimate"]
-    steps = plan["steps"]
-    say(f"{plan['trainings']} trainings of at most {steps['liver']} (liver) and {steps['tumour']} (tumour) steps,")
-    pace = estimate["seconds_per_step"]
-    say(f"{pace['liver']} and {pace['tumour']} s a step with {plan['threads']} threads")
+    steps = " and ".join(f"{count} ({stage})" for stage, count in plan["steps"].items())
+    say(f"{plan['trainings']} trainings of at most {steps} steps,")
+    pace = " and ".join(str(estimate["seconds_per_step"][stage]) for stage in plan["steps"])
+    say(f"{pace} s a step with {plan['threads']} threads")
     say(f"about {estimate['minutes']} minutes in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
     say(f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk, {estimate['parameters']:,} parameters a network")
     for change in plan["changes"]:
@@ -124,9 +124,9 @@ def say_report(report: dict[str, Any], folder: Path) -> None:
 
 def bench(
     root: Root = None,
-    preset: Annotated[str, typer.Option(help="paper, modern, or a YAML file of the same keys.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper, modern, 3d, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
-    stage: Annotated[str, typer.Option(help="liver or tumour.")] = "liver",
+    stage: Annotated[str | None, typer.Option(help="liver, tumour, or joint; default the preset's first.")] = None,
     dummy: Annotated[int | None, typer.Option(help="Images of noise of this many pixels a side, no data.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each task in a round.", min=1)] = 10,
     rounds: Annotated[int, typer.Option(help="Rounds; the median is reported.", min=1)] = 5,
@@ -140,10 +140,10 @@ def bench(
     from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.stages import stages_of  # noqa: PLC0415 - its libraries are slow to import
 
-    (name,) = stages_of(stage) if stage != "both" else (None,)
-    if name is None:
-        raise UsageError("bench measures one stage: liver or tumour.")
     config = load_config(preset, override or ())
+    if stage == "both":
+        raise UsageError("bench measures one stage: liver, tumour or joint.")
+    name = config.stages[0] if stage is None else stages_of(stage, config)[0]
     with TemporaryDirectory() as temporary:
         if dummy is not None:
             cases = dummy_cases(Path(temporary), dummy, channels=len(config.input.phases))
