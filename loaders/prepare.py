@@ -192,6 +192,8 @@ def prepare_cases(
             else:
                 failed[cases[number].patient_id] = result
             done(1)
+    if todo:
+        drop_abandoned(store.folder)  # what a worker left that was killed and whose case another one wrote
     return stored, failed
 
 

@@ -221,7 +221,7 @@ def _of_patients(collection: Collection, patients: frozenset[str], table: pd.Dat
             f"No patient {', '.join(unknown)} in {collection.root} ({count(len(known), 'patient')})."
         )
     rows = collection.instances[collection.instances["patient_id"].isin(patients)].reset_index(drop=True)
-    return Collection(collection.root, rows, collection.problems, catalog=collection.catalog)
+    return Collection(collection.root, rows, collection.problems, catalog=collection.catalog, kept=collection.kept)
 
 
 def _no_files(root: str | os.PathLike[str] | None) -> Collection:

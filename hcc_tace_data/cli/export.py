@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, names_of
+from hcc_tace_data.cli.options import Annotations, Dask, Json, Patients, Quiet, Root, names_of
 from hcc_tace_data.cli.tables import series_table_of
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.export.format import CaseWriter, Format
@@ -40,6 +40,7 @@ def export(
     margin: Annotated[float, typer.Option(help="mm around the box of --roi.")] = 20.0,
     all_volumes: Annotated[bool, typer.Option("--all-volumes", help="nifti: also CT without a segmentation.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
+    dask: Dask = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,6 +62,12 @@ def export(
     _check_options(chosen, asked)
     if roi is not None:
         asked["margin"] = margin
+    if dask is not None:
+        if workers is not None:
+            raise UsageError("--workers and --dask exclude each other: the scheduler has its own workers.")
+        if not isinstance(chosen.write, CaseWriter) and chosen.name != "nifti":
+            raise UsageError(f"{chosen.name} is written in this process; --dask goes with formats of volumes.")
+        asked["dask"] = dask
     done = _export(chosen, out, root, asked, workers, hush=quiet or as_json)
     written = [str(path.relative_to(out)) for path in done.files]
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, chosen_patients
+from hcc_tace_data.cli.options import Annotations, Dask, Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.clinical import load_clinical
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
@@ -48,6 +48,8 @@ def measure(
     with_outcomes: Annotated[
         bool, typer.Option("--with-outcomes", help="Join response, TTP and survival from the sheet.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that measure lesions or patients.", min=1)] = 1,
+    dask: Dask = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here: .csv or .parquet.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -70,6 +72,8 @@ def measure(
             phases=names,
             annotations=annotations,
             patients=wanted,
+            workers=workers,
+            dask=dask,
             progress=lambda _, total: advance(1, total),
         )
     left_out: dict[str, str] = table.attrs["left_out"]

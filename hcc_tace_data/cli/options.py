@@ -26,6 +26,9 @@ Annotations = Annotated[
 StoreFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder of training stores; default ROOT/.hcc-tace/store.")
 ]
+Dask = Annotated[
+    str | None, typer.Option("--dask", help="Address of a Dask scheduler (tcp://host:8786) to run on instead.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, no remarks, no summary.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
-from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, StoreFolder, chosen_patients
+from hcc_tace_data.cli.options import Annotations, Dask, Json, Patients, Quiet, Root, StoreFolder, chosen_patients
 from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.loaders.cases import find_cases
 from hcc_tace_data.loaders.load import make_parameters, store_folder
@@ -37,9 +37,7 @@ def prepare(
     patients: Patients = None,
     cache: StoreFolder = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
-    dask: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler (tcp://host:8786) to run on instead.")
-    ] = None,
+    dask: Dask = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take and write nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,

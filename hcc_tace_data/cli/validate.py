@@ -14,7 +14,7 @@ import typer
 
 from hcc_tace_data import report
 from hcc_tace_data.cli.console import emit_json, note, progress, reading_headers, say
-from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
+from hcc_tace_data.cli.options import Dask, Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import open_collection
@@ -105,9 +105,7 @@ def validate(
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read files.", min=1)] = None,
-    dask: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler (tcp://host:8786) to run on instead.")
-    ] = None,
+    dask: Dask = None,
     quiet: Quiet = False,
 ) -> None:
     """Check a folder against the curation rules; exit code 1 if there are errors that are not known."""

@@ -18,8 +18,8 @@ from hcc_tace_data.export.format import ExportSummary, Format, LeftOut
 from hcc_tace_data.export.nifti_study import Phases, export_study, phases_in, phases_of, record_name, study_digest
 from hcc_tace_data.export.output_folder import ExportRecord, claim_folder, drop_record
 from hcc_tace_data.loaders.flow import Reason, cohort_flow
-from hcc_tace_data.system.files import write_json
-from hcc_tace_data.system.parallel import in_parallel, workers_for
+from hcc_tace_data.system.files import drop_leftovers, write_json
+from hcc_tace_data.system.parallel import open_runner, workers_for
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def export_nifti(
     patients: Iterable[str] | None = None,
     all_volumes: bool = False,
     workers: int | None = None,
+    dask: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExportSummary[ExportedStudy]:
     """Write every segmentation and the CT volume it was drawn on, study by study on all cores.
@@ -81,6 +82,8 @@ def export_nifti(
         Also the CT volumes on which nothing was drawn.
     workers : int, optional
         Processes; default one per core.
+    dask : str, optional
+        Address of a Dask scheduler whose workers see the same folders, instead of processes.
     progress : callable, optional
         Called after each study.
 
@@ -109,7 +112,7 @@ def export_nifti(
     phases = phases_of(collection.subset(wanted))
     with claim_folder(folder, parameters) as records:
         _write_description(folder, catalog)
-        for record in _run(studies, folder, subjects, phases, all_volumes, records, workers):
+        for record in _run(studies, folder, subjects, phases, all_volumes, records, workers, dask):
             records[record.name] = record
             exported.append(
                 ExportedStudy(
@@ -122,6 +125,7 @@ def export_nifti(
             )
             if progress is not None:
                 progress()
+        drop_leftovers(folder)  # of a worker that was killed and whose study another one wrote
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
         write_scans(folder, records)
@@ -153,6 +157,7 @@ def _run(
     all_volumes: bool,
     records: dict[str, ExportRecord],
     workers: int | None,
+    dask: str | None,
 ) -> Iterator[ExportRecord]:
     """Yield the record of each study; of those that an earlier run wrote whole, first and without reading them."""
     todo = []
@@ -166,7 +171,8 @@ def _run(
         todo.append(study)
     size = sum(int(study.instances["size"].sum()) for study in todo)
     calls = [(study, out, subjects[study.patient_id], phases_in(study, phases), all_volumes) for study in todo]
-    yield from in_parallel(export_study, calls, workers_for(size, workers))
+    with open_runner(min(workers_for(size, workers), len(calls)), dask) as runner:
+        yield from runner.ordered(export_study, calls)
 
 
 def _write_description(folder: Path, catalog: Catalog) -> None:

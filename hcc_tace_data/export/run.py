@@ -32,8 +32,9 @@ from hcc_tace_data.loaders.channels import ANNOTATED, resolve_phases
 from hcc_tace_data.loaders.flow import Reason, cohort_flow
 from hcc_tace_data.loaders.store import StoreParameters, case_digest
 from hcc_tace_data.system.faults import reason_of
+from hcc_tace_data.system.files import drop_leftovers
 from hcc_tace_data.system.names import safe_name
-from hcc_tace_data.system.parallel import in_parallel, workers_for
+from hcc_tace_data.system.parallel import open_runner, workers_for
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case, CaseArrays
@@ -72,6 +73,7 @@ def export_cases(  # noqa: PLR0913 - every argument is one decision about the ex
     roi: Roi | None = None,
     margin: float = 20.0,
     workers: int | None = None,
+    dask: str | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExportSummary[ExportedCase]:
     """Write the annotated CT of each patient and its labels in a format for training.
@@ -101,6 +103,8 @@ def export_cases(  # noqa: PLR0913 - every argument is one decision about the ex
         mm around that box.
     workers : int, optional
         Processes; default one per core.
+    dask : str, optional
+        Address of a Dask scheduler whose workers see the same folders, instead of processes.
     progress : callable, optional
         Called after each patient.
 
@@ -147,7 +151,7 @@ def export_cases(  # noqa: PLR0913 - every argument is one decision about the ex
     job = _Job(out=Path(out), writer=writer, classes=classes, phases=channels, roi=roi, margin=float(margin))
     folder, exported = Path(out), []
     with claim_folder(folder, parameters) as records:
-        for patient_id, done in _run(cases, left_out, job, records, workers):
+        for patient_id, done in _run(cases, left_out, job, records, workers, dask):
             if isinstance(done, ExportRecord):
                 records[done.name] = done
                 files = tuple(folder / name for name in done.files)
@@ -157,6 +161,7 @@ def export_cases(  # noqa: PLR0913 - every argument is one decision about the ex
                 exported.append(ExportedCase(patient_id=patient_id, skipped=done))
             if progress is not None:
                 progress()
+        drop_leftovers(folder)  # of a worker that was killed and whose case another one wrote
         for name in [name for name, record in records.items() if not record.is_whole(folder)]:
             drop_record(folder, records.pop(name))
         writer.finish(Exported(out=folder, records=records, names=names, phases=channels, catalog=catalog))
@@ -202,6 +207,7 @@ def _run(
     job: _Job,
     records: dict[str, ExportRecord],
     workers: int | None,
+    dask: str | None,
 ) -> Iterator[tuple[str, ExportRecord | str]]:
     """Yield PatientID and record, or the reason for leaving the patient out."""
     yield from left_out.items()
@@ -219,7 +225,8 @@ def _run(
         todo.append(case)
     ids = [case.patient_id for case in todo]
     calls = [(case, job) for case in todo]
-    yield from zip(ids, in_parallel(_export_one, calls, workers_for(size, workers)), strict=True)
+    with open_runner(min(workers_for(size, workers), len(calls)), dask) as runner:
+        yield from zip(ids, runner.ordered(_export_one, calls), strict=True)
 
 
 def _export_one(case: Case, job: _Job) -> ExportRecord | str:

@@ -20,6 +20,7 @@ from hcc_tace_data.measure.intensity import hu_statistics
 from hcc_tace_data.measure.lesions import Lesion, find_lesions, split_lesions
 from hcc_tace_data.measure.pairs import measure_pairs
 from hcc_tace_data.open import Collection, open_collection
+from hcc_tace_data.system.parallel import open_runner
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,8 @@ def measure_lesions(
     phases: str | Sequence[str] = "annotated",
     annotations: str | Sequence[str] = "collection",
     patients: Iterable[str] | None = None,
+    workers: int = 1,
+    dask: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure the annotated lesions of a collection.
@@ -69,6 +72,10 @@ def measure_lesions(
         Whose masks, as for :func:`hcc_tace_data.load_hcc_tace`.
     patients : iterable of str, optional
         PatientIDs; default all.
+    workers : int
+        Processes that measure lesions and patients; pairs are measured in this process.
+    dask : str, optional
+        Address of a Dask scheduler whose workers see the same folders, instead of processes.
     progress : callable, optional
         Called with (patients done, patients in all).
 
@@ -103,21 +110,29 @@ def measure_lesions(
     channels = channels if ANNOTATED in channels else (ANNOTATED, *channels)
     cases, left_out = find_cases(collection, wanted, annotations, phases=channels, keep_incomplete=True)
     rows: list[dict[str, Any]] = []
-    for done, case in enumerate(cases, start=1):
-        try:
-            found = _measure(case, channels)
-        except (HccTaceError, OSError) as error:
-            logger.warning("%s is not measured: %s", case.patient_id, error)
-            left_out[case.patient_id] = str(error)
-        else:
-            rows += found.lesions if by == "lesion" else [found.patient]
-            if by == "lesion" and not found.lesions:
-                left_out[case.patient_id] = "the masks hold no tumour"
-        if progress is not None:
-            progress(done, len(cases))
+    with open_runner(min(workers, len(cases)), dask) as runner:
+        results = runner.ordered(_measure_one, [(case, channels) for case in cases])
+        for done, (case, found) in enumerate(zip(cases, results, strict=True), start=1):
+            if isinstance(found, str):
+                logger.warning("%s is not measured: %s", case.patient_id, found)
+                left_out[case.patient_id] = found
+            else:
+                rows += found.lesions if by == "lesion" else [found.patient]
+                if by == "lesion" and not found.lesions:
+                    left_out[case.patient_id] = "the masks hold no tumour"
+            if progress is not None:
+                progress(done, len(cases))
     table = pd.DataFrame(rows)
     table.attrs["left_out"] = left_out
     return table
+
+
+def _measure_one(case: Case, channels: Sequence[str]) -> _Measured | str:
+    """Measure one case; an error comes back as its text, so that one patient does not end the run."""
+    try:
+        return _measure(case, channels)
+    except (HccTaceError, OSError) as error:
+        return str(error)
 
 
 def _measure(case: Case, channels: Sequence[str]) -> _Measured:

@@ -70,7 +70,9 @@ class PatientVolumes:
 
     def __init__(self, collection: Collection, patient_id: str, *, prediction: Path | None = None) -> None:
         patient = collection[patient_id]
-        own = Folder(collection.root, patient.instances, collection.problems)
+        own = Folder(
+            collection.root, patient.instances, collection.problems, catalog=collection.catalog, kept=collection.kept
+        )
         cases, left_out = find_cases(own, [patient_id])
         self.patient_id = patient_id
         self._case = cases[0] if cases else None
