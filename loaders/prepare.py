@@ -23,6 +23,7 @@ from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.system.partial import drop_abandoned
+from hcc_tace_data.system.words import size
 from hcc_tace_data.volumes.registration import register, resample
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def writing(store: Store, cases: Sequence[Case]) -> Iterator[Callable[[int], Non
 
 def _up_to(store: Store, cases: Sequence[Case]) -> str:
     try:
-        return f", up to {sum(estimate_bytes(case, store.parameters) for case in cases) / 1e9:.2f} GB,"
+        return f", up to {size(sum(estimate_bytes(case, store.parameters) for case in cases))},"
     except (HccTaceError, TypeError):  # a damaged header is reported when its case is prepared
         return ""
 

@@ -17,7 +17,7 @@ from hcc_tace_data.downloads import RetryPolicy, make_plan
 from hcc_tace_data.downloads import download as fetch
 from hcc_tace_data.errors import IncompleteDownloadError
 from hcc_tace_data.system.roots import default_root
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, size
 
 if TYPE_CHECKING:
     from hcc_tace_data.downloads import Plan
@@ -111,7 +111,7 @@ def download(
         emit_json(report.as_dict())
     elif not quiet:
         say(
-            f"Downloaded {count(report.series, 'series')} ({count(report.instances, 'file')}, {_size(report.bytes)}, "
+            f"Downloaded {count(report.series, 'series')} ({count(report.instances, 'file')}, {size(report.bytes)}, "
             f"{report.seconds:.1f} s); {report.here:,} already present. All verified: {report.root}"
         )
     if incomplete is not None:
@@ -149,17 +149,13 @@ def _tell(plan: Plan, rate: float | None) -> None:
     """Print what would be downloaded, where to, whether there is room, and how long it takes."""
     write = say if rate is not None else note
     write(
-        f"{count(len(plan.wanted), 'series')}, {count(plan.instances, 'file')}, {_size(plan.bytes)} to download from "
+        f"{count(len(plan.wanted), 'series')}, {count(plan.instances, 'file')}, {size(plan.bytes)} to download from "
         f"{plan.source.upper()} to {plan.root}" + (f"; {len(plan.here):,} series already present" if plan.here else "")
     )
     if rate is not None:
-        room = "enough" if plan.fits else f"{_size(plan.needed_bytes - plan.free_bytes)} short"
-        write(f"  free there {_size(plan.free_bytes)}: {room}")
+        room = "enough" if plan.fits else f"{size(plan.needed_bytes - plan.free_bytes)} short"
+        write(f"  free there {size(plan.free_bytes)}: {room}")
         write(f"  at {rate:g} MB/s it takes {_duration(plan.bytes / (rate * 1e6))}")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
 
 
 def _duration(seconds: float) -> str:

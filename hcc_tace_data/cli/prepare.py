@@ -15,7 +15,7 @@ from hcc_tace_data.loaders.load import make_parameters, store_folder
 from hcc_tace_data.loaders.store import Store
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.roots import resolve_root
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, size
 
 if TYPE_CHECKING:
     from hcc_tace_data.loaders.cases import Case
@@ -80,7 +80,7 @@ def prepare(
     free = shutil.disk_usage(place).free
     note(
         f"{count(len(cases), 'study')}, {len(cases) - len(todo)} already stored; "
-        f"at most {_size(need)} to write to {store.folder} ({_size(free)} free)",
+        f"at most {size(need)} to write to {store.folder} ({size(free)} free)",
         quiet=silent,
     )
     document: dict[str, Any] = {
@@ -99,7 +99,7 @@ def prepare(
         return
     if need > free:
         raise StoreError(
-            f"the store needs up to {_size(need)} and {place} has {_size(free)} free. Choose another folder "
+            f"the store needs up to {size(need)} and {place} has {size(free)} free. Choose another folder "
             "with --cache, crop with --margin, or resample with --spacing."
         )
     with progress("preparing studies", len(cases), quiet=silent) as advance:
@@ -126,10 +126,6 @@ def _estimate(case: Case, parameters: StoreParameters) -> int:
     except Exception as error:
         note(f"{case.patient_id}: {reason_of(error)}")
         return 0
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -164,7 +160,7 @@ def _report(document: dict[str, Any], *, silent: bool) -> bool:
             bad = bad or phase in case["registrations"] or reason != "not acquired"
     registered = [found for case in document["cases"] for found in case["registrations"].values()]
     if not silent:
-        say(f"{count(len(document['cases']), 'study')}, {_size(document['bytes_stored'])} in {document['store']}")
+        say(f"{count(len(document['cases']), 'study')}, {size(document['bytes_stored'])} in {document['store']}")
         if registered:
             plausible = sum(found["plausible"] for found in registered)
             say(f"{count(len(registered), 'registration')}, {plausible} plausible")
