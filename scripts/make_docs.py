@@ -8,12 +8,20 @@ The reference reads the sources as a wheel has them, so they are laid out under 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: A reference of docstrings, such as :class:`~package.Name`; the site shows the name.
+_ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc|py:\w+):`(?P<short>~?)(?P<name>[^`<>]+)`")
+
+
+def _plain_role(found: re.Match[str]) -> str:
+    name = found["name"]
+    return f"`{name.rpartition('.')[2] if found['short'] else name}`"
 
 
 def main() -> int:
@@ -24,6 +32,9 @@ def main() -> int:
     shutil.copytree(ROOT / "hcc_tace_data", place / "hcc_tace_data", ignore=leave)
     for name in ("loaders", "validators"):
         shutil.copytree(ROOT / name, place / "hcc_tace_data" / name, ignore=leave)
+    for path in place.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_ROLE.sub(_plain_role, text), encoding="utf-8")
     os.environ["NO_MKDOCS_2_WARNING"] = "1"  # an advertisement
     command = [
         sys.executable,

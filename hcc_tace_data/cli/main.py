@@ -154,8 +154,8 @@ def _help() -> str:
             *rows,
             "",
             "ROOT is a folder; default: $HCC_TACE_HOME, else the user's data folder.",
-            "Exit codes: 0 fine, 1 findings or failed verification, 2 usage, 3 data not found, 4 network,",
-            "5 internal error, 130 stopped by Ctrl-C.",
+            "Exit codes: 0 fine, 1 findings or failed verification, 2 usage, 3 data not",
+            "found, 4 network, 5 internal error, 130 stopped by Ctrl-C.",
         ]
     )
 

@@ -91,7 +91,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(set(shown)) == 1
     assert all(f"  {name} " in shown[0] for name in VERBS)
     assert "130" in shown[0]
-    assert max(map(len, shown[0].splitlines())) <= 100
+    assert max(map(len, shown[0].splitlines())) <= 80
     assert main(["help", "list"]) == 0
     of_a_verb = capsys.readouterr().out
     assert main(["list", "--help"]) == 0
