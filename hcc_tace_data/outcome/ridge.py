@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -69,27 +71,19 @@ def fit_logistic(x: Floats, truth: Bools, penalty: float) -> tuple[Floats, float
     x, turn = _fewer(x)
     wide = np.hstack([x, np.ones((len(x), 1))])
     ridge = np.append(np.full(x.shape[1], penalty), 1e-12)
-    target, weights = truth.astype(np.float64), np.zeros(wide.shape[1])
+    target = truth.astype(np.float64)
 
     def value(at: Floats) -> float:
         eta = wide @ at
         fit = float((target * eta - np.logaddexp(0, eta)).mean())
         return fit - float(ridge @ at**2) / 2
 
-    now = value(weights)
-    for _ in range(_MOST_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(wide @ weights, -700, 700)))
-        gradient = (target - chance) @ wide / len(x) - ridge * weights
-        curvature = (wide.T * (chance * (1 - chance))) @ wide / len(x) + np.diag(ridge + 1e-12)
-        step = _bounded(np.linalg.solve(curvature, gradient), wide)
-        size = 1.0
-        while size > 1e-6 and (then := value(weights + size * step)) < now:
-            size /= 2
-        if size <= 1e-6:
-            break
-        weights, now = weights + size * step, then
-        if np.abs(size * step).max() < _ENOUGH:
-            break
+    def slopes(at: Floats) -> tuple[Floats, Floats]:
+        chance = 1 / (1 + np.exp(-np.clip(wide @ at, -700, 700)))
+        gradient = (target - chance) @ wide / len(x) - ridge * at
+        return gradient, (wide.T * (chance * (1 - chance))) @ wide / len(x) + np.diag(ridge + 1e-12)
+
+    weights = _climb(value, slopes, wide)
     own = weights[:-1]
     return (own if turn is None else own @ turn), float(weights[-1])
 
@@ -103,9 +97,7 @@ def _newton(x: Floats, event: Floats, first: npt.NDArray[np.intp], penalty: floa
         fit: float = float(event @ (eta - at_risk)) / patients
         return fit - penalty / 2 * float(weights @ weights)
 
-    weights = np.zeros(features)
-    now = value(weights)
-    for _ in range(_MOST_STEPS):
+    def slopes(weights: Floats) -> tuple[Floats, Floats]:
         eta = x @ weights
         risk = np.exp(eta - eta.max())
         at_risk = np.cumsum(risk[::-1])[::-1][first]
@@ -114,7 +106,21 @@ def _newton(x: Floats, event: Floats, first: npt.NDArray[np.intp], penalty: floa
         hazard = np.cumsum(np.bincount(first, weights=event / at_risk, minlength=patients))
         curvature = ((x.T * (risk * hazard)) @ x - (mean.T * event) @ mean) / patients
         curvature[np.diag_indices(features)] += penalty + 1e-12
-        step = _bounded(np.linalg.solve(curvature, gradient), x)
+        return gradient, curvature
+
+    return _climb(value, slopes, x)
+
+
+def _climb(
+    value: Callable[[Floats], float], slopes: Callable[[Floats], tuple[Floats, Floats]], columns: Floats
+) -> Floats:
+    """Return the weights of columns (N, P) at which `value` is highest, by Newton's steps, halved where it falls."""
+    weights = np.zeros(columns.shape[1])
+    now = value(weights)
+    for _ in range(_MOST_STEPS):
+        gradient, curvature = slopes(weights)
+        newton: Floats = np.linalg.solve(curvature, gradient)
+        step = _bounded(newton, columns)
         size = 1.0
         while size > 1e-6 and (then := value(weights + size * step)) < now:
             size /= 2

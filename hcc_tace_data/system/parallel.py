@@ -208,7 +208,8 @@ class Runner:
 
     def _pool(self) -> Executor:
         if self._executor is None:
-            assert self._start is not None  # see _alone
+            if self._start is None:
+                raise ValueError("this runner has no workers; its calls are made in this process")
             self._executor = self._start()
         return self._executor
 
