@@ -119,7 +119,7 @@ def _climb(
     now = value(weights)
     for _ in range(_MOST_STEPS):
         gradient, curvature = slopes(weights)
-        newton: Floats = np.linalg.solve(curvature, gradient)
+        newton = np.asarray(np.linalg.solve(curvature, gradient), dtype=np.float64)
         step = _bounded(newton, columns)
         size = 1.0
         while size > 1e-6 and (then := value(weights + size * step)) < now:
