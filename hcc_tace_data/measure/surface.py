@@ -44,6 +44,7 @@ def outline_surface(mask: Mask, spacing: Sequence[float] | Floats) -> tuple[floa
 
     Examples
     --------
+    >>> import numpy as np
     >>> surface, volume = outline_surface(np.ones((1, 1, 1), dtype=bool), (1.0, 1.0, 1.0))
     >>> round(surface, 4), round(volume, 4)  # an octahedron
     (1.7321, 0.1667)
@@ -70,7 +71,7 @@ def outline_surface(mask: Mask, spacing: Sequence[float] | Floats) -> tuple[floa
         # by the theorem of Gauss: a third of the integral of position times normal
         volume += counts[pattern] * float((triangles.mean(axis=1) * normals).sum()) / 3
         volume += float(origins[pattern] @ normals.sum(axis=0)) / 3
-    return surface, abs(volume)
+    return float(surface), float(abs(volume))
 
 
 @cache

@@ -48,18 +48,23 @@ def test_a_box_is_a_box_with_its_edges_cut_off(spacing: tuple[float, float, floa
 
 
 @given(mask=masks, spacing=st.sampled_from(SPACINGS))
-def test_the_surface_is_closed_and_does_not_ask_where_or_which_way(
-    mask: np.ndarray, spacing: tuple[float, ...]
-) -> None:
+def test_the_surface_is_closed_and_does_not_ask_where(mask: np.ndarray, spacing: tuple[float, ...]) -> None:
     """An open surface would enclose another volume as soon as the mask is moved."""
     expected = outline_surface(mask, spacing)
     moved = np.pad(mask, ((3, 1), (0, 7), (11, 2)))
     assert outline_surface(moved, spacing) == pytest.approx(expected, abs=1e-9)
-    assert outline_surface(mask[::-1, :, ::-1], spacing) == pytest.approx(expected, rel=0.1, abs=1e-9)
-    turned = outline_surface(mask.transpose(2, 0, 1), (spacing[2], spacing[0], spacing[1]))
-    assert turned[1] == pytest.approx(expected[1], rel=0.1, abs=1e-9)
     assert (expected[0] > 0) == bool(mask.any())
     assert 0 <= expected[1] <= mask.sum() * np.prod(spacing)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_which_way_a_mask_runs_hardly_matters(seed: int) -> None:
+    """Only where a pattern's corners lie in no plane does it matter in which order they are joined."""
+    mask, spacing = _blob(seed), np.array([2.5, 0.8, 0.7])
+    expected = outline_surface(mask, spacing)
+    for mirrored in (mask[::-1], mask[:, ::-1], mask[:, :, ::-1]):
+        assert outline_surface(mirrored, spacing) == pytest.approx(expected, rel=0.01)
+    assert outline_surface(mask.transpose(2, 0, 1), spacing[[2, 0, 1]]) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)

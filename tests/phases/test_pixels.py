@@ -153,7 +153,8 @@ def test_masks_follow_the_breath(twin: Path, shift: float) -> None:
             still = measure_volume(rows, series.root, masks)
             moved = measure_volume(rows.assign(position_z=rows["position_z"] + shift), series.root, masks)
             assert moved.masks
-            assert abs(moved.aorta - still.aorta) < 12
+            # a part of a slice remains, and with it a part of the contrast
+            assert abs(moved.aorta - still.aorta) < 0.08 * max(still.aorta, 100)
             assert abs(moved.liver - still.liver) < 8
 
 

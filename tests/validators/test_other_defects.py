@@ -92,7 +92,7 @@ def test_digits_that_move_no_frame_by_a_tenth_of_a_voxel_are_a_warning(twin):
     ("turn", "codes"),
     [
         (lambda frames, order: frames[:, :, ::-1], {"HT512", "HT514"}),
-        (lambda frames, order: frames[:, ::-1], {"HT510"}),
+        (lambda frames, order: frames[:, ::-1], {"HT510", "HT512"}),
         (lambda frames, order: frames[order], {"HT512"}),
     ],
     ids=["right to left", "front to back", "feet to head"],
