@@ -28,6 +28,7 @@ import numpy.typing as npt
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.volumes.judgement import Judge
 from hcc_tace_data.volumes.similarity import (
     AIR_HU,
     body_mask,
@@ -48,11 +49,6 @@ logger = logging.getLogger(__name__)
 ENGINES = ("auto", "greedy", "simpleitk")
 # In-plane size of the voxels that are registered, mm.
 _COARSE_MM = 3.0
-# What breathing and lying down again can do to a body between two phases; more is a failed registration. The scale
-# and shear are singular values and the angle of the best rotation, the shift is that of the image's centre.
-_MAX_SCALE, _MAX_DEGREES, _MAX_SHIFT_MM = 1.15, 15.0, 60.0
-# Normalised mutual information of two scans of one body is about 1.1 to 1.4, of unrelated images 1.00.
-_LEAST_LIKENESS = 1.03
 # Stored values this far below air are a scanner's filling outside its reconstruction circle.
 _FILLING_HU = -1200
 # Voxels resampled at a time: bounds the memory of coordinates.
@@ -200,22 +196,23 @@ def register(
         raise RegistrationError(f"{engine} failed: {type(error).__name__}: {error}") from error
     before = mutual_information(still, moved, np.eye(4))
     least = before if same_frame else max(before, mutual_information(still, moved, start))
-    results = []
-    for own, name in zip(candidates, (engine, f"{engine} (rigid)"), strict=True):
-        matrix = start @ own
-        after = mutual_information(still, moved, matrix)
-        reason = _implausible(own, _centre(fixed), least, after)
-        results.append(
-            Registration(
-                matrix=matrix,
-                engine=name,
-                similarity_before=round(before, 6),
-                similarity_after=round(after, 6),
-                plausible=not reason,
-                reason=reason,
-            )
+    judge = Judge(still, moved, least)
+    verdicts = [judge.verdict(start, own) for own in candidates]
+    results = [
+        Registration(
+            matrix=start @ own,
+            engine=name,
+            similarity_before=round(before, 6),
+            similarity_after=round(verdict.likeness, 6),
+            plausible=not verdict.reason,
+            reason=verdict.reason,
         )
-    found = next((result for result in results if result.plausible), results[0])
+        for own, name, verdict in zip(candidates, (engine, f"{engine} (rigid)"), verdicts, strict=True)
+    ]
+    affine, rigid = verdicts
+    # Where the images are most alike when stretched as no body is, a rigid transform hides what is wrong with them.
+    honest = not (affine.stretched and affine.likeness > rigid.likeness)
+    found = results[1] if results[1].plausible and not results[0].plausible and honest else results[0]
     if not found.plausible:
         logger.warning("registration is not plausible: %s", found.reason)
     return found
@@ -378,32 +375,3 @@ def _by_simpleitk(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix
 
     rigid = run(moving, sitk.Euler3DTransform())
     return rigid @ run(moved_by(moving, rigid), sitk.AffineTransform(3)), rigid
-
-
-def _centre(volume: highdicom.Volume) -> npt.NDArray[np.float64]:
-    middle = (np.array(volume.array.shape) - 1) / 2
-    point: npt.NDArray[np.float64] = volume.affine[:3, :3] @ middle + volume.affine[:3, 3]
-    return point
-
-
-def _implausible(matrix: Matrix, centre: npt.NDArray[np.float64], before: float, after: float) -> str:
-    """Return why a transform is implausible, or ''. The scans were aligned roughly before (`start`)."""
-    if not np.isfinite(matrix).all():
-        return "the transform is not finite"
-    left, scales, right = np.linalg.svd(matrix[:3, :3])
-    rotation = left @ right
-    degrees = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-    shift = float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre))
-    if np.linalg.det(matrix[:3, :3]) <= 0:
-        return "the transform mirrors"
-    if scales[0] > _MAX_SCALE or scales[-1] < 1 / _MAX_SCALE:
-        return f"it stretches from {scales[-1]:.2f} to {scales[0]:.2f} (at most {_MAX_SCALE} allowed)"
-    if degrees > _MAX_DEGREES:
-        return f"it turns by {degrees:.0f} degrees (at most {_MAX_DEGREES:.0f} allowed)"
-    if shift > _MAX_SHIFT_MM:
-        return f"it moves the centre by {shift:.0f} mm (at most {_MAX_SHIFT_MM:.0f} allowed)"
-    if after < _LEAST_LIKENESS:
-        return f"the images have nothing in common (normalised mutual information {after:.4f})"
-    if after < before - 1e-3:
-        return f"the images are less alike than before (normalised mutual information {before:.4f}, then {after:.4f})"
-    return ""

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AIR_HU",
     "body_mask",
+    "body_overlap",
     "coarse_image",
     "crop_to",
+    "likeness",
     "moved_by",
     "mutual_information",
     "place_roughly",
+    "rough_image",
     "to_image",
 ]
 
@@ -89,6 +92,27 @@ def body_mask(image: Any) -> Any:
     return mask
 
 
+def body_overlap(fixed: Any, moving: Any, matrix: Matrix) -> float:
+    """Return the Dice of two masks of :func:`body_mask` where both images have data; 0 where they do not meet.
+
+    Parameters
+    ----------
+    fixed, moving : SimpleITK.Image
+    matrix : ndarray of float64, shape (4, 4)
+        From a point of `fixed` (LPS, mm) to one of `moving`.
+    """
+    import SimpleITK as sitk
+
+    outside = 2.0
+    moved = sitk.GetArrayFromImage(
+        sitk.Resample(moving, fixed, _transform(matrix), sitk.sitkLinear, outside, sitk.sitkFloat32)
+    )
+    inside = moved < (1 + outside) / 2
+    one, two = (sitk.GetArrayFromImage(fixed) > 0.5) & inside, (moved > 0.5) & inside
+    total = np.count_nonzero(one) + np.count_nonzero(two)
+    return 2 * np.count_nonzero(one & two) / total if total else 0.0
+
+
 def crop_to(image: Any, mask: Any, margin: int = 3) -> Any:
     """Return `image` within the bounds of `mask`, which lies on the same grid, and `margin` voxels more."""
     import SimpleITK as sitk
@@ -127,10 +151,14 @@ def mutual_information(fixed: Any, moving: Any, matrix: Matrix) -> float:
         (H(fixed) + H(moving)) / H(both) of 48 x 48 bins; 1.0 where they do not overlap. It does not depend on which
         tissue is brighter, so it compares phases.
     """
+    return likeness(_smooth(fixed), _smooth(moving), matrix)
+
+
+def likeness(fixed: Any, moving: Any, matrix: Matrix) -> float:
+    """Return what :func:`mutual_information` does, of images that are blurred already."""
     import SimpleITK as sitk
 
     outside = 1e4
-    fixed, moving = _smooth(fixed), _smooth(moving)
     moved = sitk.GetArrayFromImage(
         sitk.Resample(moving, fixed, _transform(matrix), sitk.sitkLinear, outside, sitk.sitkFloat32)
     )
@@ -150,7 +178,7 @@ def place_roughly(fixed: Any, moving: Any) -> npt.NDArray[np.float64]:
     """
     import SimpleITK as sitk
 
-    small = [_shrink(image) for image in (fixed, moving)]
+    small = [rough_image(image) for image in (fixed, moving)]
     across = [_centroid(image) for image in small]
     shift = np.array(across[1]) - np.array(across[0])
     ends = [(_corner(image, 0)[2], _corner(image, 1)[2]) for image in small]
@@ -207,7 +235,8 @@ def _entropy(share: Matrix) -> float:
     return float(-(some * np.log(some)).sum())
 
 
-def _shrink(image: Any) -> Any:
+def rough_image(image: Any) -> Any:
+    """Return an image of :func:`coarse_image` in voxels of about 8 mm."""
     import SimpleITK as sitk
 
     factors = [max(1, int(_ROUGH_MM / length)) for length in image.GetSpacing()]

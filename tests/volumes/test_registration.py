@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -96,6 +97,28 @@ def test_what_no_body_does_is_not_plausible(phases):
     fixed, _ = phases["portal_venous"]
     noise = np.random.default_rng(0).normal(0, 200, fixed.array.shape).astype(np.int16)
     found = register(fixed, volume(noise, fixed.affine, str(fixed.frame_of_reference_uid)))
+    assert not found.plausible
+    assert found.reason
+
+
+def _misread(read: Any, change: str) -> Any:
+    """Return the volume as a wrong header would place it: turned round along an axis, or with a wrong spacing."""
+    if change.startswith("flip"):
+        return volume(np.flip(read.array, int(change[-1])).copy(), read.affine, str(read.frame_of_reference_uid))
+    axes, factor = change.split("*")
+    affine, middle = np.array(read.affine), np.append((np.array(read.array.shape) - 1) / 2, 1)
+    affine[:3, [int(axis) for axis in axes]] *= float(factor)
+    affine[:3, 3] += (read.affine @ middle - affine @ middle)[:3]
+    return volume(read.array, affine, str(read.frame_of_reference_uid))
+
+
+@pytest.mark.parametrize("phase", ["pre_contrast", "arterial"])
+@pytest.mark.parametrize("change", ["flip 0", "flip 1", "flip 2", "0*1.3", "0*0.77", "12*1.3", "12*0.77"])
+def test_a_volume_of_wrong_orientation_or_spacing_is_refused(phases, change, phase):
+    """None of these passes, be it by another transform that makes the images a little more alike."""
+    fixed, _ = phases["portal_venous"]
+    moving, _ = phases[phase]
+    found = register(fixed, _misread(moving, change))
     assert not found.plausible
     assert found.reason
 

@@ -1,0 +1,131 @@
+"""Whether a registration can be true: what a body can do, and whether another explanation fits the images better.
+
+A volume whose slices are in the wrong order, or whose spacing is wrong, still finds some transform that makes it more
+alike than before. So the transform found must beat what would explain such errors: the same images mirrored along an
+axis, or stretched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcc_tace_data.volumes.similarity import body_mask, body_overlap, likeness, mutual_information, rough_image
+
+__all__ = ["Judge"]
+
+Matrix = npt.NDArray[np.float64]
+
+# What breathing and lying down again can do to a body between two phases; more is a failed registration. The scale
+# and shear are singular values and the angle of the best rotation, the shift is that of the image's centre.
+_MAX_SCALE, _MAX_DEGREES, _MAX_SHIFT_MM = 1.15, 15.0, 60.0
+# Normalised mutual information of two scans of one body is about 1.1 to 1.4, of unrelated images 1.00.
+_LEAST_LIKENESS = 1.03
+# Bodies of one patient overlap by a Dice of 0.97 and more where both volumes have data; with a pixel spacing wrong by
+# 1.3, by 0.79 at most.
+_LEAST_BODY = 0.9
+# By how much (normalised mutual information of 8 mm voxels) another explanation must fit better to be believed.
+_CLEARLY = 0.005
+_MIRRORS = ("right to left", "front to back", "head to feet")
+_AXES = ("from right to left", "from front to back", "along the body")
+_STRETCHES = (0.77, 0.85, 1.18, 1.3)
+# Shifts that are tried with each, mm, across and along the body: the place of the mirror is not known.
+_ACROSS, _ALONG = tuple(range(-24, 25, 8)), tuple(range(-48, 49, 8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    reason: str
+    likeness: float
+    stretched: bool
+
+
+class Judge:
+    """Judges transforms between two coarse images.
+
+    Parameters
+    ----------
+    fixed, moving : SimpleITK.Image
+        From :func:`~hcc_tace_data.volumes.similarity.coarse_image`.
+    least : float
+        Normalised mutual information that a transform must reach: that of the images as they lay.
+    """
+
+    def __init__(self, fixed: Any, moving: Any, least: float) -> None:
+        self._fixed, self._moving, self._least = fixed, moving, least
+        self._body = body_mask(fixed)
+        self._rough = rough_image(fixed), rough_image(moving)
+
+    def verdict(self, start: Matrix, own: Matrix) -> _Verdict:
+        """Return what speaks against the transform `start` @ `own`, (4, 4) each; `start` lays one body on the other."""
+        matrix = start @ own
+        if not np.isfinite(matrix).all():
+            return _Verdict(reason="the transform is not finite", likeness=1.0, stretched=False)
+        after = mutual_information(self._fixed, self._moving, matrix)
+        strained = _strain(own, self._centre())
+        reason = strained or self._unlike(after) or self._elsewhere(matrix)
+        return _Verdict(reason=reason, likeness=after, stretched=strained.startswith("it stretches"))
+
+    def _centre(self) -> Matrix:
+        middle = [(float(count) - 1) / 2 for count in self._fixed.GetSize()]
+        return np.array(self._fixed.TransformContinuousIndexToPhysicalPoint(middle))
+
+    def _unlike(self, after: float) -> str:
+        if after < _LEAST_LIKENESS:
+            return f"the images have nothing in common (normalised mutual information {after:.4f})"
+        if after < self._least - 1e-3:
+            return (
+                "the images are less alike than before (normalised mutual information "
+                f"{self._least:.4f}, then {after:.4f})"
+            )
+        return ""
+
+    def _elsewhere(self, matrix: Matrix) -> str:
+        """Return what explains the images better than `matrix`, or ''."""
+        overlap = body_overlap(self._body, body_mask(self._moving), matrix)
+        if overlap < _LEAST_BODY:
+            return f"the bodies do not lie on each other (Dice {overlap:.2f}, at least {_LEAST_BODY} expected)"
+        here = likeness(*self._rough, matrix)
+        best, said = max((likeness(*self._rough, matrix @ other), said) for other, said in self._others())
+        if best > here + _CLEARLY:
+            return f"the images are more alike when one is {said}: check its orientation and spacing"
+        return ""
+
+    def _others(self) -> Iterator[tuple[Matrix, str]]:
+        """Yield transforms of the fixed image's space that wrong headers amount to."""
+        import SimpleITK as sitk
+
+        body = np.argwhere(sitk.GetArrayFromImage(self._body) > 0.5)
+        centre = self._centre()
+        if len(body):  # a mirrored body was laid over this one, whatever its place in the image
+            middle = [float(value) for value in body.mean(axis=0)[::-1]]
+            centre[:2] = self._fixed.TransformContinuousIndexToPhysicalPoint(middle)[:2]
+        for axis in range(3):
+            factors = [(-1.0, f"turned {_MIRRORS[axis]}"), *((f, f"stretched {_AXES[axis]}") for f in _STRETCHES)]
+            for factor, said in factors:
+                for shift in _ALONG if axis == 2 else _ACROSS:
+                    other = np.eye(4)
+                    other[axis, axis] = factor
+                    other[axis, 3] = (1 - factor) * centre[axis] + shift
+                    yield other, said
+
+
+def _strain(matrix: Matrix, centre: Matrix) -> str:
+    """Return why no body does what the transform asks, or ''."""
+    left, scales, right = np.linalg.svd(matrix[:3, :3])
+    rotation = left @ right
+    degrees = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
+    shift = float(np.linalg.norm(matrix[:3, :3] @ centre + matrix[:3, 3] - centre))
+    if np.linalg.det(matrix[:3, :3]) <= 0:
+        return "the transform mirrors"
+    if scales[0] > _MAX_SCALE or scales[-1] < 1 / _MAX_SCALE:
+        return f"it stretches from {scales[-1]:.2f} to {scales[0]:.2f} (at most {_MAX_SCALE} allowed)"
+    if degrees > _MAX_DEGREES:
+        return f"it turns by {degrees:.0f} degrees (at most {_MAX_DEGREES:.0f} allowed)"
+    if shift > _MAX_SHIFT_MM:
+        return f"it moves the centre by {shift:.0f} mm (at most {_MAX_SHIFT_MM:.0f} allowed)"
+    return ""
