@@ -115,7 +115,7 @@ class Judge:
 
 
 def _strain(matrix: Matrix, centre: Matrix) -> str:
-    """Return why no body does what the transform asks, or ''."""
+    """Return why a body cannot do what the transform asks, or ''."""
     left, scales, right = np.linalg.svd(matrix[:3, :3])
     rotation = left @ right
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

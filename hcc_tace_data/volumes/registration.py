@@ -210,7 +210,7 @@ def register(
         for own, name, verdict in zip(candidates, (engine, f"{engine} (rigid)"), verdicts, strict=True)
     ]
     affine, rigid = verdicts
-    # Where the images are most alike when stretched as no body is, a rigid transform hides what is wrong with them.
+    # Where the images are most alike when stretched as bodies are not, a rigid transform hides what is wrong with them.
     honest = not (affine.stretched and affine.likeness > rigid.likeness)
     found = results[1] if results[1].plausible and not results[0].plausible and honest else results[0]
     if not found.plausible:
