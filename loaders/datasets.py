@@ -336,7 +336,7 @@ class VolumeDataset(CaseDataset):
 class PairDataset(VolumeDataset):
     """Both visits of each patient: every phase asked for at baseline, and after it the same phase at the follow-up.
 
-    ``ds[i]`` is a dict as of :class:`VolumeDataset`, whose channels come in pairs (``phases`` names them), all on the
+    ``ds[i]`` is a dict as in :class:`VolumeDataset`, whose channels come in pairs (``phases`` names them), all on the
     grid of the annotated CT, with ``days`` (int) from the date of the annotated study to that of the follow-up (-1
     where a date is missing) and ``follow_up_study_uid``. Labels are those of the baseline. A patient who lacks a phase
     at one of the visits is left out, or has a channel of NaN (``missing="nan"``).
@@ -427,7 +427,7 @@ class BatchedDataset(CaseDataset):
 class SliceDataset(BatchedDataset):
     """Axial slices of the annotated volumes, by default those that show the liver.
 
-    ``ds[i]`` is a dict as of :class:`VolumeDataset` with ``image`` (C, H, W), ``label`` (H, W) and ``slice``, the
+    ``ds[i]`` is a dict as in :class:`VolumeDataset` with ``image`` (C, H, W), ``label`` (H, W) and ``slice``, the
     index d of the slice in its volume: pixel (h, w) lies at ``affine @ [d, h, w, 1]``. PyTorch's default collation
     makes batches of them.
 
@@ -494,7 +494,7 @@ class SliceDataset(BatchedDataset):
 class PatchDataset(BatchedDataset):
     """Random patches of the annotated volumes, a share of them on the tumour or the liver.
 
-    ``ds[i]`` is a dict as of :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
+    ``ds[i]`` is a dict as in :class:`VolumeDataset`, with ``corner`` (3,), the patch's first voxel in its volume, and
     an ``affine`` of the patch itself. Patches are drawn again for every epoch: call :meth:`set_epoch` before each.
 
     Parameters

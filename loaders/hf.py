@@ -1,6 +1,6 @@
 """Hugging Face data sets, made from the training store case by case.
 
-Three configurations, one a unit of :func:`hcc_tace_data.load_hcc_tace`:
+Three configurations, one per unit of :func:`hcc_tace_data.load_hcc_tace`:
 
 ``volumes``
     ``image`` and ``label`` (and ``valid``, where voxels hold no data) as NIfTI, in NIfTI's own orientation (RAS);

@@ -137,7 +137,7 @@ def validate(
     depth : {"headers", "index", "pixels"}
         How deep to look; rules that look deeper are skipped.
     workers : int, optional
-        Processes that read files; default one a core, two at most. One means this process.
+        Processes that read files; default: one per core, at most two. One means this process.
     dask : str, optional
         Address of a Dask scheduler whose workers do the reading instead.
     clinical : path-like, optional

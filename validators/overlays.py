@@ -64,7 +64,7 @@ def draw_overlays(
     folder : path-like
         ``<folder>/<patient>/study_<number>/sheet.png`` and ``slice_<number>.png`` (from the feet) are written below it.
     workers : int, optional
-        Processes; default one a core, two at most.
+        Processes; default: one per core, at most two.
     progress : callable, optional
         Called after each SEG.
 

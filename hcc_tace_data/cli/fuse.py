@@ -62,8 +62,8 @@ def _print(report: dict[str, Any]) -> None:
         say(f"{label}: {voxels}, {steps}{said}")
         for name in report["readers"]:
             p, q = found["sensitivity"][name], found["specificity"][name]
-            told = "no vote" if p is None and q is None else f"sensitivity {_share(p)}  specificity {_share(q)}"
-            say(f"  {name:<{width}}  {told}")
+            text = "no vote" if p is None and q is None else f"sensitivity {_share(p)}  specificity {_share(q)}"
+            say(f"  {name:<{width}}  {text}")
         for pair, dice in report["agreement"].get(label, {}).get("dice", {}).items():
             say(f"  {pair}: Dice {dice:.3f}, HD95 {report['agreement'][label]['hd95_mm'][pair]:.1f} mm")
 

@@ -1,6 +1,6 @@
 """Getting the collection, whole, whatever happens.
 
-    plan (series table, less what the ledger vouches for) -> stage -> check -> move -> record
+    plan (series table, minus what the ledger already has) -> stage -> check -> move -> record
 
 `download` is public as :func:`hcc_tace_data.download`.
 """

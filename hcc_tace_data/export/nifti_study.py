@@ -166,8 +166,8 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
     if seg.lost:
         # of a missing CT file every segment has a frame, no more
         expected = study.catalog.has_known_issue(LOST_FILE, study.patient_id) and len(seg.lost) <= len(seg.segments)
-        told = f"{named}: {count(len(seg.lost), 'frame')} with voxels set off the CT"
-        (work.known if expected else work.skipped).append(told)
+        message = f"{named}: {count(len(seg.lost), 'frame')} with voxels set off the CT"
+        (work.known if expected else work.skipped).append(message)
     base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"
     work.note(_write_segments(base, seg, one, work), "segmentation", ct, found.volume.volume)
 
@@ -217,8 +217,8 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
     if (series.series_uid, number) in written:
         return volume
     base = work.volume_name(series, number)
-    image, told = Path(f"{base}_ct.nii.gz"), Path(f"{base}_ct.json")
-    work.begin(image, told)
+    image, details = Path(f"{base}_ct.nii.gz"), Path(f"{base}_ct.json")
+    work.begin(image, details)
     write_nifti(image, volume.array, np.asarray(volume.affine))
     sidecar = {
         "SeriesInstanceUID": series.series_uid,
@@ -230,7 +230,7 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
         "Phase": work.phase(series, number).phase,
         "PhaseConfidence": work.phase(series, number).confidence,
     }
-    write_json(told, sidecar)
+    write_json(details, sidecar)
     work.note(image, "image", series, number)
     written.add((series.series_uid, number))
     return volume

@@ -189,8 +189,8 @@ def _read_nifti(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
     with foreign_errors(file, SegmentationError, "is damaged or cut short"):
         values = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     array = _whole_numbers(file, values).transpose(2, 1, 0)
-    names, told = _sidecar(file)
-    return _label_map(file, affine, shape, array, vocabulary, names if told else None)
+    names, has_names = _sidecar(file)
+    return _label_map(file, affine, shape, array, vocabulary, names if has_names else None)
 
 
 def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
@@ -208,7 +208,7 @@ def _sidecar(file: Path) -> tuple[dict[int, str], bool]:
 
 
 def _nrrd_reader(file: Path) -> Any:
-    """Return ITK's reader of a NRRD file whose header was looked at: all in one file, of a bearable size."""
+    """Return ITK's reader of a NRRD file whose header was looked at: all in one file, within the size limit."""
     import SimpleITK
 
     sitk: Any = SimpleITK  # untyped

@@ -1,4 +1,4 @@
-"""The paper's chain for a cohort of one's own: CT phases registered, readers' files fused, labels written.
+"""The paper's chain for your own cohort: CT phases registered, readers' files fused, labels written.
 
 Moawad et al. 2023 drew on registered phases and fused three readers by STAPLE (Convert3D), each label on its own.
 """

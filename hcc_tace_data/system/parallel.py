@@ -105,7 +105,7 @@ def _behave() -> None:
 
 
 def workers_for(size: int, workers: int | None = None) -> int:
-    """Return how many processes to use for files of `size` bytes: what was asked for, else one a core, or one for few.
+    """Return how many processes to use for files of `size` bytes: `workers`, else one per core, or one for few.
 
     A process takes seconds to start: for small data that costs more than it saves.
     """

@@ -398,7 +398,7 @@ class BatchIterator(StoredBatches):
 class PatchBatchIterator(StoredBatches):
     """An endless-by-epochs iterator over batches of patches; see :class:`Batches`.
 
-    A batch is as of :class:`BatchIterator` with ``image`` (B, C, d, h, w), ``label`` (B, d, h, w) and ``corner`` int64
+    A batch is as in :class:`BatchIterator` with ``image`` (B, C, d, h, w), ``label`` (B, d, h, w) and ``corner`` int64
     (B, 3), the first voxel of each patch in its volume, instead of ``slice``. Every epoch draws other patches.
 
     Parameters

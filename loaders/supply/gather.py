@@ -64,7 +64,7 @@ def filled(begin: Sequence[Callable[[], Filling]], *, threads: int, ahead: int) 
     Raises
     ------
     Exception
-        Whatever a batch raised that could not be begun or filled, in its turn.
+        What a batch raised that failed to start or to fill, when its turn comes.
     StoreError
         The epoch goes on in a forked child of the process in which it was begun.
     """
@@ -240,7 +240,7 @@ class _Crew:
 
 
 def _begun(begin: Callable[[], Filling]) -> Filling:
-    """Begin a batch; one that cannot be begun has no rows and raises its error in its turn."""
+    """Begin a batch; one that fails to start has no rows and re-raises its error when taken."""
     try:
         return begin()
     except Exception as error:

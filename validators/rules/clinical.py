@@ -65,8 +65,8 @@ def interval_contradictions(context: Context) -> Found:
         patient: (days[-1] - days[0]).days / 7 for patient, days in visits.items() if len(days) >= 2
     }  # fmt: skip
     empty = 0
-    for place, (patient, told) in enumerate(zip(patients, sheet["Interval_FU"], strict=True)):
-        value = _number(told)
+    for place, (patient, stated) in enumerate(zip(patients, sheet["Interval_FU"], strict=True)):
+        value = _number(stated)
         if value is None:
             empty += 1
         if value is None or patient not in weeks or abs(value - weeks[patient]) < _HALF_DAY_WEEKS:

@@ -127,7 +127,7 @@ def bench(
     preset: Annotated[str, typer.Option(help="paper, modern, 3d, or a YAML file of the same keys.")] = "paper",
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as optimizer.lr=0.5.")] = None,
     stage: Annotated[str | None, typer.Option(help="liver, tumour, or joint; default the preset's first.")] = None,
-    dummy: Annotated[int | None, typer.Option(help="Images of noise of this many pixels a side, no data.")] = None,
+    dummy: Annotated[int | None, typer.Option(help="Use noise of this many pixels per side, not data.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of each task in a round.", min=1)] = 10,
     rounds: Annotated[int, typer.Option(help="Rounds; the median is reported.", min=1)] = 5,
     threads: Annotated[int, typer.Option(help="Threads that gather batches.", min=0)] = 2,
@@ -135,7 +135,7 @@ def bench(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Images a second of the training step alone, the supply alone, and both together."""
+    """Measure images per second: the training step alone, the supply alone, and both together."""
     from hcc_tace_data.baseline.bench import bench as measure  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.stages import stages_of  # noqa: PLC0415 - its libraries are slow to import

@@ -178,9 +178,9 @@ _in_sheet("HT707", "removed the row", lambda row: False)
 
 @plant("HT706")
 def _other_sex(twin: Twin) -> str:
-    told: dict[str, Any] = {}
-    twin.edit_sheet(told.update)
-    sex = "F" if told["Sex"] == 1 else "M"
+    row: dict[str, Any] = {}
+    twin.edit_sheet(row.update)
+    sex = "F" if row["Sex"] == 1 else "M"
     rows = twin.collection[twin.patient].instances
     change([twin.root / path for path in rows["path"]], lambda d: setattr(d, "PatientSex", sex))
     return f"wrote sex {sex} into all headers of {twin.patient}"

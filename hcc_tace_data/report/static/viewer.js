@@ -79,7 +79,7 @@
     mark();
     nv.updateGLVolume();
   };
-  // whoever looks at carried labels sees that they are
+  // carried labels are marked wherever they are shown
   const mark = () => { one("#carried").hidden = !(state.carried && state.labels); };
   // the voxels of each label that touch another one, or none, within their slice
   const rim = (image, [, width]) => {
