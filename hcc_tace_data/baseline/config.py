@@ -203,6 +203,8 @@ class TrainConfig(_Strict):
                     f"input.patches.size is {list(self.input.patches.size)}; with {len(self.model.widths)} levels its "
                     f"sides must be multiples of {steps}"
                 )
+            if tuple(steps) == self.input.patches.size:
+                raise ValueError("input.patches.size leaves a single voxel at the coarsest level; double one side")
         return self
 
     @field_validator("precision", "tumour_liver", mode="before")

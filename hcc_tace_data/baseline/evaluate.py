@@ -37,7 +37,7 @@ METRICS = (
 
 #: Written into every result.
 DEFINITIONS = {
-    "liver": "whole liver: liver, tumour and portal vein of the annotation; liver and tumour of the prediction",
+    "liver": "whole liver: liver, tumour and portal vein, of the annotation and of the prediction if it has them",
     "tumour": "tumour of the annotation, also where it lies outside the predicted liver",
     "dice": "2 |A and B| / (|A| + |B|) over all voxels of the volume",
     "iou": "|A and B| / |A or B|",

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,7 @@ from hcc_tace_data.baseline.processes import share_of
 from hcc_tace_data.baseline.step import TrainingStep
 from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.loaders.store import StoredCase
-from hcc_tace_data.loaders.supply import augment
+from hcc_tace_data.loaders.supply import augment, augment_volumes
 
 Quick = Callable[..., TrainConfig]
 META = torch.device("meta")
@@ -120,6 +121,43 @@ def test_validation_is_on_the_device_of_the_training(
     assert seen == [META, META]
 
 
+@pytest.mark.usefixtures("moved")
+@pytest.mark.parametrize("stage", ["joint", "tumour"])
+def test_patches_are_augmented_and_learnt_from_on_the_device(
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Any
+) -> None:
+    run = _trainer(quick("3d"), cases, tmp_path, stage)
+    assert {value.device for value in [*run.model.parameters(), *run.average.values.values()]} == {META}  # type: ignore[union-attr]
+    drawn: list[torch.device] = []
+
+    def noise(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(image.device)
+        return torch.zeros_like(image)
+
+    monkeypatch.setattr(augment_volumes, "noise_like", noise)
+    image, target = run.step.inputs(next(run.batches.epoch()))
+    assert (image.device, target.device, set(drawn)) == (META, META, {META})
+    assert image.shape == (4, 1, 4, 16, 16)
+
+
+@pytest.mark.usefixtures("moved")
+def test_windows_are_predicted_on_the_device_and_gathered_on_the_cpu(
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[torch.device, torch.device]] = []
+
+    def windows(inputs: torch.Tensor, *, sw_device: torch.device, device: torch.device, **_: object) -> torch.Tensor:
+        assert inputs.device.type == "cpu"  # a whole volume need not fit
+        seen.append((sw_device, device))
+        return torch.full((1, 3, *inputs.shape[2:]), 1 / 3)
+
+    monkeypatch.setattr("monai.inferers.utils.sliding_window_inference", windows)
+    run = _trainer(quick("3d"), cases, tmp_path, "joint")
+    weights = {name: torch.zeros(v.shape, dtype=v.dtype) for name, v in run.model.state_dict().items()}
+    assert run._validate(weights) < 1
+    assert seen == [(META, torch.device("cpu"))] * 2
+
+
 def test_a_cascade_is_read_onto_the_default_device(
     trained: Path, cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,8 +169,9 @@ def test_a_cascade_is_read_onto_the_default_device(
     assert next(Cascade.load(pair[0], pair[1], device="cpu").tumour[0].parameters()).device.type == "cpu"
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern"])
-@pytest.mark.parametrize("stage", ["liver", "tumour"])
+@pytest.mark.parametrize(
+    ("preset", "stage"), [*product(("paper", "modern"), ("liver", "tumour")), ("3d", "joint"), ("3d", "tumour")]
+)
 def test_a_training_calls_nothing_that_has_no_deterministic_form(
     cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str, stage: Any
 ) -> None:
@@ -145,12 +184,12 @@ def test_a_training_calls_nothing_that_has_no_deterministic_form(
     assert guard.calls > 100
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern"])
+@pytest.mark.parametrize(("preset", "stage"), [("paper", "liver"), ("modern", "liver"), ("3d", "joint")])
 def test_a_training_needs_no_double_precision(
-    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str, stage: Any
 ) -> None:
     """Apple's GPUs have none."""
-    run = _trainer(quick(preset, epochs=2, max_steps=3), cases, tmp_path)
+    run = _trainer(quick(preset, epochs=2, max_steps=3), cases, tmp_path, stage)
     with _Guard(dtype=torch.float64) as guard:
         run.go(None)
     assert guard.calls > 100
@@ -263,15 +302,16 @@ with one_after_the_other():
 config = TrainConfig.model_validate_json((folder / "config.json").read_text())
 cases = pickle.loads((folder / "cases.pickle").read_bytes())
 scored = []
-whole = trainer.predict_stage
-trainer.predict_stage = lambda *a, **k: scored.append(1) or whole(*a, **k)
-run = trainer.Trainer(config, "liver", cases[:2], cases[2:], folder / "run", TrainOptions(threads=0))
+whole = trainer._case_dice
+trainer._case_dice = lambda *a, **k: scored.append(1) or whole(*a, **k)
+stage = sys.argv[2]
+run = trainer.Trainer(config, stage, cases[:2], cases[2:], folder / "run", TrainOptions(threads=0))
 run.go(None)
 digest = hashlib.sha256()
 for values in (run.step.inner.state_dict(), run.average.values):
     for name, value in sorted(values.items()):
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
-livers = predicted_livers(folder / "run" / "best.safetensors", cases)
+livers = predicted_livers(folder / "run" / "best.safetensors", cases, stage)
 found = hashlib.sha256(b"".join(livers[c.folder.name].tobytes() for c in cases)).hexdigest()
 said = {"before": order, "state": digest.hexdigest(), "scored": len(scored), "livers": found,
         "dice": run.history[-1]["dice"], "loss": run.history[-1]["loss"]}
@@ -282,17 +322,19 @@ said = {"before": order, "state": digest.hexdigest(), "scored": len(scored), "li
 _TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
 
 
+@pytest.mark.parametrize(("preset", "stage"), [("modern", "liver"), ("3d", "joint")])
 def test_two_processes_end_with_one_network_and_share_what_follows(
-    cases: list[StoredCase], quick: Quick, tmp_path: Path
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str, stage: Any
 ) -> None:
     """Weights, statistics and their average are equal; validation and prediction are done once, by halves."""
     script = tmp_path / "two.py"
     script.write_text(_TWO, encoding="utf-8")
     (tmp_path / "cases.pickle").write_bytes(pickle.dumps(cases))
-    config = quick("modern", epochs=1, max_steps=2, batch_size=2)
+    more = {"input__patches__per_volume": 4} if preset == "3d" else {}
+    config = quick(preset, epochs=1, max_steps=2, batch_size=2, **more)
     (tmp_path / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, *_TORCHRUN, str(script), str(tmp_path)],
+        [sys.executable, *_TORCHRUN, str(script), str(tmp_path), stage],
         capture_output=True,
         text=True,
         timeout=240,
@@ -304,9 +346,9 @@ def test_two_processes_end_with_one_network_and_share_what_follows(
     assert (first.pop("before"), second.pop("before")) == ([], ["turn0"])
     assert first == second
     assert first["scored"] == 2  # of four patients
-    whole = predicted_livers(tmp_path / "run" / "best.safetensors", cases)
+    whole = predicted_livers(tmp_path / "run" / "best.safetensors", cases, stage)
     joined = b"".join(whole[case.folder.name].tobytes() for case in cases)
     assert hashlib.sha256(joined).hexdigest() == first["livers"]
-    model, config = predict.load_model(tmp_path / "run" / "best.safetensors", "liver")
-    scores = [trainer._case_dice(model, config, "liver", case) for case in cases[2:]]
+    model, config = predict.load_model(tmp_path / "run" / "best.safetensors", stage)
+    scores = [trainer._case_dice(model, config, stage, case) for case in cases[2:]]
     assert first["dice"] == pytest.approx(np.mean(scores))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,9 +67,11 @@ def test_masks_of_a_shrunk_batch_can_be_compared(cases: list[StoredCase], quick:
     assert 0 <= learnt["dice"] <= 1
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern"])
-def test_one_batch_can_be_overfitted(cases: list[StoredCase], quick: Quick, preset: str) -> None:
-    learnt = overfit_one_batch(quick(preset), "tumour", cases[:2], steps=60)
+@pytest.mark.parametrize(
+    ("preset", "stage"), [("paper", "tumour"), ("modern", "tumour"), ("3d", "joint"), ("3d", "tumour")]
+)
+def test_one_batch_can_be_overfitted(cases: list[StoredCase], quick: Quick, preset: str, stage: Any) -> None:
+    learnt = overfit_one_batch(quick(preset), stage, cases[:2], steps=60)
     assert learnt["dice"] > 0.9
     assert learnt["last_loss"] < 0.5 * learnt["first_loss"]
 

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,15 +42,17 @@ def test_same_seed_same_weights_whatever_the_threads(cases: list[StoredCase], qu
     assert not _equal(tmp_path / "a", tmp_path / "c")
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern"])
+@pytest.mark.parametrize(
+    ("preset", "stage"), [("paper", "tumour"), ("modern", "tumour"), ("3d", "joint"), ("3d", "tumour")]
+)
 def test_resumed_training_reaches_the_same_weights(
-    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str
+    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str, stage: Any
 ) -> None:
     config = quick(preset)
-    train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "whole")
-    train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", TrainOptions(stop_after=2))
+    train_stage(config, stage, cases[:4], cases[4:], tmp_path / "whole")
+    train_stage(config, stage, cases[:4], cases[4:], tmp_path / "parts", TrainOptions(stop_after=2))
     assert not _equal(tmp_path / "whole", tmp_path / "parts")
-    result = train_stage(config, "tumour", cases[:4], cases[4:], tmp_path / "parts", TrainOptions(resume=True))
+    result = train_stage(config, stage, cases[:4], cases[4:], tmp_path / "parts", TrainOptions(resume=True))
     assert result.epochs == 4
     assert _equal(tmp_path / "whole", tmp_path / "parts")
     logs = [(tmp_path / name / "steps.csv").read_text() for name in ("whole", "parts")]
