@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
 #: Programs other than ours that a snippet may call; none of them is run.
-_OTHER = ("pip", "make", "python", "cd", "torchrun", "dask")
+_OTHER = ("pip", "make", "python", "cd", "torchrun", "dask", "cp", "nnUNetv2_plan_and_preprocess", "nnUNetv2_train",
+          "nnUNetv2_predict")  # fmt: skip
 
 
 class Snippet(NamedTuple):

@@ -1,1 +1,1 @@
-"""The reference segmentation network: a 2D U-Net, its loss, training and scores."""
+"""The reference segmentation networks: a 2D and a 3D U-Net, their loss, training and scores."""
