@@ -61,6 +61,7 @@ class Header(NamedTuple):
     problem: str
 
 
+@lru_cache(maxsize=8192)
 def tag_of(path: str) -> str:
     """Return the last tag of a path: "00400007", "0013[CTP]10".
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from hcc_tace_data.errors import DicomReadError
 
-__all__ = ["hu_doubt", "hu_problem", "rescale_of", "rescales_of"]
+__all__ = ["JUDGED", "hu_doubt", "hu_problem", "rescale_of", "rescales_of"]
 
 _WIDEST = 65535.0
 _BITS = ("bits_allocated", "bits_stored", "high_bit", "pixel_representation")
 #: All that :func:`hu_problem` looks at.
-_JUDGED = (
+JUDGED = (
     "rescale_slope", "rescale_intercept", "rescale_type", "modality_lut", "photometric_interpretation", *_BITS,
 )  # fmt: skip
 
@@ -95,7 +95,7 @@ def rescales_of(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     known: dict[tuple[Any, ...], tuple[float, float]] = {}
     scales = []
     for row in rows:
-        key = tuple(map(row.get, _JUDGED))
+        key = tuple(map(row.get, JUDGED))
         scale = known.get(key)
         if scale is None:
             scale = known[key] = rescale_of(row)

@@ -181,8 +181,9 @@ def _why(error: Exception) -> str:
 
 
 def _open(place: Path, mode: str) -> sqlite3.Connection:
-    if mode == "ro" or place.exists():
-        require_regular(place)  # a pipe would block for ever
+    # a pipe would block for ever; a file of two names, as linked copies have, has two journals
+    if (mode == "ro" or place.exists()) and require_regular(place).st_nlink > 1:
+        raise _Unusable("it is linked to another name")
     base = sqlite3.connect(f"{place.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S, isolation_level=None)
     base.text_factory = lambda raw: raw.decode("utf-8", "replace")
     return base

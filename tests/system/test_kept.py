@@ -124,6 +124,17 @@ def test_a_pipe_or_a_folder_in_its_place_blocks_nothing(place, caplog) -> None:
     KeptFile([place]).put("kind", {"a": 1})
 
 
+def test_a_linked_copy_gets_a_file_of_its_own(filled, place, tmp_path) -> None:
+    """Two names of one file would have two journals, and each could undo what the other wrote."""
+    copy = tmp_path / "copy.sqlite"
+    os.link(place, copy)
+    KeptFile([copy]).put("kind", {"a": 2})
+    assert not copy.exists()
+    KeptFile([copy]).put("kind", {"a": 2})
+    assert KeptFile([copy]).get("kind", ["a", "b"]) == {"a": 2}
+    assert filled.get("kind", VALUES) == VALUES
+
+
 def test_where_the_first_place_cannot_be_written_the_second_is_used(tmp_path) -> None:
     (tmp_path / "file").write_text("no folder")
     places = [tmp_path / "file" / "derived.sqlite", tmp_path / "cache" / "derived.sqlite"]

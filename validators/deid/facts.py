@@ -52,6 +52,9 @@ class Value(NamedTuple):
         return value_text(self.vr, self.raw)
 
 
+_WATCHED = {path: place for place, path in enumerate(WATCHED)}
+
+
 class DeidFacts:
     """Header values with what decides how to judge them.
 
@@ -66,7 +69,8 @@ class DeidFacts:
         self.profile = load_profile()
         identity = context.catalog.identity
         self.pattern = re.compile(identity.patient_id_pattern)
-        self._name = identity.name
+        self._name = _plain(identity.name)
+        self._projects: dict[str, str] = {}
         self._patients: list[str] = context.instances["patient_id"].tolist()
 
     def values(self, vrs: Iterable[str] | None = None) -> Iterator[Value]:
@@ -80,7 +84,7 @@ class DeidFacts:
 
     def mark(self, row: int, path: str) -> str | None:
         """Return what file `row` holds at a watched path; None where the element is absent."""
-        raw = self.scan.marks[row][WATCHED.index(path)]
+        raw = self.scan.marks[row][_WATCHED[path]]
         return None if raw is None else value_text("LO", raw)
 
     def derived(self, row: int) -> bool:
@@ -94,14 +98,23 @@ class DeidFacts:
     def elsewhere(self, row: int) -> str:
         """Return the collection that a file says it was published in, empty if it is this one or says nothing."""
         project = self.mark(row, "0013[CTP]10") or ""
-        return "" if _plain(project) == _plain(self._name) else project
+        return "" if self._named(project) == self._name else project
+
+    def _named(self, project: str) -> str:
+        """Return a project's name as it is compared; there are few, and they are asked for with every value."""
+        if project not in self._projects:
+            self._projects[project] = _plain(project)
+        return self._projects[project]
 
     def is_code(self, text: str, row: int) -> bool:
         """Return whether `text` is a patient's code, of this collection or of the one the file was published in."""
         if self.pattern.fullmatch(text):
             return True
-        project, code = _plain(self.elsewhere(row)), _plain(text)
-        return bool(project) and code != project and code.startswith(project)
+        project = self._named(self.elsewhere(row))
+        if not project:
+            return False
+        code = _plain(text)
+        return code != project and code.startswith(project)
 
     def harmless(self, value: Value) -> bool:
         """Return whether a value is a patient's code or what a tool writes in place of an identifier."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -62,6 +63,8 @@ _SAFE_PRIVATE: tuple[tuple[str, str, str], ...] = (
     ("2005", "Philips MR Imaging DD 001", "0D 0E"),
     ("7053", "Philips PET Private Group", "00 09"),
 )
+#: Answers about paths that are remembered: a collection has some hundreds, a damaged one any number.
+_PATHS = 8192
 _SAFE = frozenset(
     f"{group}[{creator}]{element}" for group, creator, elements in _SAFE_PRIVATE for element in elements.split()
 )
@@ -105,6 +108,8 @@ class Profile:
             for row in rows
             if "X" in row.tag and len(row.tag) == 8
         )
+        # paths are few, and asked for with every value
+        self.removed: Callable[[str], bool] = lru_cache(maxsize=_PATHS)(self._removed)
 
     def action(self, tag: str) -> Action:
         """Return what the profile asks of one public tag; empty for a tag that it does not name."""
@@ -116,7 +121,7 @@ class Profile:
                 return action
         return ""
 
-    def removed(self, path: str) -> bool:
+    def _removed(self, path: str) -> bool:
         """Return whether the element, or a sequence that it lies in, has to be empty or absent."""
         parts = split_path(path)
         if self.action(parts[-1]) == "remove":
@@ -131,15 +136,16 @@ _LINKS = frozenset(
 )
 
 
-def split_path(path: str) -> list[str]:
+@lru_cache(maxsize=_PATHS)
+def split_path(path: str) -> tuple[str, ...]:
     """Return the tags of a path, from the outermost.
 
     Examples
     --------
     >>> split_path("00400275/0043[dcm4che/archive]14")
-    ['00400275', '0043[dcm4che/archive]14']
+    ('00400275', '0043[dcm4che/archive]14')
     """
-    return re.findall(r"[0-9A-F]{4}\[[^]]*\][0-9A-F]{2}|[0-9A-F]{8}|PREAMBLE", path)
+    return tuple(re.findall(r"[0-9A-F]{4}\[[^]]*\][0-9A-F]{2}|[0-9A-F]{8}|PREAMBLE", path))
 
 
 @cache
@@ -155,11 +161,13 @@ def load_profile() -> Profile:
     return Profile(table_rows())
 
 
+@lru_cache(maxsize=_PATHS)
 def is_private(path: str) -> bool:
     """Return whether an element, or a sequence that it lies in, is private."""
     return any(creator_of(part) is not None for part in split_path(path))
 
 
+@lru_cache(maxsize=_PATHS)
 def is_safe_private(path: str) -> bool:
     """Return whether every private element on a path is known to be safe; a public path is.
 

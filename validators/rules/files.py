@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hcc_tace_data.dicom.rescale import hu_doubt, hu_problem
+from hcc_tace_data.dicom.rescale import JUDGED, hu_doubt, hu_problem
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
 from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
@@ -108,11 +108,13 @@ def _pixel_format(context: Context) -> Iterator[Draft]:
 def _hu_known(context: Context) -> Iterator[Draft]:
     """Judge every slice, not one per series: a single one without its slope differs from its neighbours unseen."""
     rows = context.fact(ct_slices)
-    headers: list[dict[str, Any]] = [
-        {str(name): value for name, value in header.items()} for header in rows.to_dict("records")
-    ]
-    for place, header in zip(rows.index, headers, strict=True):
-        problem, doubt = hu_problem(header), hu_doubt(header)
+    names = [name for name in JUDGED if name in rows]
+    judged: dict[tuple[Any, ...], tuple[str, str]] = {}  # headers of a series differ in other values
+    for place, values in zip(rows.index, zip(*(rows[name].tolist() for name in names), strict=True), strict=True):
+        if values not in judged:
+            header = dict(zip(names, values, strict=True))
+            judged[values] = hu_problem(header), hu_doubt(header)
+        problem, doubt = judged[values]
         if problem or doubt:
             yield Draft(
                 message=f"The HU of the slice are unknown: {problem}."
