@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,11 @@ class Browser:
 
     def assert_quiet(self) -> None:
         """No error on the console, and no request that leaves the machine."""
+        deadline = time.monotonic() + 10
         self.collect()
+        while not self.requests and time.monotonic() < deadline:  # the browser writes its log when it has time
+            time.sleep(0.1)
+            self.collect()
         assert self.errors == []
         assert self.requests, "the log of requests is empty: nothing was watched"
         left = [
