@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.volumes.similarity import body_mask, body_overlap, likeness, mutual_information, rough_image
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "Verdict"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -28,17 +28,29 @@ _LEAST_LIKENESS = 1.03
 # Bodies of one patient overlap by a Dice of 0.97 and more where both volumes have data; with a pixel spacing wrong by
 # 1.3, by 0.79 at most.
 _LEAST_BODY = 0.9
-# By how much (normalised mutual information of 8 mm voxels) another explanation must fit better to be believed.
-_CLEARLY = 0.005
+# By how much (normalised mutual information) another explanation must fit better to be believed; voxels, mm.
+_CLEARLY, _ROUGH_MM = 0.005, 10.0
 _MIRRORS = ("right to left", "front to back", "head to feet")
-_AXES = ("from right to left", "from front to back", "along the body")
+# Slices that are nearer or farther apart than the header says; a wrong pixel spacing shows in the bodies' overlap.
 _STRETCHES = (0.77, 0.85, 1.18, 1.3)
-# Shifts that are tried with each, mm, across and along the body: the place of the mirror is not known.
+# Shifts that are tried with each, mm: the place of the mirror is not known.
 _ACROSS, _ALONG = tuple(range(-24, 25, 8)), tuple(range(-48, 49, 8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Verdict:
+class Verdict:
+    """What was found of one transform.
+
+    Attributes
+    ----------
+    reason : str
+        Why it is not plausible; empty where it is.
+    likeness : float
+        Normalised mutual information of the images after it.
+    stretched : bool
+        Whether it was refused because it stretches too much.
+    """
+
     reason: str
     likeness: float
     stretched: bool
@@ -58,17 +70,17 @@ class Judge:
     def __init__(self, fixed: Any, moving: Any, least: float) -> None:
         self._fixed, self._moving, self._least = fixed, moving, least
         self._body = body_mask(fixed)
-        self._rough = rough_image(fixed), rough_image(moving)
+        self._rough = rough_image(fixed, _ROUGH_MM), rough_image(moving, _ROUGH_MM)
 
-    def verdict(self, start: Matrix, own: Matrix) -> _Verdict:
+    def verdict(self, start: Matrix, own: Matrix) -> Verdict:
         """Return what speaks against the transform `start` @ `own`, (4, 4) each; `start` lays one body on the other."""
         matrix = start @ own
         if not np.isfinite(matrix).all():
-            return _Verdict(reason="the transform is not finite", likeness=1.0, stretched=False)
+            return Verdict(reason="the transform is not finite", likeness=1.0, stretched=False)
         after = mutual_information(self._fixed, self._moving, matrix)
         strained = _strain(own, self._centre())
         reason = strained or self._unlike(after) or self._elsewhere(matrix)
-        return _Verdict(reason=reason, likeness=after, stretched=strained.startswith("it stretches"))
+        return Verdict(reason=reason, likeness=after, stretched=strained.startswith("it stretches"))
 
     def _centre(self) -> Matrix:
         middle = [(float(count) - 1) / 2 for count in self._fixed.GetSize()]
@@ -104,14 +116,20 @@ class Judge:
         if len(body):  # a mirrored body was laid over this one, whatever its place in the image
             middle = [float(value) for value in body.mean(axis=0)[::-1]]
             centre[:2] = self._fixed.TransformContinuousIndexToPhysicalPoint(middle)[:2]
-        for axis in range(3):
-            factors = [(-1.0, f"turned {_MIRRORS[axis]}"), *((f, f"stretched {_AXES[axis]}") for f in _STRETCHES)]
-            for factor, said in factors:
-                for shift in _ALONG if axis == 2 else _ACROSS:
-                    other = np.eye(4)
-                    other[axis, axis] = factor
-                    other[axis, 3] = (1 - factor) * centre[axis] + shift
-                    yield other, said
+        for axis, said in enumerate(_MIRRORS):
+            for shift in _ALONG if axis == 2 else _ACROSS:
+                yield _scaled(axis, -1.0, centre, shift), f"turned {said}"
+        for factor in _STRETCHES:
+            for shift in _ALONG[::2]:
+                yield _scaled(2, factor, centre, shift), "stretched along the body"
+
+
+def _scaled(axis: int, factor: float, centre: Matrix, shift: float) -> Matrix:
+    """Return the scaling (4, 4) of one axis round a point, and a shift along it."""
+    matrix = np.eye(4)
+    matrix[axis, axis] = factor
+    matrix[axis, 3] = (1 - factor) * centre[axis] + shift
+    return matrix
 
 
 def _strain(matrix: Matrix, centre: Matrix) -> str:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text
-from hcc_tace_data.volumes.judgement import Judge
+from hcc_tace_data.volumes.judgement import Judge, Verdict
 from hcc_tace_data.volumes.similarity import (
     AIR_HU,
     body_mask,
@@ -197,22 +197,25 @@ def register(
     before = mutual_information(still, moved, np.eye(4))
     least = before if same_frame else max(before, mutual_information(still, moved, start))
     judge = Judge(still, moved, least)
-    verdicts = [judge.verdict(start, own) for own in candidates]
-    results = [
-        Registration(
+
+    def judged(own: Matrix, name: str) -> tuple[Registration, Verdict]:
+        verdict = judge.verdict(start, own)
+        return Registration(
             matrix=start @ own,
             engine=name,
             similarity_before=round(before, 6),
             similarity_after=round(verdict.likeness, 6),
             plausible=not verdict.reason,
             reason=verdict.reason,
-        )
-        for own, name, verdict in zip(candidates, (engine, f"{engine} (rigid)"), verdicts, strict=True)
-    ]
-    affine, rigid = verdicts
-    # Where the images are most alike when stretched as bodies are not, a rigid transform hides what is wrong with them.
-    honest = not (affine.stretched and affine.likeness > rigid.likeness)
-    found = results[1] if results[1].plausible and not results[0].plausible and honest else results[0]
+        ), verdict
+
+    affine, rigid = candidates
+    found, verdict = judged(affine, engine)
+    if not found.plausible:
+        other, fallback = judged(rigid, f"{engine} (rigid)")
+        # Where images are most alike when stretched as bodies are not, a rigid transform hides what is wrong with them.
+        if other.plausible and not (verdict.stretched and verdict.likeness > fallback.likeness):
+            found = other
     if not found.plausible:
         logger.warning("registration is not plausible: %s", found.reason)
     return found

@@ -235,11 +235,11 @@ def _entropy(share: Matrix) -> float:
     return float(-(some * np.log(some)).sum())
 
 
-def rough_image(image: Any) -> Any:
-    """Return an image of :func:`coarse_image` in voxels of about 8 mm."""
+def rough_image(image: Any, size_mm: float = _ROUGH_MM) -> Any:
+    """Return an image of :func:`coarse_image` in voxels of at most about `size_mm`."""
     import SimpleITK as sitk
 
-    factors = [max(1, int(_ROUGH_MM / length)) for length in image.GetSpacing()]
+    factors = [max(1, int(size_mm / length)) for length in image.GetSpacing()]
     return sitk.BinShrink(image, factors)
 
 
