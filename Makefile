@@ -52,6 +52,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/store_formats.py --root build/supply
 	$(BIN)/python benchmarks/deid.py
 	$(BIN)/python benchmarks/validate.py --root build/validate
+	$(BIN)/python benchmarks/workflow.py --root build/workflow
 	$(BIN)/python benchmarks/download.py --root build/download
 
 # what goes wrong while the collection is fetched, and what becomes of it; the table is printed at the end

@@ -31,7 +31,7 @@ _LIMIT = 256 << 20
 _MOST_BYTES = 64 << 20
 _WAIT_S = 2.0
 _AT_ONCE = 500
-_TABLE = """CREATE TABLE IF NOT EXISTS kept (
+_TABLE = """CREATE TABLE kept (
     number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL,
     bytes INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (kind, key))"""
 #: Errors after which the file is made again; all others mean that it cannot be used at the moment.
@@ -107,9 +107,8 @@ class KeptFile:
     def _read(self, place: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         damaged = 0
-        with self._safely(place), closing(_open(place, "ro")) as base:
-            if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-                raise _Unusable("another version")
+        with self._safely(place), closing(_open(place, "rw")) as base:
+            _check(base)
             for start in range(0, len(keys), _AT_ONCE):
                 some = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -126,17 +125,17 @@ class KeptFile:
     def _write(self, place: Path, rows: Sequence[tuple[Any, ...]]) -> bool:
         done = False
         with self._safely(place):
-            place.parent.mkdir(exist_ok=True)
+            # a root that was removed meanwhile is not made again
+            place.parent.mkdir(parents=place != self.places[0], exist_ok=True)
             with closing(_open(place, "rwc")) as base:
                 # power that fails may cost the file, which is then made again: cheaper than to wait for the disk
                 base.execute("PRAGMA synchronous = OFF")
                 base.execute("BEGIN IMMEDIATE")
-                version = base.execute("PRAGMA user_version").fetchone()[0]
-                tables = base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-                if version != _VERSION and (version or tables):
-                    raise _Unusable("another version")
-                base.execute(_TABLE)
-                base.execute(f"PRAGMA user_version = {_VERSION}")
+                if base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    _check(base)
+                else:
+                    base.execute(_TABLE)
+                    base.execute(f"PRAGMA user_version = {_VERSION}")
                 base.executemany(
                     "INSERT OR REPLACE INTO kept (kind, key, digest, bytes, value) VALUES (?, ?, ?, ?, ?)", rows
                 )
@@ -176,13 +175,29 @@ class KeptFile:
                 self._passed.add(place)
 
 
+def _check(base: sqlite3.Connection) -> None:
+    """Refuse a file that is not exactly as this version makes it: a view or trigger would run what others wrote.
+
+    Raises
+    ------
+    _Unusable
+        It is not.
+    """
+    if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        raise _Unusable("another version")
+    for name, made in base.execute("SELECT name, sql FROM sqlite_master"):
+        if (name == "kept" and made != _TABLE) or (name != "kept" and not str(name).startswith("sqlite_")):
+            raise _Unusable("another layout")
+
+
 def _why(error: Exception) -> str:
     return str(error) if isinstance(error, sqlite3.Error | _Unusable) else reason_of(error)
 
 
 def _open(place: Path, mode: str) -> sqlite3.Connection:
     # a pipe would block for ever; a file of two names, as linked copies have, has two journals
-    if (mode == "ro" or place.exists()) and require_regular(place).st_nlink > 1:
+    # opened for writing even to read: what a killed process left half written has to be undone first
+    if (mode == "rw" or place.exists()) and require_regular(place).st_nlink > 1:
         raise _Unusable("it is linked to another name")
     base = sqlite3.connect(f"{place.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT_S, isolation_level=None)
     base.text_factory = lambda raw: raw.decode("utf-8", "replace")

@@ -53,6 +53,21 @@ def test_nothing_is_opened_before_something_is_kept(place: Path) -> None:
         ),
         pytest.param(lambda path: _execute(path, "PRAGMA user_version = 99"), id="another version"),
         pytest.param(lambda path: _execute(path, "DROP TABLE kept"), id="no table"),
+        pytest.param(
+            lambda path: _execute(
+                path,
+                "DROP TABLE kept",
+                "CREATE VIEW kept AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+                "SELECT i AS number, '' AS kind, '' AS key, x'' AS digest, 0 AS bytes, x'' AS value FROM n",
+            ),
+            id="a view without end",
+        ),
+        pytest.param(
+            lambda path: _execute(
+                path, "CREATE TRIGGER again AFTER INSERT ON kept BEGIN DELETE FROM kept WHERE key = 'a'; END"
+            ),
+            id="a trigger",
+        ),
     ],
 )
 def test_a_damaged_file_is_begun_anew(filled, place, harm, caplog) -> None:
@@ -168,6 +183,24 @@ def test_many_processes_write_and_read_at_once(place) -> None:
     assert [one.wait(60) for one in running] == [0] * 4
     keys = [f"{own}-{n}" for own in range(4) for n in range(40)]
     assert set(KeptFile([place]).get("kind", keys)) == set(keys)
+
+
+def test_a_process_killed_while_it_writes_leaves_what_was_there(filled, place) -> None:
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "base = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "base.execute('PRAGMA cache_size = 1'); base.execute('PRAGMA synchronous = OFF')\n"
+        "base.execute('BEGIN IMMEDIATE'); base.execute('UPDATE kept SET value = zeroblob(50)')\n"
+        "for n in range(300):\n"
+        "    base.execute('INSERT INTO kept (kind, key, digest, bytes, value) VALUES (?, ?, ?, ?, ?)',\n"
+        "                 ('kind', f'half {n}', b'', 1, os.urandom(5000)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(place)], check=False).returncode == -9
+    assert place.with_name(place.name + "-journal").is_file(), "the write was under way"
+    assert KeptFile([place]).get("kind", VALUES) == VALUES
+    filled.put("kind", {"more": 1})
+    assert filled.get("kind", [*VALUES, "more", "half 1"]) == VALUES | {"more": 1}
 
 
 def test_cache_clear_removes_it(tmp_path) -> None:
