@@ -40,6 +40,7 @@ from hcc_tace_data.errors import (
     UsageError,
 )
 from hcc_tace_data.system.claims import refuse_claim
+from hcc_tace_data.system.words import count
 
 __all__ = ["CTVolume", "read_ct"]
 
@@ -83,6 +84,19 @@ class CTVolume(highdicom.Volume):
         values = f"{self.array.min():g} to {self.array.max():g} HU" if self.array.size else "empty"
         more = f"; {len(self.left_out)} left out" if self.left_out else ""
         return f"<CTVolume: {depth} x {height} x {width} {self.array.dtype}, {spacing} mm, {values}{more}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of shape, voxels, values and files left out, for notebooks."""
+        depth, height, width = self.spatial_shape
+        rows = {
+            "Slices, rows, columns": f"{depth} x {height} x {width}",
+            "Voxel, mm": " x ".join(f"{step:.4g}" for step in self.spacing),
+            "Values": f"{self.array.min():g} to {self.array.max():g} HU" if self.array.size else "none",
+            "Type": str(self.array.dtype),
+            "Left out": count(len(self.left_out), "file"),
+        }
+        body = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>CTVolume</caption>{body}</table>"
 
 
 #: A folder, files, or something that lists its files.

@@ -69,6 +69,7 @@ def test_objects_show_themselves_in_one_line(twin: Path) -> None:
     assert re.match(r"<AnnotatedVolume: volume \d of series [\d.]+, \d+ slices; cites ", repr(annotated))
     assert len(repr(annotated.volume)) < 400
     volume = patient.baseline.series[0].read()
+    assert f"<td>{' x '.join(map(str, volume.spatial_shape))}</td>" in volume._repr_html_()
     assert re.fullmatch(r"<CTVolume: \d+ x 64 x 64 int16, [\d.]+ x [\d.]+ x [\d.]+ mm, -?\d+ to \d+ HU>", repr(volume))
 
 
