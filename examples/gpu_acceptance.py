@@ -41,7 +41,7 @@ from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import ReproduceRequest, TrainOptions
 from hcc_tace_data.baseline.predict import Cascade, predict_probability
 from hcc_tace_data.baseline.reproduce import reproduce
-from hcc_tace_data.baseline.stages import STAGES
+from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.train import train_stage
 from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.facts.splits import patients_of
@@ -51,6 +51,15 @@ from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 
 #: Of a network that trains in seconds.
 SMALL = ("model.widths=[8,16]", "batch_size=4", "optimizer.lr=0.01", "schedule.warmup_steps=2")
+#: And what a 3D one needs besides.
+SMALL_3D = ("model.blocks=[1,1]", "input.patches.size=[4,32,32]", "input.patches.per_volume=2")
+SMALL_3D += ("input.patches.overlap=0", "optimizer.name=adamw", "validate_every=1")
+#: Presets and stages that are trained here.
+NETWORKS: tuple[tuple[str, Stage], ...] = (
+    *((preset, stage) for preset in ("paper", "modern") for stage in STAGES),
+    ("3d", "joint"),
+    ("3d", "tumour"),
+)
 _SECONDS_PER_MINUTE = 60
 
 
@@ -133,8 +142,8 @@ class Bench:
 
     def small(self, preset: str = "modern", *more: str) -> TrainConfig:
         """Return a configuration that trains in seconds."""
-        rate = ("optimizer.lr=1.0",) if preset == "paper" else ()  # Adadelta's own
-        return load_config(preset, [*SMALL, *rate, *more])
+        own = {"paper": ("optimizer.lr=1.0",), "3d": SMALL_3D}  # the former is Adadelta's
+        return load_config(preset, [*SMALL, *own.get(preset, ()), *more])
 
     def expect(self, held: bool, why: str, **found: Any) -> dict[str, Any]:
         """Return what was measured if it holds."""
@@ -153,10 +162,24 @@ class Bench:
 
 
 def check_devices(bench: Bench) -> dict[str, Any]:
-    """Weights, average, optimiser, validation and cascade are on the device."""
+    """Weights, average, optimiser, validation and cascade are on the device, of slices and of volumes."""
+    networks = Cascade.load_folds(_both_stages(bench))
+    found = {
+        **_devices_of(bench, "modern", "liver"),
+        **_devices_of(bench, "3d", "joint"),
+        "cascade": _types(p for network in (*networks.liver, *networks.tumour) for p in network.parameters()),
+    }
+    return bench.expect(
+        all(types == [bench.device.type] for types in found.values()), f"not all on {bench.device.type}", **found
+    )
+
+
+def _devices_of(bench: Bench, preset: str, stage: Stage) -> dict[str, list[str]]:
+    """Train a few steps and validate; return what was used -> types of the devices where it was."""
     train, validation = bench.development
-    config = bench.small("modern", "epochs=1", "max_steps=3", "ema=0.9")
-    trainer = Trainer(config, "liver", train, validation, bench.work / "devices", TrainOptions(threads=1))
+    config = bench.small(preset, "epochs=1", "max_steps=3", "ema=0.9")
+    folder = bench.work / f"devices-{preset}"
+    trainer = Trainer(config, stage, train, validation, folder, TrainOptions(threads=1))
     used: set[str] = set()
 
     def record(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -170,18 +193,13 @@ def check_devices(bench: Bench) -> dict[str, Any]:
         handle.remove()
     moments = [v for state in trainer.optimizer.state.values() for v in state.values() if isinstance(v, Tensor)]
     average = [] if trainer.average is None else [trainer.average.values[name] for name in trainer.model.state_dict()]
-    networks = Cascade.load_folds(_both_stages(bench))
-    found = {
-        "forward": sorted(used),
-        "weights": _types(trainer.step.inner.parameters()),
-        "average": _types(average),
+    return {
+        f"{preset} forward": sorted(used),
+        f"{preset} weights": _types(trainer.step.inner.parameters()),
+        f"{preset} average": _types(average),
         # AdamW counts its steps on the CPU
-        "optimizer": _types(value for value in moments if value.ndim),
-        "cascade": _types(p for network in (*networks.liver, *networks.tumour) for p in network.parameters()),
+        f"{preset} optimizer": _types(value for value in moments if value.ndim),
     }
-    return bench.expect(
-        all(types == [bench.device.type] for types in found.values()), f"not all on {bench.device.type}", **found
-    )
 
 
 def _types(values: Any) -> list[str]:
@@ -208,16 +226,18 @@ def check_precisions(bench: Bench) -> dict[str, Any]:
             if precision == "fp16" and not bench.gpu:
                 continue
             keys = (f"precision={precision}", "augment=false", "model.dropout=0")
-            config = load_config("modern", keys) if bench.gpu else bench.small("modern", *keys)
-            for stage in STAGES:
+            for preset, stage in (("modern", "liver"), ("modern", "tumour"), ("3d", "joint")):
+                # a 3D step of full size takes a CPU too long
+                whole = bench.gpu and preset == "modern"
+                config = load_config(preset, keys) if whole else bench.small(preset, *keys)
                 step = make_step(config, stage, 1)
                 torch.manual_seed(config.seed)
-                model = build_model(config, 1).train()
+                model = build_model(config, 1, stage).train()
                 image, target = step.inputs(dummy_batch(config, 1, side))
                 computed = segmentation_loss(model(image.cpu()), target.cpu(), config.loss)
                 computed.backward()  # type: ignore[no-untyped-call]  # torch's stubs lack it
                 loss, expected = step.learn(image, target), float(computed.detach())
-                name = f"{stage} {precision}"
+                name = f"{preset} {stage} {precision}"
                 found[name] = {"loss": loss, "difference": abs(loss - expected)}
                 if precision == "no":
                     own, other = (
@@ -299,6 +319,36 @@ def check_step(bench: Bench) -> dict[str, Any]:
     return bench.target(seconds["compiled"] <= 1.02 * seconds["bf16"], "compiled is slower than eager", **found)
 
 
+def check_step_3d(bench: Bench) -> dict[str, Any]:
+    """A step of the 3D network at full size, two patches of 64 x 192 x 192, in bf16: time, memory, share of peak."""
+    keys = ("precision=bf16",)
+    config = load_config("3d", keys) if bench.gpu else bench.small("3d", *keys)
+    step = make_step(config, "joint", 1)
+    batch = dummy_batch(config, 1, bench.side)
+    if bench.gpu:
+        torch.cuda.reset_peak_memory_stats()
+    losses = [step(batch)]  # chooses algorithms
+    image, target = step.inputs(batch)
+    times = {"step": [], "step_and_augmentation": []}  # type: dict[str, list[float]]
+    for _ in range(5 if bench.gpu else 1):
+        for name, task in (("step", lambda: step.learn(image, target)), ("step_and_augmentation", lambda: step(batch))):
+            bench.wait()
+            start = time.perf_counter()
+            losses.append(task())
+            bench.wait()
+            times[name].append(time.perf_counter() - start)
+    seconds = {name: float(np.median(values)) for name, values in times.items()}
+    cost = estimate_cost(config, 1, bench.side)
+    found: dict[str, Any] = {name: round(value, 4) for name, value in seconds.items()}
+    found |= {"patch": list(image.shape), "tflops": cost.flops / seconds["step"] / 1e12, "losses": losses}
+    if bench.gpu:
+        peak = gpu_peak(torch.cuda.get_device_name(), "bf16")
+        found["share_of_peak"] = round(found["tflops"] / peak, 4) if peak else None
+        found["peak_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        found["estimated_memory_gb"] = round(cost.memory_bytes / 1e9, 2)
+    return bench.expect(bool(np.isfinite(losses).all()), "a loss is not a number", **found)
+
+
 def check_loop(bench: Bench) -> dict[str, Any]:
     """The whole training loop costs at most 1.10 times the step with resident slices, 1.15 times with streamed ones."""
     found: dict[str, Any] = {}
@@ -354,18 +404,17 @@ def check_resume(bench: Bench) -> dict[str, Any]:
 def _same_weights(bench: Bench, name: str, stops: Sequence[int | None]) -> dict[str, Any]:
     train, validation = bench.development
     found: dict[str, Any] = {}
-    for preset in ("paper", "modern") if bench.gpu else ("modern",):
-        for stage in STAGES:
-            hashes = []
-            for number, stop in enumerate(stops):
-                folder = bench.work / f"{name}-{preset}-{stage}-{number}"
-                config = bench.small(preset, "epochs=2", "max_steps=8")
-                options = TrainOptions(deterministic=True, stop_after=stop)
-                train_stage(config, stage, train, validation, folder, options)
-                if stop is not None:
-                    train_stage(config, stage, train, validation, folder, TrainOptions(deterministic=True, resume=True))
-                hashes.append(_digest(folder / "last.safetensors"))
-            found[f"{preset} {stage}"] = hashes
+    for preset, stage in NETWORKS if bench.gpu else NETWORKS[2:5]:
+        hashes = []
+        for number, stop in enumerate(stops):
+            folder = bench.work / f"{name}-{preset}-{stage}-{number}"
+            config = bench.small(preset, "epochs=2", "max_steps=8")
+            options = TrainOptions(deterministic=True, stop_after=stop)
+            train_stage(config, stage, train, validation, folder, options)
+            if stop is not None:
+                train_stage(config, stage, train, validation, folder, TrainOptions(deterministic=True, resume=True))
+            hashes.append(_digest(folder / "last.safetensors"))
+        found[f"{preset} {stage}"] = hashes
     return bench.expect(all(len(set(pair)) == 1 for pair in found.values()), "weights differ", **found)
 
 
@@ -426,13 +475,12 @@ def worker(folder: Path) -> None:
 
 
 def check_overfit(bench: Bench) -> dict[str, Any]:
-    """Both stages of both presets learn one batch: Dice at least 0.9."""
+    """All stages of all presets learn one batch: Dice at least 0.9."""
     train = bench.development[0] if bench.gpu else [bench.large]
     found: dict[str, Any] = {}
-    for preset in ("paper", "modern"):
-        for stage in STAGES:
-            result = overfit_one_batch(bench.small(preset), stage, train, steps=200 if bench.gpu else 100)
-            found[f"{preset} {stage}"] = round(result["dice"], 4)
+    for preset, stage in NETWORKS:
+        result = overfit_one_batch(bench.small(preset), stage, train, steps=200 if bench.gpu else 100)
+        found[f"{preset} {stage}"] = round(result["dice"], 4)
     return bench.expect(min(found.values()) >= 0.9, "a batch was not learned", **found)
 
 
