@@ -123,6 +123,7 @@ def bench(
             busy[name].append(time.process_time() - worked)
     seconds = {name: statistics.median(values) for name, values in times.items()}
     ratios = [b / a for a, b in zip(times["step"], times["both"], strict=True)]
+    patches = config.input.patches
     cost = estimate_cost(config, usable[0].shape[0], side)
     flops = cost.flops * (images / config.batch_size) / seconds["step"]
     device = torch.cuda.get_device_name() if gpu else None
@@ -131,7 +132,7 @@ def bench(
         "threads": torch.get_num_threads(),
         "stage": stage,
         "batch_size": config.batch_size,
-        "image": list(usable[0].shape[2:]),
+        "image": list(patches.size if patches is not None else usable[0].shape[2:]),
         "parameters": cost.parameters,
         "images_per_second": {key: round(images / value, 2) for key, value in seconds.items()},
         "ratio": round(statistics.median(ratios), 3),

@@ -2,7 +2,8 @@
 
 The networks see axial slices, feet to head, rows to the back, columns to the left, with pixels of about the size that
 they were trained on. A volume on another grid is turned (axes swapped or flipped, which loses nothing) or, when it is
-oblique or its pixels are of another size, resampled; the label map goes back the same way.
+oblique or its pixels are of another size, resampled; the label map goes back the same way. A 3D network also minds how
+far apart slices are.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def _is_dicom(path: Path) -> bool:
         return handle.read(132)[128:] == b"DICM"
 
 
-def stand_upright(volume: InputVolume, pixel_mm: float | None = None) -> Upright:
+def stand_upright(volume: InputVolume, pixel_mm: float | None = None, slice_mm: float | None = None) -> Upright:
     """Turn or resample a volume to what the networks were trained on.
 
     Parameters
@@ -181,15 +182,23 @@ def stand_upright(volume: InputVolume, pixel_mm: float | None = None) -> Upright
     volume : InputVolume
     pixel_mm : float, optional
         Pixel size of the training. Pixels of about that size are left as they are.
+    slice_mm : float, optional
+        Distance of the slices of the training, of a 3D network; alike. Default the volume's own.
     """
     axes, flips, straight = _orientation(volume.affine)
     steps = [volume.spacing[axis] for axis in axes]
-    fits = pixel_mm is None or all(1 / PIXEL_FACTOR <= step / pixel_mm <= PIXEL_FACTOR for step in steps[1:])
-    if straight and fits:
+    wanted = (slice_mm, pixel_mm, pixel_mm)
+    fits = [
+        size is None or 1 / PIXEL_FACTOR <= step / size <= PIXEL_FACTOR
+        for step, size in zip(steps, wanted, strict=True)
+    ]
+    if straight and all(fits):
         array = np.stack([_turn(channel, axes, flips) for channel in volume.channels])
         affine = _turned_affine(volume.affine, volume.channels.shape[1:], axes, flips)
         return Upright(array=array, affine=affine, resampled=False, _source=volume, _axes=axes, _flips=flips)
-    spacing = np.array([steps[0], pixel_mm or steps[1], pixel_mm or steps[2]])
+    # what fits stays as it is, unless every axis must be interpolated anyway
+    kept = [size is None or (straight and fit) for size, fit in zip(wanted, fits, strict=True)]
+    spacing = np.array([step if keep else size for step, size, keep in zip(steps, wanted, kept, strict=True)])
     shape, affine = _bounding_grid(volume, spacing)
     outside = float(min(-1024.0, volume.channels.min()))
     array = np.stack(

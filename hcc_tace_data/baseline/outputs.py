@@ -79,7 +79,7 @@ def predict_input(
             f"{source} has {len(volume.channels)} channels, the networks {cascade.channels} ({phases}); registered "
             "phases come as a NIfTI of four dimensions, or as a patient of the collection."
         )
-    upright = stand_upright(volume, _pixel(cascade))
+    upright = stand_upright(volume, *_voxel(cascade))
     inside = None
     if liver is not None:
         mask = read_nifti(liver, shape=volume.channels.shape[1:])
@@ -91,10 +91,13 @@ def predict_input(
     return Predicted(volume=volume, label=upright.back(found.label), resampled=upright.resampled)
 
 
-def _pixel(cascade: Cascade) -> float | None:
-    """Return the pixel size of the training, mm."""
-    sizes = [about["spacing"][1:] for about in cascade.about if "spacing" in about]
-    return float(np.mean(sizes)) if sizes else None
+def _voxel(cascade: Cascade) -> tuple[float | None, float | None]:
+    """Return the pixel size of the training and, of 3D networks, the distance of its slices, mm."""
+    sizes = np.array([about["spacing"] for about in cascade.about if "spacing" in about])
+    if not len(sizes):
+        return None, None
+    volumes = cascade.liver_config.input.patches is not None
+    return float(sizes[:, 1:].mean()), float(sizes[:, 0].mean()) if volumes else None
 
 
 def label_volumes(label: npt.NDArray[np.uint8], spacing: Sequence[float]) -> dict[str, float]:

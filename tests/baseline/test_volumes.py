@@ -7,12 +7,16 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
 
+from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.config import PatchConfig, TrainConfig, load_config
+from hcc_tace_data.baseline.data import load_cohort
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.predict import Cascade, predict_joint, predict_probability
 from hcc_tace_data.baseline.sliding import slide, window_count
@@ -26,6 +30,7 @@ from hcc_tace_data.errors import BaselineError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.loaders.supply.augment_volumes import AugmentVolumes
+from hcc_tace_data.volumes.nifti import write_nifti
 
 Quick = Callable[..., TrainConfig]
 HELD_OUT = patients_of("test")[:2]
@@ -276,6 +281,27 @@ def test_stages_that_an_option_names() -> None:
         stages_of("joint", load_config("modern"))
 
 
+def test_bench_measures_patches(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["model.widths=[8,16]", "model.blocks=[1,1]", "input.patches.size=[4,16,16]", "batch_size=2"]
+    words = ["baseline", "bench", "--preset", "3d", "--dummy", "32", "--steps", "2", "--rounds", "1", "--quiet"]
+    assert main([*words, "--json", *(word for key in keys for word in ("--set", key))]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["stage"], found["image"], found["batch_size"]) == ("joint", [4, 16, 16], 2)
+    # a residual block of 1x3x3 and its way past it, one of 3x3x3 with half the pixels, and the way back with its head
+    fine, coarse = 4 * 16 * 16, 4 * 8 * 8
+    maps = fine * (9 * (1 * 8 + 8 * 8) + 1 * 8 + 9 * (16 * 8 + 8 * 8) + 8 * 2)
+    maps += coarse * (27 * (8 * 16 + 16 * 16) + 8 * 16) + fine * 16 * 8
+    assert found["gflop_per_step"] == pytest.approx(3 * 2 * 2 * maps / 1e9, abs=0.006)
+
+
+def test_only_a_liver_network_learns_from_other_data(
+    tmp_path: Path, small_twin: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["baseline", "train", str(small_twin), "--preset", "3d", "--liver-data", str(tmp_path), "--quiet"]
+    assert main(words) == 2
+    assert "for the liver network alone; this trains joint" in capsys.readouterr().err
+
+
 def test_windows_are_counted() -> None:
     assert window_count((90, 512, 512), PatchConfig(size=(64, 192, 192))) == 50
     assert window_count((10, 64, 64), PatchConfig(size=(64, 192, 192))) == 1
@@ -338,6 +364,23 @@ def test_the_same_verbs_train_predict_and_score(
     assert document["summary"]["labels"]["liver"]["dice"]["mean"] > 0.5
     assert document["true_liver"]["summary"]["labels"]["liver"]["dice"]["mean"] == 1
     assert (scores / "plots" / "curves.png").is_file()
+    # slices closer together than in training: labelled on their own grid, as a patient, as a file and as DICOM-SEG
+    words = ["baseline", "predict", "--model", str(out), "--out", str(tmp_path / "predicted"), "--quiet", "--json"]
+    assert main([*words, HELD_OUT[0], "--root", root, "--seg"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["predictions"]
+    segments = pydicom.dcmread(found["seg"], stop_before_pixels=True).SegmentSequence
+    assert segments[0].SegmentAlgorithmName.startswith("3D residual-encoder U-Net, preset 3d")
+    case = load_cohort(open_collection(small_twin), patients=HELD_OUT).stored[HELD_OUT[0]]
+    fine, affine = np.repeat(np.asarray(case.image[0]), 2, axis=0), np.array(case.affine)
+    affine[:3, 3] -= affine[:3, 0] / 4
+    affine[:3, 0] /= 2
+    write_nifti(tmp_path / "fine.nii.gz", fine, affine)
+    assert main([*words, str(tmp_path / "fine.nii.gz")]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["predictions"]
+    whole, halves = (np.asarray(nibabel.load(row["file"]).dataobj) > 0 for row in (found, again))
+    assert halves.shape == (*whole.shape[:2], 2 * whole.shape[2])
+    assert whole.any()
+    assert np.array_equal(halves[:, :, ::2], whole)
     # a network that has seen a test patient is refused, of this stage as of the others
     path = out / "fold0" / "joint" / "run.json"
     path.write_text(json.dumps({**record, "train_patients": [HELD_OUT[0]]}))

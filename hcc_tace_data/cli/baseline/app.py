@@ -16,6 +16,7 @@ from hcc_tace_data.cli.baseline.score import evaluate, predict
 from hcc_tace_data.cli.baseline.work import bench, reproduce
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
 from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
+from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import mark_output
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -57,6 +58,8 @@ def train(
 
     config = load_config(preset, override or ())
     stages = stages_of(stage, config)
+    if liver_data is not None and "liver" not in stages:
+        raise UsageError(f"--liver-data is for the liver network alone; this trains {' and '.join(stages)}.")
     talk = rank() == 0 and not quiet
     with one_after_the_other():  # the first process fills the store, the others find it filled
         collection = open_with_progress(root, workers=workers, quiet=not talk)
