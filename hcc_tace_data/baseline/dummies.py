@@ -14,7 +14,7 @@ __all__ = ["dummy_cases"]
 
 def dummy_cases(folder: Path, side: int, *, channels: int = 1, cases: int = 2, slices: int = 24) -> list[StoredCase]:
     """Write `cases` volumes of noise of `slices` x `side` x `side` voxels and return them."""
-    phases = ("noise",)
+    phases = tuple(f"noise_{channel}" for channel in range(channels))
     store = Store(folder / "store", StoreParameters(phases=phases, classes={1: ("liver",), 2: ("tumour",)}))
     stored = []
     for number in range(cases):
@@ -30,6 +30,7 @@ def dummy_cases(folder: Path, side: int, *, channels: int = 1, cases: int = 2, s
             series_uid=f"dummy-{number}",
             phases=phases,
             paths=(source,),
+            sources=((source,),) * channels,
             segmentation=source,
         )
         arrays = CaseArrays(

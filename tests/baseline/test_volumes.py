@@ -17,6 +17,7 @@ import torch
 from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.config import PatchConfig, TrainConfig, load_config
 from hcc_tace_data.baseline.data import load_cohort
+from hcc_tace_data.baseline.dummies import dummy_cases
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.predict import Cascade, predict_joint, predict_probability
 from hcc_tace_data.baseline.sliding import slide, window_count
@@ -161,6 +162,16 @@ def test_a_third_of_the_patches_is_on_the_tumour(cases: list[StoredCase], quick:
         assert count == batches.samples == 36
         assert centred >= 12
         assert (inside == count) == (stage == "tumour")
+
+
+def test_phases_are_channels(quick: Quick, tmp_path: Path) -> None:
+    noise = dummy_cases(tmp_path, 32, channels=3, slices=6)
+    result = train_stage(quick("3d", epochs=1), "joint", noise[:1], noise[1:], tmp_path / "run")
+    assert result.steps == 1
+    cascade = Cascade((build_model(quick("3d"), 3, "joint").eval(),), (), quick("3d"), quick("3d"))
+    assert cascade.channels == 3
+    with pytest.raises(BaselineError, match="3 channels, the image 1"):
+        predict_probability(cascade.liver[0], "joint", torch.zeros(1, 6, 32, 32), quick("3d").input)
 
 
 def test_labels_of_the_control_are_of_other_patients(cases: list[StoredCase], quick: Quick) -> None:
