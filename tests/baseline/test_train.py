@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hcc_tace_data.baseline.checkpoint import load_state, load_weights, save_weights
+from hcc_tace_data.baseline.checkpoint import load_state, load_weights, save_state, save_weights
 from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import Cascade, largest_component, load_model, predict_stage
@@ -57,6 +57,20 @@ def test_resumed_training_reaches_the_same_weights(
     assert _equal(tmp_path / "whole", tmp_path / "parts")
     logs = [(tmp_path / name / "steps.csv").read_text() for name in ("whole", "parts")]
     assert logs[0] == logs[1]
+
+
+def test_a_run_of_an_older_version_is_continued(cases: list[StoredCase], quick: Quick, tmp_path: Path) -> None:
+    """Its configuration lacks the keys that came later."""
+    config = quick(epochs=2)
+    train_stage(config, "liver", cases[:2], cases[4:], tmp_path, TrainOptions(stop_after=1))
+    state = load_state(tmp_path / "state.pt")
+    del state["identity"]["config"]["stages"], state["identity"]["config"]["input"]["patches"]
+    for key in ("kind", "blocks", "flat_levels"):
+        del state["identity"]["config"]["model"][key]
+    save_state(tmp_path / "state.pt", state)
+    assert train_stage(config, "liver", cases[:2], cases[4:], tmp_path, TrainOptions(resume=True)).epochs == 2
+    with pytest.raises(BaselineError, match=r"another configuration.*\(config\)"):
+        train_stage(quick(epochs=3), "liver", cases[:2], cases[4:], tmp_path, TrainOptions(resume=True))
 
 
 def test_killed_while_it_saved(
