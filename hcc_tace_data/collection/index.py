@@ -20,6 +20,7 @@ from hcc_tace_data.system.files import atomic_write_bytes, read_regular
 from hcc_tace_data.system.identity import Identity
 from hcc_tace_data.system.parallel import in_parallel
 from hcc_tace_data.system.roots import cache_folder
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,8 @@ def read_index(
         _save_cache(folder, table[~table["path"].isin(noted)], files)
     problems = pd.DataFrame(sorted([*failures, *bad]), columns=["path", "reason"], dtype=object)
     if len(problems):
-        logger.warning("%d entries under %s could not be read; see the collection's problems", len(problems), folder)
+        found = count(len(problems), "entry")
+        logger.warning("%s under %s could not be read; see the collection's problems", found, folder)
     return Index(table, problems, files)
 
 
@@ -133,12 +135,12 @@ def _read_chunk(root: str, names: list[str]) -> tuple[list[tuple[Any, ...]], lis
 def _read_all(
     root: Path, names: list[str], workers: int | None, progress: Progress | None
 ) -> tuple[list[tuple[Any, ...]], list[Failure]]:
-    count = workers or (min(2, os.cpu_count() or 1) if len(names) >= _PARALLEL_FROM else 1)
+    processes = workers or (min(2, os.cpu_count() or 1) if len(names) >= _PARALLEL_FROM else 1)
     chunks = [names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK)]
     rows: list[tuple[Any, ...]] = []
     bad: list[Failure] = []
     done = 0
-    results = in_parallel(_read_chunk, [(str(root), chunk) for chunk in chunks], count)
+    results = in_parallel(_read_chunk, [(str(root), chunk) for chunk in chunks], processes)
     for chunk, (good, failed) in zip(chunks, results, strict=True):
         rows += good
         bad += failed

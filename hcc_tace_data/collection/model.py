@@ -40,6 +40,12 @@ class Series:
         number = "" if self.number is None else f" {self.number}"
         return f"<{self.modality} series{number} of {self.patient_id}: {count(len(self.instances), 'file')}>"
 
+    def _repr_html_(self) -> str:
+        """Return a table of the volumes of a CT series, for notebooks; of another series, its files."""
+        if self.modality != "CT":
+            return _html(repr(self), ["files"], [[len(self.instances)]])
+        return _html(repr(self), ["volume", "slices"], [[n, len(rows)] for n, rows in enumerate(self.volumes)])
+
     def _first(self, column: str) -> Any:
         return self.instances[column].iloc[0]
 

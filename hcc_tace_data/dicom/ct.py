@@ -254,9 +254,11 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
         left_out[row["path"]] = reason
     series = Counter(row["series_uid"] for row in kept)
     if not series:
-        raise NotAVolumeError(f"No CT slices among {len(rows)} files. Left out: {sorted(set(left_out.values()))}.")
+        raise NotAVolumeError(
+            f"No CT slices among {count(len(rows), 'file')}. Left out: {sorted(set(left_out.values()))}."
+        )
     if len(series) > 1:
-        names = ", ".join(f"{uid} ({count} files)" for uid, count in series.items())
+        names = ", ".join(f"{uid} ({count(held, 'file')})" for uid, held in series.items())
         raise NotAVolumeError(f"These are {len(series)} series, not one: {names}. Read each alone.")
     patients = {(row["patient_id"], row["study_uid"]) for row in kept}
     if len(patients) > 1:
@@ -264,8 +266,8 @@ def _select(rows: Rows) -> tuple[Rows, dict[str, str]]:
             f"Series {kept[0]['series_uid']} holds slices of {len(patients)} patients or studies; sort them out first."
         )
     groups = size_groups(kept)
-    (common, count), *others = Counter(groups.tolist()).most_common()
-    if others and others[0][1] == count:
+    (common, most), *others = Counter(groups.tolist()).most_common()
+    if others and others[0][1] == most:
         sizes = {_size_text(kept[groups.tolist().index(number)]) for number in range(len(others) + 1)}
         raise NotAVolumeError(f"Slices of several sizes in equal number: {sorted(sizes)}; read each size alone.")
     for row, group in zip(kept, groups.tolist(), strict=True):
@@ -295,7 +297,7 @@ def _groups(rows: Rows, *, split: bool) -> list[Rows]:
         return [rows]
     if not split:
         raise DuplicatePositionError(
-            f"{len(same)} slices of series {rows[0]['series_uid']} lie where another does, first at "
+            f"{count(len(same), 'slice')} of series {rows[0]['series_uid']} at the place of another, first at "
             f"{along[same[0]]:.2f} mm. on_duplicate='split' gives a list of volumes.",
             positions=along[same],
         )

@@ -19,6 +19,7 @@ from hcc_tace_data.dicom.seg_grid import GRID_TOLERANCE, Placement, place_frames
 from hcc_tace_data.dicom.tolerance import base_step, position_bound
 from hcc_tace_data.errors import FrameOfReferenceError, SegmentationError, UsageError
 from hcc_tace_data.system.claims import SURELY_FINE, refuse_claim
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -239,7 +240,7 @@ def _paint(seg: SegFile, affine: Affine, shape: tuple[int, int, int], on_off_gri
         for row, shown in _by_segment(seg, int(seg.frames.segments[number]), pixels, row_of):
             paintings.append(_Painting(row, place.axes, place.slice, rectangle, shown))
     if lost:
-        logger.info("%s: %d frames with voxels set lie off the grid and were left out", seg.path, len(lost))
+        logger.info("%s: left out, as off the grid: %s with voxels set", seg.path, count(len(lost), "frame"))
     return SegmentationOnGrid(
         segments=seg.segments,
         shape=shape,

@@ -132,7 +132,7 @@ class IdcSource:
                 failed(job.wanted, job.reason or "the source does not answer")
             jobs = [job for job in jobs if job not in given_up]
             if jobs:
-                logger.info("%d series are tried again", len(jobs))
+                logger.info("%d series to try again", len(jobs))
                 self._retries.wait(max(1, row, min(job.attempts for job in jobs)))
 
     def _list(self, wanted: list[Wanted]) -> list[tuple[Wanted, dict[str, Expected] | str]]:

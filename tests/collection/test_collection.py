@@ -59,7 +59,7 @@ def test_objects_show_themselves_in_one_line(twin: Path) -> None:
         assert len(text) < 100 + len(str(twin))
         assert text.startswith("<")
         assert text.endswith(("file>", "files>", "series>"))
-    for shown in (collection, patient, study):
+    for shown in (collection, patient, study, *study.series):
         html = shown._repr_html_()
         assert html.count("<tr>") == html.count("</tr>") > 1
         assert html.startswith(f"<table><caption>{escape(repr(shown))}</caption>")
