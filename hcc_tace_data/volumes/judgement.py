@@ -25,9 +25,9 @@ Matrix = npt.NDArray[np.float64]
 _MAX_SCALE, _MAX_DEGREES, _MAX_SHIFT_MM = 1.15, 15.0, 60.0
 # Normalised mutual information of two scans of one body is about 1.1 to 1.4, of unrelated images 1.00.
 _LEAST_LIKENESS = 1.03
-# Bodies of one patient overlap by a Dice of 0.97 and more where both volumes have data; with a pixel spacing wrong by
+# Bodies of one patient overlap by a Dice of 0.9 and more where both volumes have data; with a pixel spacing wrong by
 # 1.3, by 0.79 at most.
-_LEAST_BODY = 0.9
+_LEAST_BODY = 0.85
 # By how much (normalised mutual information) another explanation must fit better to be believed; voxels, mm.
 _CLEARLY, _ROUGH_MM = 0.005, 10.0
 _MIRRORS = ("right to left", "front to back", "head to feet")

@@ -129,7 +129,7 @@ def _complete(context: Context) -> Found:
         unknown = int(counts.get("unknown", 0))
         told = [f"no {', '.join(missing)}"] if missing else []
         told += [f"{', '.join(doubled)} more than once"] if doubled else []
-        told += [f"{unknown} volumes of unknown phase"] if unknown else []
+        told += [f"{unknown} volume{'s' * (unknown > 1)} of unknown phase"] if unknown else []
         if told:
             yield Draft(
                 message=f"Visit {visits[patient].index(day) + 1} has {'; '.join(told)}.",
