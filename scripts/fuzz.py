@@ -1,12 +1,15 @@
 """Damage files at random and read them: every error must be one of ours, and no array may differ from pydicom's.
 
-Usage: ``python scripts/fuzz.py [--seconds 300] [--seed 0] [FILE ...]``; files default to those of a tiny twin.
+Usage: ``python scripts/fuzz.py [--seconds 300] [--seed 0] [FILE ...]``; files default to those of a tiny twin, and to
+small inputs from public bug reports where ``$HCC_TACE_TEST_DATA`` has them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import random
 import resource
 import sys
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.pixels.decoders.base import get_decoder
 
 from hcc_tace_data import make_phantom
 from hcc_tace_data.clinical.sheet import read_sheet
@@ -29,6 +33,8 @@ from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.labels.files import read_label_file
 
 LONGEST = 10.0
+READ = (".dcm", ".xlsx", ".nii.gz", ".nii", ".nrrd")
+EVERY = -1
 VALUES = (0, 1, 127, 128, 254, 255)
 
 
@@ -67,16 +73,28 @@ def check_ct(file: Path) -> str:
 
 
 def check_seg(file: Path) -> str:
-    """Compare how many voxels are set with what pydicom decodes."""
+    """Compare how many voxels of each segment are set with what pydicom decodes."""
     seg = read_seg(file, on_off_grid="raise")
     if seg.fractional:
         return ""
     try:
-        expected = int(np.count_nonzero(pydicom.dcmread(file, force=True).pixel_array))
+        most = most_voxels(pydicom.dcmread(file, force=True))
     except Exception:  # pydicom does not read it: nothing to compare with
         return ""
-    # frames may lie upon one another
-    return "" if int(np.count_nonzero(seg.array)) <= expected else "more voxels than pydicom decodes"
+    for segment, mask in zip(seg.segments, seg.array, strict=True):
+        if int(np.count_nonzero(mask)) > most.get(segment.number, most[EVERY]):
+            return f"more voxels of segment {segment.number} than pydicom decodes"
+    return ""
+
+
+def most_voxels(data: pydicom.Dataset) -> dict[int, int]:
+    """Return how many voxels each segment can have, and all together; frames may lie upon one another."""
+    pixels = data.pixel_array
+    if data.get("SegmentationType") != "LABELMAP":
+        return {EVERY: int(np.count_nonzero(pixels))}
+    # a label map's values are segment numbers, and 0 may be one of them
+    numbers, counts = np.unique(pixels, return_counts=True)
+    return {EVERY: 0} | {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
 
 
 def check_labels(file: Path) -> str:
@@ -132,6 +150,22 @@ def fuzz(files: list[Path], seconds: float, seed: int, folder: Path) -> tuple[Co
     return counts, faults
 
 
+def forget_gdcm() -> None:
+    """Take python-gdcm from pydicom, where it is installed: a damaged stream ends the process in it."""
+    for uid in pydicom.uid.AllTransferSyntaxes:
+        with contextlib.suppress(NotImplementedError, ValueError):  # no decoder, or none by GDCM
+            get_decoder(uid).remove_plugin("gdcm")
+
+
+def reported() -> list[Path]:
+    """Return small inputs from public bug reports, where they are at hand."""
+    here = Path(os.environ.get("HCC_TACE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    files = sorted(path for path in (here / "reports").rglob("*") if path.name.endswith(READ))
+    # of a series, a few slices stand for all
+    alone = [path for path in files if path.parent.name != "ct"]
+    return alone + [path for path in files if path.parent.name == "ct"][::4]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run; 1 where something went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -141,12 +175,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    forget_gdcm()
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     files = [file for file in options.files if file.is_file()]
     if not files:
         twin = make_phantom(folder / "twin", patients=["HCC_001"], workers=1)
         files = [*sorted(twin.rglob("CT_*/*.dcm"))[::15], *twin.rglob("SEG_*/*.dcm"), *twin.rglob("*.xlsx")]
-        files += [*sorted(twin.rglob("*.nii.gz"))[:3]]
+        files += [*sorted(twin.rglob("*.nii.gz"))[:3], *reported()]
     counts, faults = fuzz(files, options.seconds, options.seed, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     lines = [f"{name}: {count}" for name, count in sorted(counts.items())]

@@ -1,13 +1,12 @@
 """Pixels of a slice that are compressed, big endian or otherwise not plain, as the stored values they encode.
 
 pydicom decodes what it can: run-length and deflate by itself, JPEG 2000 and HTJ2K with pylibjpeg and
-pylibjpeg-openjpeg, JPEG-LS with pyjpegls. GDCM, through SimpleITK, decodes the rest, such as JPEG Lossless.
+pylibjpeg-openjpeg, JPEG-LS with pyjpegls. GDCM decodes the rest, such as JPEG Lossless, in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.gdcm import GdcmProcess
 from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.dicom.stream_size import refuse_pixel_claims
 from hcc_tace_data.errors import DicomReadError
@@ -22,18 +22,14 @@ from hcc_tace_data.errors import DicomReadError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["decode_pixels", "decode_slice", "open_for_pixels"]
+__all__ = ["by_pydicom", "decode_pixels", "decode_slice", "open_for_pixels"]
 
 _RLE = "1.2.840.10008.1.2.5"
-#: Any class will do whose pixels are served as stored.
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_PIXEL_MODULE = (
-    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation",
-)  # fmt: skip
+#: Of pydicom, the best first. Pillow takes the sign of JPEG 2000 from the stream, not from the header.
+_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow")
 
 
-def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def decode_slice(row: dict[str, Any], shape: tuple[int, ...], gdcm: GdcmProcess | None = None) -> npt.NDArray[Any]:
     """Decode the one frame of a file.
 
     Parameters
@@ -42,6 +38,8 @@ def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any
         Its header, with a `path` that can be opened.
     shape : tuple of int
         Rows and columns.
+    gdcm : GdcmProcess or None
+        Decodes what pydicom cannot; by default a process is started where one is needed.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def decode_slice(row: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[Any
     try:
         data = open_for_pixels(path)
         syntax = data.file_meta.TransferSyntaxUID
-        stored = decode_pixels(data, path)
+        stored = decode_pixels(data, path, gdcm)
     except DicomReadError:
         raise
     except Exception as error:  # a decoder may raise anything on a broken stream
@@ -88,7 +86,7 @@ def open_for_pixels(path: str | os.PathLike[str]) -> Dataset:
     return data
 
 
-def decode_pixels(data: Dataset, path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def decode_pixels(data: Dataset, path: str | os.PathLike[str], gdcm: GdcmProcess | None = None) -> npt.NDArray[Any]:
     """Return all pixels of a data set, decoded by pydicom or GDCM, within a bound on the memory they take.
 
     Parameters
@@ -97,6 +95,8 @@ def decode_pixels(data: Dataset, path: str | os.PathLike[str]) -> npt.NDArray[An
         See :func:`open_for_pixels`.
     path : path-like
         Its file.
+    gdcm : GdcmProcess or None
+        As for :func:`decode_slice`.
 
     Raises
     ------
@@ -106,42 +106,37 @@ def decode_pixels(data: Dataset, path: str | os.PathLike[str]) -> npt.NDArray[An
     refuse_pixel_claims(data, path, Path(path).stat().st_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return np.asarray(data.pixel_array)
-        except Exception:
-            if not data.file_meta.TransferSyntaxUID.is_encapsulated:
-                raise
-            # pydicom has decoders for this syntax only where further libraries are installed
-            try:
-                return _by_itk(data)
-            except RuntimeError as error:
-                raise ValueError(str(error).strip().splitlines()[-1]) from error
+        if not data.file_meta.TransferSyntaxUID.is_encapsulated or _plugin(data):
+            return by_pydicom(data)
+        if gdcm is not None:
+            return gdcm.decode(data)
+        with GdcmProcess() as process:
+            return process.decode(data)
 
 
-def _by_itk(data: Dataset) -> npt.NDArray[Any]:
-    """Let GDCM decode, through SimpleITK, which reads files: one that holds the pixels and nothing else."""
-    import SimpleITK
-    from pydicom import Dataset
-    from pydicom.uid import generate_uid
+def by_pydicom(data: Dataset) -> npt.NDArray[Any]:
+    """Return all pixels of a data set as the best of pydicom's plugins decodes them, never GDCM.
 
-    sitk: Any = SimpleITK  # untyped
-    bare = Dataset()
-    bare.file_meta = data.file_meta
-    bare.SOPClassUID = _SECONDARY_CAPTURE
-    bare.SOPInstanceUID, bare.StudyInstanceUID, bare.SeriesInstanceUID = (generate_uid() for _ in range(3))
-    bare.Modality = "OT"
-    for name in _PIXEL_MODULE:
-        setattr(bare, name, data[name].value)
-    bare["PixelData"] = data["PixelData"]
-    bare["PixelData"].is_undefined_length = True
-    with tempfile.TemporaryDirectory(prefix="hcc-tace-") as folder:
-        file = Path(folder) / "slice.dcm"
-        bare.save_as(file, enforce_file_format=True)
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(file))
-        array: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
-    return array[0] if array.ndim == 3 and len(array) == 1 else array
+    Where ``python-gdcm`` is installed, pydicom would hand it what other plugins refuse; a damaged stream then ends the
+    process.
+    """
+    if data.file_meta.TransferSyntaxUID.is_encapsulated:
+        plugin = _plugin(data)
+        if not plugin:
+            raise NotImplementedError("nothing installed decodes this transfer syntax")
+        data.pixel_array_options(decoding_plugin=plugin)
+    return np.asarray(data.pixel_array)
+
+
+def _plugin(data: Dataset) -> str:
+    """Return which of pydicom's plugins decodes these pixels; "" for none."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        available = get_decoder(data.file_meta.TransferSyntaxUID).available_plugins
+    except NotImplementedError:  # a syntax that pydicom does not know
+        return ""
+    return next((name for name in _PLUGINS if name in available), "")
 
 
 def _within(row: dict[str, Any], stored: npt.NDArray[Any], *, masked: bool) -> npt.NDArray[Any]:

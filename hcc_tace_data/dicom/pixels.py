@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.decode import decode_slice
+from hcc_tace_data.dicom.gdcm import GdcmProcess
 from hcc_tace_data.dicom.rescale import rescales_of
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.parallel import thread_pool
@@ -49,14 +50,15 @@ def read_slices(rows: Sequence[Row], out: npt.NDArray[Any]) -> None:
 def _read_part(rows: Sequence[Row], scales: Sequence[tuple[float, float]], out: npt.NDArray[Any]) -> None:
     """Read slices one after the other, with one buffer for what is not yet HU."""
     scratch = np.empty(out.shape[1:] if out.dtype != np.int16 else (0, 0), dtype="<u2")
-    for row, scale, plane in zip(rows, scales, out, strict=True):
-        if not _is_native(row):
-            _rescale(row, decode_slice(row, plane.shape), plane, scale)
-            continue
-        kind = np.dtype("<i2" if row["pixel_representation"] == 1 else "<u2")
-        stored = plane.view(kind) if out.dtype == np.int16 else scratch.view(kind)
-        _read_native(row, stored)
-        _rescale(row, stored, plane, scale)
+    with GdcmProcess() as gdcm:
+        for row, scale, plane in zip(rows, scales, out, strict=True):
+            if not _is_native(row):
+                _rescale(row, decode_slice(row, plane.shape, gdcm), plane, scale)
+                continue
+            kind = np.dtype("<i2" if row["pixel_representation"] == 1 else "<u2")
+            stored = plane.view(kind) if out.dtype == np.int16 else scratch.view(kind)
+            _read_native(row, stored)
+            _rescale(row, stored, plane, scale)
 
 
 def _is_native(row: Row) -> bool:

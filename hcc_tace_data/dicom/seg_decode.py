@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hcc_tace_data.dicom.decode import by_pydicom
 from hcc_tace_data.dicom.stream_size import refuse_pixel_claims
 from hcc_tace_data.errors import DicomReadError
 from hcc_tace_data.system.boundary import foreign_errors
@@ -80,7 +81,7 @@ def decode_frames(header: Dataset, path: Path, shape: tuple[int, int, int]) -> n
             return _assembled((_run_lengths(frame, shape) for frame in _frames(header, shape)), shape, bits)
         header.file_meta.TransferSyntaxUID = syntax
         refuse_pixel_claims(header, path, path.stat().st_size)
-        return np.asarray(header.pixel_array).reshape(shape)
+        return by_pydicom(header).reshape(shape)
 
 
 def _frames(header: Dataset, shape: tuple[int, int, int]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from hcc_tace_data.dicom.ct import read_ct
+from hcc_tace_data.dicom.decode import by_pydicom, open_for_pixels
+from hcc_tace_data.dicom.gdcm import GdcmProcess
 from hcc_tace_data.errors import DicomReadError
 
 #: High-throughput JPEG 2000, 16 bits, signed and 1024 less.
@@ -89,3 +94,52 @@ def test_a_codec_that_nothing_decodes_is_refused_by_name(write_ct: WriteCT, tmp_
         read_ct(files)
     assert files[0].name in str(caught.value)
     assert uid in str(caught.value)
+
+
+def _lossless(write_ct: WriteCT, folder: Path, stream: bytes) -> Path:
+    file = write_ct(folder, depth=1)[0]
+    _slice(file, "1.2.840.10008.1.2.4.70", stream, 12, False)
+    return file
+
+
+def test_damage_that_ends_gdcm_is_an_error_and_the_next_image_is_read(write_ct: WriteCT, tmp_path: Path) -> None:
+    stream = bytearray(base64.b85decode(LOSSLESS))
+    good = _lossless(write_ct, tmp_path / "good", bytes(stream))
+    stream[stream.index(b"\xff\xc3") + 4] = 255  # precision of the frame
+    bad = _lossless(write_ct, tmp_path / "bad", bytes(stream))
+    with GdcmProcess() as gdcm:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="GDCM"):
+                gdcm.decode(open_for_pixels(bad))
+            row, column = np.mgrid[:24, :30]
+            np.testing.assert_array_equal(gdcm.decode(open_for_pixels(good)), 7 * row + 30 * column)
+    with pytest.raises(DicomReadError, match=bad.name):
+        read_ct([bad])
+
+
+def test_an_image_that_takes_too_long_is_given_up(
+    write_ct: WriteCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _lossless(write_ct, tmp_path, base64.b85decode(LOSSLESS))
+    monkeypatch.setattr("hcc_tace_data.dicom.gdcm._LONGEST", 0.0)
+    with pytest.raises(DicomReadError, match=f"{file.name}.* GDCM took more than 0 seconds"):
+        read_ct([file])
+
+
+@pytest.mark.parametrize("uid", [JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless])
+def test_pydicom_never_hands_a_stream_to_gdcm(
+    write_ct: WriteCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: str
+) -> None:
+    """Where python-gdcm is installed, a damaged stream would end this process."""
+    asked: list[str] = []
+    decoder = get_decoder(uid)
+    monkeypatch.setattr(decoder, "_available", {**decoder._available, "gdcm": lambda *_: asked.append("gdcm") or b""})
+    file = write_ct(tmp_path, depth=1)[0]
+    stream = base64.b85decode(LOSSLESS)
+    _slice(file, uid, stream if uid == JPEGLosslessSV1 else b"\xff\xd8\xff\xf7" + bytes(60), 12, False)
+    data = open_for_pixels(file)
+    with contextlib.suppress(DicomReadError):
+        read_ct([file])
+    with pytest.raises((RuntimeError, NotImplementedError, ValueError)):
+        by_pydicom(data)
+    assert not asked
