@@ -67,10 +67,10 @@ class Browser:
             value,
         )
 
-    def size(self, width: int, height: int, *, phone: bool = False) -> None:
+    def size(self, width: int, height: int, *, phone: bool = False, density: float = 1) -> None:
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone},
+            {"width": width, "height": height, "deviceScaleFactor": density, "mobile": phone},
         )
 
     def dress(self, scheme: str) -> None:

@@ -123,11 +123,62 @@ def test_no_labels_where_the_registration_is_implausible(viewer: Any, refused: l
 def test_on_a_phone(viewer: Any) -> None:
     viewer.size(390, 844, phone=True)
     assert viewer.run("return document.documentElement.scrollWidth") <= 390
-    viewer.wait("viewer.opts.crosshairWidth > 0.3", 10)
-    lines = pixels(viewer)
-    viewer.run("viewer.setCrosshairWidth(0)")
-    drawn = np.abs(lines - pixels(viewer)).max(axis=2) > 5
-    rows, columns = drawn.mean(axis=1), drawn.mean(axis=0)
-    assert ((rows > 0.5).sum(), (columns > 0.3).sum()) in {(1, 1), (1, 2), (2, 1), (2, 2)}, "thin, but both are there"
+    rows, columns = crossed(viewer)
+    assert (len(rows), len(columns)) == (1, 1)
     viewer.shot("viewer-phone")
     viewer.assert_quiet()
+
+
+def crossed(viewer: Any) -> tuple[list[int], list[int]]:
+    """The rows and the columns of screen pixels that the cross-hair covers."""
+    canvas = viewer.run(
+        "const box = document.querySelector('#canvas').getBoundingClientRect();"
+        "return [box.left, box.top, box.right, box.bottom].map(edge => Math.round(edge * devicePixelRatio))"
+    )
+    pictures = []
+    for shown in ("", "none"):
+        viewer.run("document.querySelector('#crosshair').style.display = arguments[0]; viewer.drawScene()", shown)
+        picture = Image.open(io.BytesIO(viewer.driver.get_screenshot_as_png())).convert("RGB").crop(canvas)
+        pictures.append(np.asarray(picture).astype(int))
+    viewer.run("document.querySelector('#crosshair').style.display = ''")
+    drawn = np.abs(pictures[0] - pictures[1]).max(axis=2) > 5
+    return list(np.flatnonzero(drawn.mean(axis=1) > 0.3)), list(np.flatnonzero(drawn.mean(axis=0) > 0.3))
+
+
+@pytest.mark.parametrize("density", [1, 1.25, 1.5, 2])
+def test_the_cross_hair_is_one_pixel_of_the_screen_wide(viewer: Any, density: float) -> None:
+    viewer.size(1300, 800, density=density)
+    viewer.wait("viewer.uiData.dpr === devicePixelRatio")
+    rows, columns = crossed(viewer)
+    assert (len(rows), len(columns)) == (1, 1)
+    viewer.run("viewer.moveCrosshairInVox(1, 1, 0)")
+    moved = crossed(viewer)
+    assert (len(moved[0]), len(moved[1])) == (1, 1)
+    assert moved[0] < rows, "it moves with the voxel: anterior is up"
+    assert moved[1] != columns
+    viewer.run("document.querySelectorAll('#views button')[3].click()")
+    rows, columns = crossed(viewer)
+    assert (len(rows), len(columns)) == (2, 2), "three planes: two rows of pictures, two columns"
+    viewer.assert_quiet()
+
+
+def test_the_cross_hair_is_nearly_white_on_every_label(viewer: Any) -> None:
+    viewer.run("viewer.scene.crosshairPos = [0.6, 0.5, viewer.scene.crosshairPos[2]]")
+    viewer.run("const s = document.querySelector('#opacity'); s.value = 1; s.dispatchEvent(new Event('input'))")
+    column = pixels(viewer)
+    _rows, columns = crossed(viewer)
+    beside = column[:, columns[0] + 2]
+    line = column[:, columns[0]][np.ptp(beside, axis=1) > 60]
+    assert len(line) > 20, "the line passes over labels"
+    assert (line.min(axis=1) > 185).all()
+    assert (np.ptp(line, axis=1) < 60).all()
+
+
+def test_the_cross_hair_is_where_a_click_put_it(viewer: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    canvas = viewer.driver.find_element("id", "canvas")
+    ActionChains(viewer.driver).move_to_element_with_offset(canvas, 61, -40).click().perform()
+    rows, columns = crossed(viewer)
+    assert abs(columns[0] - (canvas.size["width"] / 2 + 61)) < 8
+    assert abs(rows[0] - (canvas.size["height"] / 2 - 40)) < 8

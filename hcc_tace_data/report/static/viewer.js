@@ -27,15 +27,42 @@
 
   const { Niivue } = globalThis.niivue;
   const nv = new Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.4], crosshairWidth: 0.2, crosshairWidthUnit: "percent", show3Dcrosshair: false,
-    logLevel: "error",
+    backColor: [0, 0, 0, 1], crosshairWidth: 0, show3Dcrosshair: false, logLevel: "error",
     isRadiologicalConvention: true, isNearestInterpolation: false, loadingText: "", isColorbar: false, dragAndDropEnabled: false,
     fontMinPx: 11,
   });
   await nv.attachToCanvas(one("#canvas"));
-  // a cross-hair of about one pixel on every screen: its width is a percentage
-  const canvas = one("#canvas");
-  new ResizeObserver(() => nv.setCrosshairWidth(150 / Math.min(canvas.clientWidth, canvas.clientHeight))).observe(canvas);
+  // NiiVue's cross-hair is a tube as wide as the zoom makes it; this one is drawn over its slices, one device pixel wide
+  const canvas = one("#canvas"), sheet = one("#crosshair"), pen = sheet.getContext("2d");
+  const ACROSS_UP = [[0, 1], [0, 2], [1, 2]]; // the volume's axes to the right and upwards: axial, coronal, sagittal
+  const drawCross = () => {
+    // the sheet's edges are device pixels, or the browser would smear each line over two
+    const box = canvas.getBoundingClientRect(), ratio = devicePixelRatio;
+    const [left, top, right, bottom] = [box.left, box.top, box.right, box.bottom].map((edge) => Math.round(edge * ratio));
+    sheet.width = right - left; // also wipes it
+    sheet.height = bottom - top;
+    Object.assign(sheet.style, {
+      left: `${left / ratio - box.left}px`, top: `${top / ratio - box.top}px`,
+      width: `${sheet.width / ratio}px`, height: `${sheet.height / ratio}px`,
+    });
+    if (!nv.volumes[0]) return;
+    pen.fillStyle = "rgb(255 255 255 / .8)";
+    for (const { axCorSag } of nv.screenSlices) {
+      if (!ACROSS_UP[axCorSag]) continue;
+      const at = (axis, fraction) => {
+        const place = [...nv.scene.crosshairPos];
+        if (axis !== undefined) place[axis] = fraction;
+        const [x, y] = nv.frac2canvasPosWithTile(place, axCorSag)?.pos ?? [NaN, NaN];
+        return [Math.floor(x * sheet.width / canvas.width), Math.floor(y * sheet.height / canvas.height)];
+      };
+      const [across, up] = ACROSS_UP[axCorSag], [x, y] = at();
+      const sides = [at(across, 0)[0], at(across, 1)[0]], ends = [at(up, 0)[1], at(up, 1)[1]];
+      pen.fillRect(Math.min(...sides), y, Math.abs(sides[1] - sides[0]), 1);
+      pen.fillRect(x, Math.min(...ends), 1, Math.abs(ends[1] - ends[0]));
+    }
+  };
+  const drawSlices = nv.drawScene.bind(nv);
+  nv.drawScene = () => { const drawn = drawSlices(); drawCross(); return drawn; };
   const VIEWS = [["Axial", nv.sliceTypeAxial], ["Coronal", nv.sliceTypeCoronal], ["Sagittal", nv.sliceTypeSagittal],
     ["All planes", nv.sliceTypeMultiplanar]];
 
