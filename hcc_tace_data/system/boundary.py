@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from hcc_tace_data.errors import HccTaceError
 __all__ = ["foreign_errors"]
 
 _LONGEST = 200
+#: What the system says of an offset or a size that makes no sense: a damaged file claims it.
+_CLAIMED = frozenset({errno.EINVAL, errno.EOVERFLOW, errno.EFBIG})
 
 
 @contextmanager
@@ -20,7 +23,8 @@ def foreign_errors(
     """Turn what a library raises on bad data into `error`.
 
     Parsers, decompressors and decoders document few of the errors that damaged bytes make them raise. Errors of this
-    package pass unchanged, and so do those of the operating system: a file that cannot be opened is not damaged.
+    package pass unchanged, and so do those of the operating system: a file that cannot be opened is not damaged. One
+    that makes a library seek to where no file can reach is.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ def foreign_errors(
         raise
     except Exception as foreign:
         # zlib, gzip and zipfile raise OSError at bad data, without a number
-        if isinstance(foreign, OSError) and foreign.errno is not None:
+        if isinstance(foreign, OSError) and foreign.errno is not None and foreign.errno not in _CLAIMED:
             raise
         lines = str(foreign).strip().splitlines()
         said = f": {lines[-1].strip()[:_LONGEST].rstrip('.')}" if lines else ""

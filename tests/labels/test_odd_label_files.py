@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hcc_tace_data.errors import SegmentationError
@@ -170,4 +172,20 @@ def test_an_axis_without_direction_is_refused(tmp_path: Path, axis: int) -> None
     lines[place] = b"space directions: " + b" ".join(vectors)
     file.write_bytes(b"\n".join(lines) + b"\n\n" + voxels)
     with pytest.raises(SegmentationError, match="2 space directions"):
+        read_label_file(file)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@given(offset=st.floats(width=32))
+@QUICK
+def test_an_offset_that_no_file_has_is_refused(tmp_path: Path, suffix: str, offset: float) -> None:
+    """The system answers some with "Invalid argument": that is the file's fault, not the disk's."""
+    nibabel.save(nibabel.Nifti1Image(_mask(), SCANNER), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<f", data, 108, offset)
+    file = tmp_path / f"b{suffix}"
+    file.write_bytes(gzip.compress(bytes(data)) if suffix == ".nii.gz" else bytes(data))
+    if 0 <= offset < 353:
+        assume(False)
+    with pytest.raises(SegmentationError, match="b\\.nii"):
         read_label_file(file)
