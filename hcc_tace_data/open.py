@@ -20,6 +20,7 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.labels.annotations import Annotation, find_annotations
 from hcc_tace_data.phases.label import label_phases
 from hcc_tace_data.system.roots import resolve_root
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ class Series(model.Series):
         if self.modality == "SEG":
             if len(self.instances) != 1:
                 raise NotAVolumeError(
-                    f"SEG series {self.series_uid} holds {len(self.instances)} files; read one of them."
+                    f"SEG series {self.series_uid} holds {count(len(self.instances), 'file')}; read one of them."
                 )
             return read_seg(self.paths[0], **options)
         from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import

@@ -31,6 +31,7 @@ from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_
 from hcc_tace_data.loaders.supply.device import DeviceSlices
 from hcc_tace_data.loaders.supply.patches import patch_corner
 from hcc_tace_data.loaders.units import Patches
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,7 +239,7 @@ class CaseDataset(ABC, Dataset[Any]):
         unknown = sorted(wanted - set(self.patient_ids))
         if unknown:
             raise PatientNotFoundError(
-                f"{', '.join(unknown)} not in this data set of {len(self.patient_ids)} patients."
+                f"{', '.join(unknown)} not in this data set of {count(len(self.patient_ids), 'patient')}."
             )
         return self._with([source for source in self.sources if source.case.patient_id in wanted])
 
@@ -272,7 +273,7 @@ class CaseDataset(ABC, Dataset[Any]):
             made, failed = prepare_cases(store, absent, workers=workers, done=done)
         if failed:
             reasons = "; ".join(f"{patient}: {reason}" for patient, reason in failed.items())
-            raise StoreError(f"{len(failed)} cases cannot be prepared: {reasons}")
+            raise StoreError(f"{count(len(failed), 'case')} cannot be prepared: {reasons}")
         written = {case.patient_id: item for case, item in zip(absent, made, strict=True) if item is not None}
         return self._with(
             [source if source.stored else StoredSource(source.case, written[source.case.patient_id])
@@ -452,7 +453,9 @@ class SliceDataset(BatchedDataset):
     ) -> None:
         super().__init__(sources, serving)
         if len(ranges) != len(self.sources):
-            raise UsageError(f"{len(ranges)} slice ranges for {len(self.sources)} cases; give one for each.")
+            raise UsageError(
+                f"{count(len(ranges), 'slice range')} for {count(len(self.sources), 'case')}; give one for each."
+            )
         self.size = size
         self.ranges: tuple[tuple[int, int], ...] = ()
         self._starts = np.zeros(1, dtype=np.int64)

@@ -13,6 +13,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.text import csv_table
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,9 +110,10 @@ class CohortFlow:
                     f'<rect x="{wide + 52}" y="{middle - 15}" width="300" height="30" class="o"/>'
                     f'<text x="{wide + 202}" y="{middle + 5}">{escape(text)}</text>'
                 )
+            patients = count(one.remaining, "patient")
             parts.append(
                 f'<rect x="12" y="{top}" width="{wide}" height="{high}" class="b"/>'
-                f'<text x="{12 + wide / 2}" y="{top + 20}" class="n">{one.remaining} patients</text>'
+                f'<text x="{12 + wide / 2}" y="{top + 20}" class="n">{patients}</text>'
                 f'<text x="{12 + wide / 2}" y="{top + 38}">{escape(one.criterion)}</text>'
             )
         height = 24 + step * (len(rows) - 1) + high

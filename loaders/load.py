@@ -24,6 +24,7 @@ from hcc_tace_data.loaders.store import Store, StoreParameters
 from hcc_tace_data.loaders.units import Patches, SliceRange, Slices
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.system.roots import cache_folder, resolve_root
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import datasets
@@ -237,11 +238,13 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     if left_out:
         reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
         if missing == "raise":
-            raise CollectionNotFoundError(f"{len(left_out)} of {len(present)} patients cannot be served: {reasons}.")
-        logger.warning("%d of %d patients left out: %s", len(left_out), len(present), reasons)
+            raise CollectionNotFoundError(
+                f"{len(left_out)} of {count(len(present), 'patient')} cannot be served: {reasons}."
+            )
+        logger.warning("%d of %s left out: %s", len(left_out), count(len(present), "patient"), reasons)
     if not sources:
         raise CollectionNotFoundError(
-            f"{folder} holds {len(collection)} patients, none of whom can be served"
+            f"{folder} holds {count(len(collection), 'patient')}, none of whom can be served"
             + (f" in the split '{split}' of fold {fold}" if split else "")
             + (f": {'; '.join(f'{patient}: {reason}' for patient, reason in left_out.items())}." if left_out else ".")
         )

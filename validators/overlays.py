@@ -22,6 +22,7 @@ from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.parallel import open_runner
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.facts.masks import segment_key
 
 if TYPE_CHECKING:
@@ -75,17 +76,17 @@ def draw_overlays(
     """
     pattern = load_catalog().identity.patient_id_pattern
     jobs: list[tuple[Study, str, str, str]] = []
-    for count, patient in enumerate(collection.values(), 1):
+    for position, patient in enumerate(collection.values(), 1):
         # codes only: foreign names and dates stay out of paths and pictures
-        name = patient.patient_id if re.fullmatch(pattern, patient.patient_id) else f"patient_{count}"
+        name = patient.patient_id if re.fullmatch(pattern, patient.patient_id) else f"patient_{position}"
         for place, study in enumerate(patient.studies, 1):
             found = [series.series_uid for series in study.series if series.modality == "SEG"]
             for number, uid in enumerate(found, 1):
                 own = f"study_{place}" + (f"_{number}" if number > 1 else "")
                 jobs.append((study, uid, str(Path(folder) / name / own), f"{name}  study {place}"))
     drawn: list[Drawn] = []
-    count = workers if workers is not None else min(2, os.cpu_count() or 1)
-    with open_runner(count if len(jobs) > 4 else 1) as runner:
+    processes = workers if workers is not None else min(2, os.cpu_count() or 1)
+    with open_runner(processes if len(jobs) > 4 else 1) as runner:
         for start in range(0, len(jobs), 8):
             part = runner.map(_draw, jobs[start : start + 8])
             drawn += part
@@ -131,7 +132,7 @@ def _draw(job: tuple[Study, str, str, str]) -> Drawn:
         if index in picked:
             panels[index] = _titled(picture, f"slice {index + 1}", [], [], masks[:, index])
     if panels:
-        first = f"{title}  series {seg_series.number}: {len(shown)} slices with masks"
+        first = f"{title}  series {seg_series.number}: {count(len(shown), 'slice')} with masks"
         _save(_sheet(list(panels.values()), first, names, colours), Path(folder) / "sheet.png")
     return Drawn(patient, len(shown), "" if len(shown) else "all its masks are empty")
 

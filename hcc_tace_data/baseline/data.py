@@ -17,6 +17,7 @@ from hcc_tace_data.loaders.cases import Case, find_cases
 from hcc_tace_data.loaders.label_sets import resolve_label_set
 from hcc_tace_data.loaders.prepare import prepare_cases
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from hcc_tace_data.open import Collection
@@ -104,13 +105,13 @@ def load_cohort(
     store = Store(Path(cache) if cache is not None else collection.root / ".hcc-tace" / "store", parameters)
     total = len(wanted)
 
-    count = 0
+    finished = 0
 
     def done(steps: int) -> None:
-        nonlocal count
-        count += steps
+        nonlocal finished
+        finished += steps
         if progress is not None:
-            progress(count, total)
+            progress(finished, total)
 
     cases, left_out = find_cases(collection, wanted, phases=tuple(phases))
     prepared, failed = prepare_cases(store, cases, workers=workers, done=done)
@@ -118,10 +119,12 @@ def load_cohort(
     stored = {case.patient_id: case for case in prepared if case is not None}
     if not stored:
         raise CollectionNotFoundError(
-            f"{collection.root} holds {len(collection)} patients, none with an annotated CT to train on."
+            f"{collection.root} holds {count(len(collection), 'patient')}, none with an annotated CT to train on."
         )
     if left_out:
-        logger.warning("%d patients left out: %s", len(left_out), "; ".join(f"{k}: {v}" for k, v in left_out.items()))
+        logger.warning(
+            "%s left out: %s", count(len(left_out), "patient"), "; ".join(f"{k}: {v}" for k, v in left_out.items())
+        )
     names = sorted(case.folder.name for case in stored.values())
     digest = hashlib.sha256("\n".join([parameters.digest, *names]).encode()).hexdigest()[:16]
     return Cohort(
@@ -171,5 +174,7 @@ def held_out(cohort: Cohort) -> list[StoredCase]:
     """
     found = cohort.pick(patients_of("test"))
     if not found:
-        raise BaselineError(f"none of the {len(cohort.stored)} patients here belongs to the test set; add some.")
+        raise BaselineError(
+            f"none of the {count(len(cohort.stored), 'patient')} here belongs to the test set; add some."
+        )
     return found

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import check_nifti_claims, patient_affine
 
 __all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "stand_upright"]
@@ -131,7 +132,7 @@ def read_nifti(path: str | os.PathLike[str], *, shape: tuple[int, ...] | None = 
     except Exception as error:  # nibabel raises ImageFileError, OSError, EOFError, zlib.error ... for a broken file
         raise BaselineError(f"{place} cannot be read as NIfTI ({type(error).__name__}: {error}).") from error
     if values.ndim not in (3, 4):
-        raise BaselineError(f"{place} has {values.ndim} dimensions; a volume has three, one with phases four.")
+        raise BaselineError(f"{place} has {count(values.ndim, 'dimension')}; a volume has three, one with phases four.")
     if values.dtype.kind not in "iuf":
         raise BaselineError(f"{place} holds {values.dtype}, which are not HU; a CT has one number per voxel.")
     order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)

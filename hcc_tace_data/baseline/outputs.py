@@ -14,6 +14,7 @@ from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, s
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.grids import same_grid
 from hcc_tace_data.volumes.nifti import write_nifti
 
@@ -76,8 +77,8 @@ def predict_input(
     if len(volume.channels) != cascade.channels:
         phases = ", ".join(cascade.liver_config.input.phases)
         raise BaselineError(
-            f"{source} has {len(volume.channels)} channels, the networks {cascade.channels} ({phases}); registered "
-            "phases come as a NIfTI of four dimensions, or as a patient of the collection."
+            f"{source} has {count(len(volume.channels), 'channel')}, the networks {cascade.channels} ({phases}); "
+            "registered phases come as a NIfTI of four dimensions, or as a patient of the collection."
         )
     upright = stand_upright(volume, *_voxel(cascade))
     inside = None

@@ -30,6 +30,7 @@ from hcc_tace_data.baseline.stages import (
     whole_liver,
 )
 from hcc_tace_data.errors import BaselineError, NoLiverError
+from hcc_tace_data.system.words import count
 
 __all__ = [
     "Cascade",
@@ -113,7 +114,7 @@ def predict_probability(
     if stage == "tumour" and liver is None:
         raise BaselineError("the tumour stage needs the liver, or a label map that has it.")
     if image.shape[0] != model.in_channels:
-        raise BaselineError(f"the network has {model.in_channels} channels, the image {image.shape[0]}.")
+        raise BaselineError(f"the network has {count(model.in_channels, 'channel')}, the image {image.shape[0]}.")
     settings = settings.of_stage(stage)
     if settings.patches is not None:
         inside = liver.bool() if stage == "tumour" and liver is not None else None

@@ -230,8 +230,8 @@ def _estimate_text(plan: Plan) -> str:
     estimate = plan.estimate
     steps = " and ".join(f"{count} ({stage})" for stage, count in plan.steps.items())
     return (
-        f"{plan.trainings} trainings of at most {steps} "
-        f"steps: about {estimate['minutes']} minutes, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
+        f"{count(plan.trainings, 'training')} of at most {steps} "
+        f"steps: about {count(estimate['minutes'], 'minute')}, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
         f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk"
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.text import csv_rows
+from hcc_tace_data.system.words import count
 from hcc_tace_data.version import __version__
 
 __all__ = ["Curves", "environment", "model_card", "write_log"]
@@ -113,8 +114,8 @@ def model_card(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]
         "**Not for clinical use.** Research baseline; not validated on other hospitals, scanners or diseases.",
         "",
         "## Data",
-        f"- Training: {record['train_cases']} cases of {record['data']}; patients in `run.json`.",
-        f"- Validation, for choosing the epoch: {len(record['validation_patients'])} patients.",
+        f"- Training: {count(record['train_cases'], 'case')} of {record['data']}; patients in `run.json`.",
+        f"- Validation, for choosing the epoch: {count(len(record['validation_patients']), 'patient')}.",
         f"- Store digest: `{record['store_digest']}`. Channels: {', '.join(config['input']['phases'])}.",
         "",
         "## Result",

@@ -25,6 +25,7 @@ from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_write_text, mark_output
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.grids import same_grid
 from hcc_tace_data.volumes.nifti import write_nifti
 
@@ -111,8 +112,8 @@ def predict_cases(
             progress(len(files) + len(without), len(cases))
     if without:
         raise NoLiverError(
-            f"no liver found in {', '.join(without)}: nothing written for them ({len(files)} others predicted). "
-            "Were the networks trained long enough?"
+            f"no liver found in {', '.join(without)}: nothing written for them "
+            f"({count(len(files), 'other')} predicted). Were the networks trained long enough?"
         )
     return files
 

@@ -19,6 +19,7 @@ from hcc_tace_data.baseline.stages import Stage, StageBatch, crop_batch, grow, l
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.loaders.supply.augment import Augment
 from hcc_tace_data.loaders.supply.augment_volumes import AugmentVolumes
+from hcc_tace_data.system.words import count, verb
 
 #: Room around a liver that augmentation turns and widens, as a part of its size.
 _ROOM = 0.12
@@ -117,8 +118,9 @@ class TrainingStep:
         engine = Accelerator(mixed_precision=precision_of(config), cpu=on_cpu(), kwargs_handlers=[options])
         if engine.num_processes != world_size():
             raise BaselineError(
-                f"{world_size()} processes were started but {engine.num_processes} joined; they would train apart and "
-                "write over each other. Start them with torchrun."
+                f"{count(world_size(), 'process')} {verb(world_size(), 'was')} started but "
+                f"{engine.num_processes} joined; they would train "
+                "apart and write over each other. Start them with torchrun."
             )
         return engine
 

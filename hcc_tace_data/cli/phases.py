@@ -24,7 +24,7 @@ from hcc_tace_data.phases.published import read_published
 from hcc_tace_data.system.files import atomic_write_text
 from hcc_tace_data.system.roots import resolve_root
 from hcc_tace_data.system.text import csv_table
-from hcc_tace_data.system.words import count, day
+from hcc_tace_data.system.words import count, day, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,21 +216,24 @@ def _print_comparison(compared: Comparison) -> None:
     for true, row in compared.matrix.items():
         say(f"{true.replace('_', ' '):<15}" + "".join(f"{row[name]:>15}" for name in columns))
     share = f" ({100 * compared.right / compared.volumes:.1f} %)" if compared.volumes else ""
-    say(f"{compared.right} of {compared.volumes} published volumes agree{share}")
+    say(f"{compared.right} of {count(compared.volumes, 'published volume')} {verb(compared.right, 'agrees')}{share}")
     if compared.surplus:
         say(f"{count(compared.surplus, 'volume')} more than the table has of their series")
     if compared.not_here:
-        say(f"{len(compared.not_here)} series of the table are not here, first {compared.not_here[0]}")
+        say(
+            f"{len(compared.not_here)} series of the table {verb(len(compared.not_here), 'is')} not here, "
+            f"first {compared.not_here[0]}"
+        )
     if compared.not_published:
-        say(f"{compared.not_published} series here are not in the table")
+        say(f"{compared.not_published} series here {verb(compared.not_published, 'is')} not in the table")
 
 
 def _print_rows(compared: Comparison) -> None:
     """Say how the rows of the published table were matched to series."""
     rows = compared.document()["rows"]
     say(
-        f"{rows['matched']} of {rows['total']} rows matched: {rows['uid']} by series UID, {rows['exact']} exactly, "
-        f"{rows['tolerance']} with tolerance; {rows['left']} left"
+        f"{rows['matched']} of {count(rows['total'], 'row')} matched: {rows['uid']} by series UID, "
+        f"{rows['exact']} exactly, {rows['tolerance']} with tolerance; {rows['left']} left"
     )
     names = {"date": "study date", "description": "description", "images": "number of images"}
     for kind, name in names.items():

@@ -141,8 +141,8 @@ def validate(
     if write_reviewed is not None:
         from hcc_tace_data.validators.reviewed import write_reviews  # noqa: PLC0415 - its libraries are slow to import
 
-        count = write_reviews(write_reviewed, report.findings, who=who, why=why)
-        note(f"Wrote {count} reviewed findings to {write_reviewed}; pass it as --reviewed.", quiet=quiet)
+        written = write_reviews(write_reviewed, report.findings, who=who, why=why)
+        note(f"Wrote {count(written, 'reviewed finding')} to {write_reviewed}; pass it as --reviewed.", quiet=quiet)
     if not report.ok:
         raise typer.Exit(1)
 

@@ -236,6 +236,6 @@ def bland_altman(first: npt.ArrayLike, second: npt.ArrayLike) -> BlandAltman:
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     difference = difference[~np.isnan(difference)]
     if len(difference) < 2:
-        raise ClinicalError(f"Only {len(difference)} pairs of measurements; limits of agreement need two.")
+        raise ClinicalError(f"Only {count(len(difference), 'pair')} of measurements; limits of agreement need two.")
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     return BlandAltman(cases=len(difference), bias=bias, sd=sd, lower=bias - 1.96 * sd, upper=bias + 1.96 * sd)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.clinical.survival import ENDPOINTS, kaplan_meier
 from hcc_tace_data.errors import ClinicalError
+from hcc_tace_data.system.words import count, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,9 @@ class CompetingDeath:
     @property
     def summary(self) -> str:
         """One sentence."""
-        text = f"{self.censored} of {self.patients} patients have no recorded progression"
+        text = (
+            f"{self.censored} of {count(self.patients, 'patient')} {verb(self.censored, 'has')} no recorded progression"
+        )
         if not self.died:
             return f"{text}; none of them died."
         return f"{text}; {self.died} of them died, in median {self.median_weeks:.0f} weeks after the last assessment."

@@ -84,7 +84,7 @@ def load_clinical(
         shown = "\n  ".join(errors[:20])
         more = f"\n  ... and {len(errors) - 20} more" if len(errors) > 20 else ""
         raise ClinicalError(
-            f"{path} has {len(errors)} defects:\n  {shown}{more}\n"
+            f"{path} has {count(len(errors), 'defect')}:\n  {shown}{more}\n"
             "Repair the sheet, or load it with on_problem='warn' (values that cannot be read become missing)."
         )
     if on_problem != "ignore":
@@ -178,5 +178,5 @@ def _notes(raw: pd.DataFrame) -> list[str]:
         )
     misspelt = int((chemotherapy == "Cisplastin").sum())
     if misspelt:
-        notes.append(f"chemotherapy: 'Cisplastin' in {misspelt} row(s) read as 'cisplatin'")
+        notes.append(f"chemotherapy: 'Cisplastin' in {count(misspelt, 'row')} read as 'cisplatin'")
     return notes

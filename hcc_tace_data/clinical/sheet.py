@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hcc_tace_data.clinical.columns import COLUMNS
 from hcc_tace_data.errors import ClinicalError, CollectionNotFoundError
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.words import count
 from hcc_tace_data.system.workbook import read_rows
 
 if TYPE_CHECKING:
@@ -131,7 +132,9 @@ def _flat_table(path: Path, suffix: str) -> pd.DataFrame:
     except Exception as error:
         raise ClinicalError(f"{path} is not a readable table ({type(error).__name__}: {error}).") from error
     if len(table) > _MAX_ROWS or len(table.columns) > _MAX_COLUMNS:
-        raise ClinicalError(f"{path} has {len(table):,} rows and {len(table.columns)} columns: not a clinical sheet.")
+        raise ClinicalError(
+            f"{path} has {count(len(table), 'row')} and {count(len(table.columns), 'column')}: not a clinical sheet."
+        )
     table = table.astype(object)
     return table.where(table.notna(), None)
 
@@ -153,7 +156,8 @@ def _parquet(path: Path) -> pd.DataFrame:
             or sum(group.total_byte_size for group in groups) > _MAX_UNPACKED_BYTES
         ):
             raise ClinicalError(
-                f"{path} claims {claims.num_rows:,} rows and {claims.num_columns:,} columns: not a clinical sheet."
+                f"{path} claims {count(claims.num_rows, 'row')} and {count(claims.num_columns, 'column')}: not "
+                "a clinical sheet."
             )
     # texts stay as references into their dictionary: a long one that stands in each row is there once
     texts = [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]

@@ -207,7 +207,9 @@ def _grouped(frame: pd.DataFrame, by: str) -> pd.Series[Any]:
     if values.nunique() <= 12:
         return values
     if not pd.api.types.is_numeric_dtype(values):
-        raise UsageError(f"column {by!r} has {values.nunique()} different values; group by a category or by numbers.")
+        raise UsageError(
+            f"column {by!r} has {count(values.nunique(), 'different value')}; group by a category or by numbers."
+        )
     median = float(values.median())
     halves = values.map(lambda value: None if pd.isna(value) else f"{'<=' if value <= median else '>'} {median:g}")
     return pd.Series(

@@ -201,8 +201,10 @@ def _choose(candidates: list[_Candidate], cites: bool, placed: bool) -> Annotate
     for kind in ("framed", "listed"):
         named = sorted((c for c in fitting if getattr(c, kind)), key=lambda c: -getattr(c, kind))
         if named and (len(named) == 1 or getattr(named[1], kind) <= _CLEARLY * getattr(named[0], kind)):
-            count = getattr(named[0], kind)
-            return _found(named[0], f"cites {count} of its {len(named[0].rows)} slices; frames lie on its grid")
+            cited = getattr(named[0], kind)
+            return _found(
+                named[0], f"cites {cited} of its {count(len(named[0].rows), 'slice')}; frames lie on its grid"
+            )
     named = [c for c in fitting if c.cited]
     if named:
         why, fitting = "it cites slices of several volumes alike", named

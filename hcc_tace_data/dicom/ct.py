@@ -311,8 +311,8 @@ def _groups(rows: Rows, *, split: bool) -> list[Rows]:
     counts = np.bincount(place)
     if counts.min() != counts.max() or any(row["instance_number"] is None for row in rows):
         raise DuplicatePositionError(
-            f"Series {rows[0]['series_uid']} has from {counts.min()} to {counts.max()} slices at a position, and "
-            "neither AcquisitionNumber nor InstanceNumber separates them; pass the files of one volume.",
+            f"Series {rows[0]['series_uid']} has from {counts.min()} to {count(int(counts.max()), 'slice')} at a "
+            "position, and neither AcquisitionNumber nor InstanceNumber separates them; pass the files of one volume.",
             positions=along[same],
         )
     volumes: list[Rows] = [[] for _ in range(int(counts[0]))]

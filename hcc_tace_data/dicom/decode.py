@@ -18,6 +18,7 @@ from hcc_tace_data.dicom.gdcm import GdcmProcess
 from hcc_tace_data.dicom.inflate import for_pydicom
 from hcc_tace_data.dicom.stream_size import refuse_pixel_claims
 from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -148,14 +149,15 @@ def _within(row: dict[str, Any], stored: npt.NDArray[Any], *, masked: bool) -> n
     bits, signed = int(row["bits_stored"]), row["pixel_representation"] == 1
     width = 8 * stored.dtype.itemsize
     if bits > width:
-        raise DicomReadError(f"{row['path']} has BitsStored {bits}, but its pixels have {width} bits.")
+        raise DicomReadError(f"{row['path']} has BitsStored {bits}, but its pixels have {count(width, 'bit')}.")
     stored = stored.view(np.dtype(f"{'i' if signed else 'u'}{stored.dtype.itemsize}"))
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if not stored.size or (stored.min() >= low and stored.max() <= high):
         return stored
     if not masked:
         raise DicomReadError(
-            f"{row['path']} decodes to values from {stored.min()} to {stored.max()}, more than its {bits} bits stored."
+            f"{row['path']} decodes to values from {stored.min()} to {stored.max()}, more than its "
+            f"{count(bits, 'bit')} stored."
         )
     spare = width - bits
     return np.asarray((stored << spare) >> spare)

@@ -164,7 +164,7 @@ def filled_places(along: Array, step: float) -> Array:
     count = (along[-1] - along[0]) / step
     if not count < _MAX_FILL * len(along):
         raise GapError(
-            f"Filling would make {count:.0f} slices of {len(along)}; they are not one volume.", positions=along
+            f"Filling would make {round(count):,} slices of {len(along)}; they are not one volume.", positions=along
         )
     return np.asarray(along[0] + step * np.arange(int(count + SHARE) + 1))
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hcc_tace_data.errors import DicomReadError
+from hcc_tace_data.system.words import count
 
 __all__ = ["JUDGED", "hu_doubt", "hu_problem", "rescale_of", "rescales_of"]
 
@@ -129,7 +130,7 @@ def _problem(
     if stored >= 0 and not 1 <= stored <= max(allocated, 1):
         return f"BitsStored is {stored}, BitsAllocated {allocated}"
     if high >= 0 and stored >= 0 and high != stored - 1:
-        return f"HighBit is {high} with {stored} bits stored; where the value begins is open"
+        return f"HighBit is {high} with {count(stored, 'bit')} stored; where the value begins is open"
     if signed not in (-1, 0, 1):
         return f"PixelRepresentation is {signed}"
     return ""

@@ -149,5 +149,5 @@ def _assembled(frames: Iterator[bytes], shape: tuple[int, int, int], bits: int) 
             flat = np.frombuffer(frame, "<u2" if bits == 16 else np.uint8, rows * columns)
         result[number - 1] = flat.reshape(rows, columns)
     if number != count:
-        raise ValueError(f"{number} frames in place of {count}")
+        raise ValueError(f"{number} of {count} frames")
     return result

@@ -20,6 +20,7 @@ from hcc_tace_data.dicom.seg_bits import DenseFrames, PackedFrames
 from hcc_tace_data.dicom.seg_decode import decode_frames, transfer_syntax_of
 from hcc_tace_data.dicom.seg_frames import FrameTable, frames_from_groups, scan_frames
 from hcc_tace_data.errors import DicomReadError, NotDicomError, SegmentationError
+from hcc_tace_data.system import words
 from hcc_tace_data.system.boundary import foreign_errors
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _size(path: Path, header: Dataset) -> tuple[int, int, int]:
     except (AttributeError, TypeError, ValueError) as error:
         raise SegmentationError(f"{path} does not say how many frames it has, or how large: {error}.") from error
     if not 0 < rows * columns * count <= _MAX_VOXELS or min(rows, columns, count) < 1:
-        raise SegmentationError(f"{path} claims {count} frames of {rows} x {columns}; refused.")
+        raise SegmentationError(f"{path} claims {words.count(count, 'frame')} of {rows} x {columns}; refused.")
     return count, rows, columns
 
 
@@ -230,7 +231,7 @@ def _native(path: Path, header: Dataset, data: memoryview, order: Literal["<", "
     count, rows, columns = _size(path, header)
     bits = int(header.get("BitsAllocated") or 0)
     if bits not in (1, 8, 16):
-        raise DicomReadError(f"{path} has {bits} bits a pixel; segmentations have 1, 8 or 16.")
+        raise DicomReadError(f"{path} has {words.count(bits, 'bit')} per pixel; segmentations have 1, 8 or 16.")
     needed = -(-rows * columns * count * bits // 8)
     if len(data) < needed:
         raise DicomReadError(
@@ -245,7 +246,7 @@ def _native(path: Path, header: Dataset, data: memoryview, order: Literal["<", "
 def _seg_file(path: Path, header: Dataset, frames: FrameTable, pixels: PackedFrames | DenseFrames | None) -> SegFile:
     count, rows, columns = _size(path, header)
     if len(frames) != count:
-        raise SegmentationError(f"{path}: {count} frames, but functional groups of {len(frames)}.")
+        raise SegmentationError(f"{path}: {words.count(count, 'frame')}, but functional groups of {len(frames)}.")
     kind = str(header.get("SegmentationType") or "BINARY").strip().upper()
     if kind not in _KINDS:
         raise SegmentationError(f"{path}: SegmentationType is {kind[:16]!r}; it is one of {', '.join(_KINDS)}.")

@@ -30,6 +30,7 @@ from hcc_tace_data.dicom.elements import (
     element_at,
     end_of_sequence,
 )
+from hcc_tace_data.system import words
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -324,7 +325,7 @@ def _of_group(
             return (math.nan,) * count
         found = tuple(float(value) for value in values)
         if len(found) != count:
-            raise ValueError(f"{element} has {len(found)} values")
+            raise ValueError(f"{element} has {words.count(len(found), 'value')}")
         return found
 
     named = group.get("SegmentIdentificationSequence") if group is not None else None

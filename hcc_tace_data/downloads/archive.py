@@ -113,7 +113,9 @@ def _members(opened: zipfile.ZipFile, files: int, limit: int) -> list[zipfile.Zi
     seen: set[str] = set()
     total = 0
     if len(opened.infolist()) > files + _MORE_MEMBERS:
-        raise IntegrityError(f"the archive has {len(opened.infolist())} members where the series has {files} files")
+        raise IntegrityError(
+            f"the archive has {count(len(opened.infolist()), 'member')} where the series has {count(files, 'file')}"
+        )
     for item in opened.infolist():
         name = item.filename
         shown = repr(name[:80])

@@ -144,7 +144,7 @@ def check_series(
         found = digests[path].result() if digests and path in digests else digest_of(path)
         size, md5 = found.size, found.md5
         if expected.size is not None and size != expected.size:
-            bad[path] = f"{size} bytes where the source has {expected.size}"
+            bad[path] = f"{count(size, 'byte')} where the source has {expected.size:,}"
             continue
         same = digest_matches(path, size, md5, expected.etag)
         if same is False:
@@ -187,7 +187,7 @@ def _compare_all(wanted: Wanted, checked: list[Checked], exact_bytes: bool, reco
         raise WrongContent("two of its files have the same SOP Instance UID")
     size = sum(one.size for one in checked)
     if exact_bytes and size != wanted.bytes:
-        raise WrongContent(f"{size} bytes where the table has {wanted.bytes}")
+        raise WrongContent(f"{count(size, 'byte')} where the table has {wanted.bytes:,}")
     changed = [one.sop_uid for one in checked if recorded.get(one.sop_uid, one.md5) != one.md5]
     if changed:
         raise WrongContent(

@@ -102,7 +102,10 @@ def _against_idc(rows: tuple[Wanted, ...], endpoint: str, policy: RetryPolicy, t
         if not instances:
             differences.append(_difference("gone", one, f"nothing under {address}/"))
         elif (instances, size) != (one.instances, one.bytes):
-            message = f"{count(instances, 'file')} of {size} bytes where the table has {one.instances} of {one.bytes}"
+            message = (
+                f"{count(instances, 'file')} of {count(size, 'byte')} where the table has {one.instances} of "
+                f"{one.bytes:,}"
+            )
             differences.append(_difference("changed", one, message))
     return differences
 
@@ -127,7 +130,7 @@ def _against_nbia(
         if row is None:
             differences.append(_difference("gone", one, "NBIA does not name it"))
         elif str(row.get("ImageCount", one.instances)) != str(one.instances):
-            message = f"{row['ImageCount']} files where the table has {one.instances}"
+            message = f"{row['ImageCount']} instead of {count(one.instances, 'file')}"
             differences.append(_difference("changed", one, message))
     for uid, row in there.items():
         patient = str(row.get("PatientID", ""))

@@ -370,8 +370,8 @@ def _compared(wanted: Wanted, listed: Mapping[str, tuple[int, str]]) -> dict[str
     size = sum(size for size, _ in listed.values())
     if len(listed) != wanted.instances or size != wanted.bytes:
         return (
-            f"the object store has {count(len(listed), 'file')} of {size} bytes where the table has "
-            f"{wanted.instances} of {wanted.bytes}; 'hcc-tace info --drift' shows what else changed"
+            f"the object store has {count(len(listed), 'file')} of {count(size, 'byte')} where the table has "
+            f"{wanted.instances} of {wanted.bytes:,}; 'hcc-tace info --drift' shows what else changed"
         )
     return {name: Expected(size=size, etag=etag) for name, (size, etag) in listed.items()}
 

@@ -28,6 +28,7 @@ from hcc_tace_data.downloads.retries import RetryPolicy, is_passing, no_room
 from hcc_tace_data.downloads.selection import Wanted
 from hcc_tace_data.errors import DiskFullError, DownloadError, IntegrityError
 from hcc_tace_data.system.parallel import thread_pool
+from hcc_tace_data.system.words import count
 
 __all__ = ["NbiaClient", "NbiaSource"]
 
@@ -315,7 +316,9 @@ class NbiaSource:
         found = {one.sop_uid for one in checked}
         if named and named != found:
             shutil.rmtree(folder, ignore_errors=True)
-            raise IntegrityError(f"the archive lacks {len(named - found)} files that the server names, of {len(named)}")
+            raise IntegrityError(
+                f"the archive lacks {len(named - found)} of the {count(len(named), 'file')} that the server names"
+            )
         size = sum(one.size for one in checked)
         if size != wanted.bytes:
             logger.warning(

@@ -27,6 +27,7 @@ from hcc_tace_data.system.files import atomic_write_bytes
 from hcc_tace_data.system.lock import lock_folder
 from hcc_tace_data.system.parallel import in_threads
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.words import verb
 
 __all__ = ["DownloadReport", "FailedSeries", "download", "idc_endpoint", "terms"]
 
@@ -341,7 +342,11 @@ def _as_ours(error: Exception, folder: Path, plan: Plan | None, report: Download
     if isinstance(error, DiskFullError) and "Nothing was fetched" in str(error):
         return error
     if no_room(error) or isinstance(error, DiskFullError):
-        done = f"{report.series} of {len(plan.wanted)} series are here" if plan else "nothing was fetched"
+        done = (
+            f"{report.series} of {len(plan.wanted)} series {verb(report.series, 'is')} here"
+            if plan
+            else "nothing was fetched"
+        )
         missing = f"{plan.bytes - report.bytes:,} bytes" if plan else "all"
         return DiskFullError(
             f"the disk of {folder} is full, or a limit on the size of files is reached ({error}). {done}, whole; "

@@ -14,6 +14,7 @@ from hcc_tace_data.export.output_folder import claim_folder
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_write_bytes, write_json
+from hcc_tace_data.system.words import count
 from hcc_tace_data.version import __version__
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def export_croissant(
         "name": identity.name,
         "alternateName": identity.title,
         "description": (
-            f"{identity.title}. CT of {len(present)} patients with hepatocellular carcinoma before and after "
+            f"{identity.title}. CT of {count(len(present), 'patient')} with hepatocellular carcinoma before and after "
             "transarterial chemoembolisation, with DICOM segmentations of liver, tumour, portal vein and aorta. This "
             "file describes the series and the fixed split; the DICOM files are in Imaging Data Commons and the "
             "Cancer Imaging Archive."

@@ -14,6 +14,7 @@ from hcc_tace_data.export.format import CaseWriter, Classes, Exported, Format, i
 from hcc_tace_data.facts.splits import split_table
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import write_nifti
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ size_categories:
 # {catalog.identity.name}
 
 {catalog.identity.title} (https://doi.org/{catalog.identity.doi}).
-{len(records)} patients, one annotated CT volume each: {counts}. The test set and the five folds (column `fold`,
-empty for the test set) are fixed, by patient.
+{count(len(records), "patient")}, one annotated CT volume each: {counts}. The test set and the five folds (column
+`fold`, empty for the test set) are fixed, by patient.
 
 | column | what |
 |---|---|

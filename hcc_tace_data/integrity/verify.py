@@ -17,7 +17,7 @@ from hcc_tace_data.integrity.known import known_issues, nbia_sizes
 from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of, read_ledger
 from hcc_tace_data.system.lock import lock_folder
 from hcc_tace_data.system.parallel import in_threads
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,7 +225,7 @@ def adopt(
     try:
         with lock_folder(collection.root, wait=False), Ledger(collection.root) as ledger:
             before = {entry.path: entry for entry in ledger.files()}
-            count = ledger.replace(entries(before), series=chosen)
+            recorded = ledger.replace(entries(before), series=chosen)
     except FolderLockedError:
         raise
     except OSError as error:
@@ -233,10 +233,11 @@ def adopt(
     if unread:
         path, reason = next(iter(unread.items()))
         raise StoreError(
-            f"{len(unread)} of {len(rows)} files cannot be read and were not recorded, the other {count} were: {path}: "
-            f"{reason}. Get the right to read them, or fetch them again; then adopt again."
+            f"{len(unread)} of {count(len(rows), 'file')} cannot be read and {verb(len(unread), 'was')} not "
+            f"recorded, {count(recorded, 'other file')} {verb(recorded, 'was')}: {path}: {reason}. "
+            "Get the right to read them, or fetch them again; then adopt again."
         )
-    return count
+    return recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,10 @@ def _against_table(
         if short > 0:
             names = gone.get(uid, [])
             which = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if len(names) == short else ""
-            message = f"{short} of {expected} files are missing{which}; 'hcc-tace download' fetches them"
+            message = (
+                f"{short} of {count(expected, 'file')} {verb(short, 'is')} missing{which}; "
+                "'hcc-tace download' fetches them"
+            )
             yield Problem(kind="missing", message=message, files=short, **where)
         elif short < 0:
             message = f"{count(-short, 'file')} more than the {expected} of the table"
@@ -358,7 +362,7 @@ def _against_ledger(collection: Collection, files: pd.DataFrame, entries: dict[s
         if (entry.sop_uid, entry.series_uid) != (row["sop_uid"], row["series_uid"]):
             yield Problem(kind="altered", message="it holds another instance than on record", path=entry.path, **where)
         elif entry.size != row["size"]:
-            message = f"{row['size']} bytes where {entry.size} are on record; fetch it again"
+            message = f"{count(int(row['size']), 'byte')} where {entry.size:,} are on record; fetch it again"
             yield Problem(kind="altered", message=message, path=entry.path, **where)
 
 

@@ -26,7 +26,7 @@ from hcc_tace_data.labels.files import LABEL_SUFFIXES, LabelFile, read_label_fil
 from hcc_tace_data.labels.staple import fuse_masks
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.names import safe_name
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.volumes.grids import align, move_mask, through
 from hcc_tace_data.volumes.registration import register
 
@@ -441,11 +441,11 @@ def _shape(like: highdicom.Volume) -> tuple[int, int, int]:
 def _check_lost(annotation: Annotation, lost: int, depth: int) -> None:
     if lost > _LOST * max(1, depth):
         raise SegmentationError(
-            f"{annotation.path} of {annotation.patient_id}: {lost} frames lie off the CT of series "
-            f"{annotation.series_uid}; 'hcc-tace validate' says more."
+            f"{annotation.path} of {annotation.patient_id}: {count(lost, 'frame')} {verb(lost, 'lies')} off the CT "
+            f"of series {annotation.series_uid}; 'hcc-tace validate' says more."
         )
     if lost and not annotation.catalog.has_known_issue(LOST_FILE, annotation.patient_id):
-        logger.warning("%s: %d frames lie off the CT and were left out", annotation.path, lost)
+        logger.warning("%s: %s off the CT left out", annotation.path, count(lost, "frame"))
 
 
 def _known(annotation: Annotation, masks: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

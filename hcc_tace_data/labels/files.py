@@ -24,6 +24,7 @@ from hcc_tace_data.facts.catalog import Catalog, load_catalog
 from hcc_tace_data.facts.segments import SegmentVocabulary
 from hcc_tace_data.system.boundary import foreign_errors
 from hcc_tace_data.system.documents import read_json_object
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import SAVE_IN_PLACE, check_nifti_claims, patient_affine
 
 __all__ = ["LABEL_SUFFIXES", "LabelFile", "read_label_file", "read_label_grid"]
@@ -248,7 +249,7 @@ def _check_nrrd_place(file: Path, fields: dict[str, str]) -> None:
     if fields.get("space", "").lower() not in _SPACES:
         problem = f"space {fields.get('space', '')!r}"
     elif len(vectors) != 3:
-        problem = f"{len(vectors)} space directions in place of 3"
+        problem = f"{count(len(vectors), 'space direction')} in place of 3"
     elif not _VECTOR.fullmatch(fields.get("space origin", "")):
         problem = "no space origin"
     elif not units <= {"mm", ""}:
@@ -259,7 +260,7 @@ def _check_nrrd_place(file: Path, fields: dict[str, str]) -> None:
 
 def _itk_grid(file: Path, image: Any) -> tuple[Affine, tuple[int, int, int]]:
     if image.GetDimension() != 3:
-        raise SegmentationError(f"{file} has {image.GetDimension()} dimensions, not 3.")
+        raise SegmentationError(f"{file} has {count(image.GetDimension(), 'dimension')}, not 3.")
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
@@ -301,7 +302,9 @@ def _read_nrrd(file: Path, vocabulary: SegmentVocabulary) -> LabelFile:
             )
     if not names:
         if len(layers) != 1:
-            raise SegmentationError(f"{file} has {len(layers)} components a voxel and no segments that explain them.")
+            raise SegmentationError(
+                f"{file} has {count(len(layers), 'component')} per voxel and no segments that explain them."
+            )
         return _label_map(file, affine, shape, layers[0], vocabulary, None)
     return LabelFile(
         path=file, affine=affine, shape=shape, names=names, says_all=True, layers=layers, layer_of=layer_of,

@@ -32,6 +32,7 @@ from hcc_tace_data.labels.fuse_report import (
 from hcc_tace_data.labels.staple import Fusion, fuse_arrays, fuse_masks
 from hcc_tace_data.labels.votes import vote
 from hcc_tace_data.system.files import mark_output, write_json, writing_to
+from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.grids import align, move_mask, through
 from hcc_tace_data.volumes.nifti import write_nifti
 from hcc_tace_data.volumes.registration import register, resample
@@ -315,7 +316,7 @@ def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
             "('hcc-tace phases' shows which is which)."
         )
     if chosen is not None and chosen >= len(volumes):
-        raise UsageError(f"{folder} holds {len(volumes)} CT volumes, counted from 0; there is no {chosen}.")
+        raise UsageError(f"{folder} holds {count(len(volumes), 'CT volume')}, counted from 0; there is no {chosen}.")
     return [folder / name for name in volumes[chosen or 0]["path"]]
 
 

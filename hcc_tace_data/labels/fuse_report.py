@@ -17,6 +17,7 @@ from hcc_tace_data.labels.agreement import agreement, summary
 from hcc_tace_data.labels.staple import Fusion
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import write_json
+from hcc_tace_data.system.words import count
 from hcc_tace_data.version import __version__
 
 __all__ = ["OURS", "begin", "file_names", "make_report", "probability_names", "reader_names", "write_seg"]
@@ -81,7 +82,7 @@ def write_seg(
     )
     segments = {number: key for key, number in numbers.items()}
     masks = {key: label_map == number for number, key in segments.items()}
-    described = f"{name} of {len(readers)} readers"
+    described = f"{name} of {count(len(readers), 'reader')}"
     seg_write.write_seg(path, masks, sources, algorithm=algorithm, series_description=described, catalog=catalog)
 
 

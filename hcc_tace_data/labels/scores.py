@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.system.words import count
 
 __all__ = ["EMPTY_POLICY", "MaskScores", "dice", "lesion_detection", "score_masks", "surface"]
 
@@ -138,7 +139,7 @@ def score_masks(
     a, b = _two_masks(predicted, true)
     step = np.asarray(spacing, dtype=float)
     if step.shape != (a.ndim,) or not (step > 0).all():
-        raise UsageError(f"spacing is {spacing!r}; use {a.ndim} positive lengths in mm.")
+        raise UsageError(f"spacing is {spacing!r}; use {count(a.ndim, 'positive length')} in mm.")
     millilitre = float(np.prod(step)) / 1000
     predicted_ml, volume_ml = np.count_nonzero(a) * millilitre, np.count_nonzero(b) * millilitre
     overlap = dice(a, b)

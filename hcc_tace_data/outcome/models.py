@@ -21,6 +21,7 @@ from hcc_tace_data.outcome.linear import LinearModel, Preparation
 from hcc_tace_data.outcome.metrics import auc
 from hcc_tace_data.outcome.ridge import baseline_hazard, fit_cox, fit_logistic, stratified_folds
 from hcc_tace_data.outcome.tasks import Task
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,11 +125,13 @@ def ladder(task: Task, *, forest: bool = True) -> tuple[Model, ...]:
     if len(small) == 3:
         models.append(_linear("size_afp_child_pugh", f"{name}: size, AFP, Child-Pugh", small, fit))
     if clinical:
-        models.append(_linear("clinical", f"{name}: {len(clinical)} clinical variables", clinical, fit))
+        models.append(_linear("clinical", f"{name}: {count(len(clinical), 'clinical variable')}", clinical, fit))
         if forest:
-            models.append(Model("clinical_forest", f"forest: {len(clinical)} clinical variables", clinical, trees))
+            models.append(
+                Model("clinical_forest", f"forest: {count(len(clinical), 'clinical variable')}", clinical, trees)
+            )
     if images:
-        models.append(_linear("images", f"{name}: {len(images)} image features", images, fit))
+        models.append(_linear("images", f"{name}: {count(len(images), 'image feature')}", images, fit))
         if clinical:
             both = (*clinical, *images)
             models.append(_linear("clinical_images", f"{name}: clinical and image features", both, fit))

@@ -18,6 +18,7 @@ from hcc_tace_data.report.page import render
 from hcc_tace_data.report.provenance import provenance
 from hcc_tace_data.report.svg import Chart, nice_ticks
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.words import count
 
 __all__ = ["write_outcome_page"]
 
@@ -206,7 +207,7 @@ def _calibrations(found: Evaluation) -> dict[str, Any]:
             at = group.predicted + shift
             chart.line([(at, group.lower), (at, group.upper)], f"line thin s{place}")
             shares = f"predicted {group.predicted:.0%}, observed {group.observed:.0%}"
-            tip = f"{one.label}: {group.patients} patients, {shares}"
+            tip = f"{one.label}: {count(group.patients, 'patient')}, {shares}"
             chart.dot(at, group.observed, kind=f"dot solid s{place}", tip=tip, radius=4)
     rows = [
         {

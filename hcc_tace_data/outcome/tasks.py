@@ -14,6 +14,7 @@ from hcc_tace_data.clinical.roles import role_of
 from hcc_tace_data.clinical.survival import ENDPOINTS, STAGING_SYSTEMS
 from hcc_tace_data.errors import ClinicalError, UsageError
 from hcc_tace_data.facts.splits import split_table
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +166,7 @@ def load_task(
     folds = split_table()
     fold = pd.Series([folds.get(str(one)) for one in target.index], index=target.index, dtype="Int64", name="fold")
     if left_out:
-        logger.info("%s: %d of %d patients left out: %s", name, len(left_out), len(table), lacking)
+        logger.info("%s: %d of %s left out: %s", name, len(left_out), count(len(table), "patient"), lacking)
     return Task(
         name=name, features=chosen, target=target, fold=fold, left_out=left_out, extra=added, source=source_name
     )

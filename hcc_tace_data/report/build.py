@@ -337,11 +337,11 @@ def _cards(
 def _facts(collection: Collection, clinical: dict[str, Any], predictions: Path, depth: str) -> dict[str, str]:
     facts = {
         "folder": collection.root.resolve().name,
-        "files read": f"{len(collection.instances)} headers; rules to depth '{depth}'",
+        "files read": f"{count(len(collection.instances), 'header')}; rules to depth '{depth}'",
     }
     if not clinical["reason"]:
         match = "the published digest" if clinical["official"] else "not the digest of the published file"
         facts["clinical sheet"] = f"{clinical['file']}, SHA-256 {clinical['sha256'][:16]}… ({match})"
-    count = len(list(predictions.glob("*.nii.gz"))) if predictions.is_dir() else 0
-    facts["predictions"] = f"{count} label maps" if count else "none found"
+    predicted = len(list(predictions.glob("*.nii.gz"))) if predictions.is_dir() else 0
+    facts["predictions"] = count(predicted, "label map") if predicted else "none found"
     return facts

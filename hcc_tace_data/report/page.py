@@ -13,6 +13,7 @@ from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.phases.names import phase_records
 from hcc_tace_data.report.findings import findings_section
 from hcc_tace_data.report.provenance import provenance
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,6 +36,7 @@ def _environment() -> Environment:
     )
     environment.filters["thousands"] = lambda number: f"{number:,}".replace(",", " ")
     environment.filters["megabytes"] = _bytes
+    environment.filters["counted"] = count
     environment.filters["dice"] = lambda value: f"{value:.3f}"
     return environment
 
@@ -43,7 +45,7 @@ def _bytes(number: int) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
             return f"{number / size:.1f} {unit}"
-    return f"{number} bytes"
+    return count(int(number), "byte")
 
 
 def static_text(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import require_regular
+from hcc_tace_data.system.words import count
 
 __all__ = ["KeptFile"]
 
@@ -119,7 +120,7 @@ class KeptFile:
                     except (ValueError, TypeError, zlib.error, RecursionError):
                         damaged += 1
         if damaged:
-            logger.warning("%s: %d of its entries are damaged and are made again", place, damaged)
+            logger.warning("%s: %s damaged, made again", place, count(damaged, "entry"))
         return found
 
     def _write(self, place: Path, rows: Sequence[tuple[Any, ...]]) -> bool:

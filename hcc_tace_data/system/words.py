@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "day", "size"]
+__all__ = ["count", "day", "size", "verb"]
 
 #: Nouns whose plural does not follow the rules below.
 _PLURALS = {"series": "series", "CT": "CT", "axis": "axes", "person": "people"}
+_PLURAL_VERBS = {"is": "are", "was": "were", "has": "have", "does": "do"}
 
 
 def count(number: int, noun: str) -> str:
@@ -24,6 +25,24 @@ def count(number: int, noun: str) -> str:
     ('1 file', '0 files', '2 studies', '1,200 CT volumes', '2 series')
     """
     return f"{number:,} {noun if number == 1 else _plural(noun)}"
+
+
+def verb(number: int, singular: str) -> str:
+    """Return a verb as it goes with a number.
+
+    Parameters
+    ----------
+    number : int
+        Of its subject.
+    singular : str
+        The verb in the third person: "is", "lies".
+
+    Examples
+    --------
+    >>> verb(1, "is"), verb(2, "is"), verb(0, "lies")
+    ('is', 'are', 'lie')
+    """
+    return singular if number == 1 else _PLURAL_VERBS.get(singular, singular.removesuffix("s"))
 
 
 def day(date: str) -> str:

@@ -27,6 +27,7 @@ from hcc_tace_data.loaders.supply.copies import Copy, copy_all, fill
 from hcc_tace_data.loaders.supply.gather import Batch, Filling, filled
 from hcc_tace_data.loaders.supply.patches import patch_corner
 from hcc_tace_data.loaders.units import Patches
+from hcc_tace_data.system.words import count
 
 __all__ = ["BatchIterator", "BatchOptions", "Batches", "OrderOptions", "PatchBatchIterator", "StoredBatches",
            "epoch_order", "world"]  # fmt: skip
@@ -131,7 +132,7 @@ class Batches(ABC):
 
     def __repr__(self) -> str:
         share = "" if self.world_size == 1 else f", rank {self.rank} of {self.world_size}"
-        what = f"{self.count} samples ({self.unit}), batches of {self.batch_size}"
+        what = f"{count(self.count, 'sample')} ({self.unit}), batches of {self.batch_size}"
         return f"<{type(self).__name__}: {what}, epoch {self.epoch}{share}>"
 
     def __len__(self) -> int:
@@ -216,7 +217,9 @@ class StoredBatches(Batches):
             raise UsageError("int16 cannot say that a phase is missing; use float32, or leave those patients out.")
         channels = {case.shape[0] for case in cases}
         if len(channels) > 1:
-            raise StoreError(f"cases of {sorted(channels)} channels do not make batches; prepare them alike.")
+            raise StoreError(
+                f"cases of {' and '.join(map(str, sorted(channels)))} channels do not make batches; prepare them alike."
+            )
         self.cases = tuple(cases)
         self.pin_memory, self.dtype, self.threads, self.prefetch = pin_memory, dtype, threads, prefetch
         self._channels, self._size = next(iter(channels), 1), size

@@ -17,6 +17,7 @@ from hcc_tace_data.loaders.supply.augment import Augment
 from hcc_tace_data.loaders.supply.batches import Batches, world
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, middle_corner, place_box
 from hcc_tace_data.loaders.supply.gather import Batch
+from hcc_tace_data.system.words import count
 
 __all__ = ["DeviceBatches", "DeviceSlices", "window_hu"]
 
@@ -146,7 +147,7 @@ class DeviceSlices:
 
     def __repr__(self) -> str:
         held = self.image.nbytes + self.label.nbytes + (0 if self.valid is None else self.valid.nbytes)
-        what = f"{len(self)} slices of {len(self.patient_ids)} patients"
+        what = f"{count(len(self), 'slice')} of {count(len(self.patient_ids), 'patient')}"
         return f"<DeviceSlices: {what} on {self.device}, {held / 1e6:.0f} MB>"
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Batch:

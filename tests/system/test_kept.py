@@ -95,7 +95,7 @@ def test_a_value_under_the_key_of_another_is_not_given(filled, place, caplog) ->
         "digest = (SELECT digest FROM kept WHERE key = 'c') WHERE key = 'a'",
     )
     assert filled.get("kind", VALUES) == {"b": None, "c": [[], {}]}
-    assert "1 of its entries" in caplog.text
+    assert "1 entry damaged" in caplog.text
 
 
 def test_every_flipped_byte_of_a_value_is_noticed(filled, place) -> None:

@@ -182,16 +182,16 @@ def _share(dataset):
                 _first_item(d).ReferencedInstanceSequence[0], "ReferencedSOPClassUID", "1.2.840.10008.1.1"
             ),
             "HT412",
-            "1 images are cited with a SOP class that is not theirs",
+            "1 image is cited with the wrong SOP class",
         ),
         (
             lambda d: _first_item(d).ReferencedInstanceSequence.pop(),
             "HT412",
-            "1 sources of frames are not listed in ReferencedSeriesSequence",
+            "1 source of frames is not listed in ReferencedSeriesSequence",
         ),
-        (_share, "HT401", "1 of the "),
-        (_name("SourceImageSequence"), "HT401", "1 of the "),
-        (_name("ReferencedImageSequence"), "HT401", "1 of the "),
+        (_share, "HT401", "images that the segmentation cites is not here"),
+        (_name("SourceImageSequence"), "HT401", "images that the segmentation cites is not here"),
+        (_name("ReferencedImageSequence"), "HT401", "images that the segmentation cites is not here"),
         (_name("ReferencedStudySequence"), "HT412", "study 2.25.96 is not here"),
     ],
     ids=[
@@ -245,7 +245,7 @@ def test_pixels_that_cannot_be_decoded_are_said(twin):
     findings, report = found(twin, "HT2", "HT802", depth="pixels")
     assert set(findings) == {"HT202"}
     reasons = {rule.code: rule.reason for rule in report.rules}
-    assert reasons["HT207"] == reasons["HT802"] == "the pixels of 1 files cannot be decoded"
+    assert reasons["HT207"] == reasons["HT802"] == "the pixels of 1 file cannot be decoded"
 
 
 def test_slices_at_one_height_are_not_tilted(twin):

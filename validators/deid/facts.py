@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hcc_tace_data.dicom.header_values import TEXT_VRS, tag_of, value_text
+from hcc_tace_data.system import words
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.profile import element_name, is_dummy, load_profile
@@ -178,7 +179,7 @@ def report(context: Context, found: Iterable[tuple[Value, str, str]]) -> Iterato
             value, message, hint = rest[0]
             count = sum(one.seen.count for one, _, _ in rest)
             yield Draft(
-                message=f"{message} {len(rest)} more values of this element in the series.",
+                message=f"{message} {words.count(len(rest), 'more value')} of this element in the series.",
                 hint=hint,
                 tag=value.path,
                 evidence={"vr": value.vr, "distinct": len(rest), "count": count},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
 from hcc_tace_data.validators.rule import Draft, Skip
@@ -65,7 +66,8 @@ def burned_in(context: Context) -> Iterator[Draft]:
             found.setdefault(table["series_uid"].iloc[row], []).append(row)
     for rows in found.values():
         yield Draft(
-            message=f"{len(rows)} images of kinds that often show names: screens, localizers, photos, dose pages.",
+            message=f"{count(len(rows), 'image')} of a kind that often shows names: screens, localizers, photos, "
+            "dose pages.",
             hint="Look at their pixels, whatever BurnedInAnnotation says: NO is known to lie.",
             tag="00080008",
             evidence={"count": len(rows)},

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
 from hcc_tace_data.validators.rule import Draft, Partly
@@ -142,7 +143,8 @@ def hidden_bits(context: Context) -> Iterator[Draft | Partly]:
         elif found.pixels:
             bits = ", ".join(map(str, found.bits))
             yield Draft(
-                message=f"{found.pixels} pixels use bits outside BitsStored (bits {bits}): overlays hide there.",
+                message=f"{count(found.pixels, 'pixel')} {verb(found.pixels, 'uses')} bits outside BitsStored "
+                f"(bits {bits}): overlays hide there.",
                 hint="Look at these bits as an image; clear them, or fetch the file again.",
                 at=context.place(row),
                 tag="7FE00010",

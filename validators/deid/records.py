@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.header_values import value_text
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
 from hcc_tace_data.validators.deid.profile import is_private
 from hcc_tace_data.validators.facts.header_scan import WATCHED, Marks
@@ -43,40 +44,42 @@ def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Ite
 
 def method_recorded(context: Context) -> Iterator[Draft]:
     """HT304: (0012,0063) or (0012,0064) is there."""
-    for row, count in _by_series(
+    for row, files in _by_series(
         context, lambda facts, row: not facts.mark(row, "00120063") and not facts.mark(row, "00120064/00080100")
     ):
         yield Draft(
-            message=f"{count} files of the series do not record how they were de-identified.",
+            message=f"{count(files, 'file')} of the series {verb(files, 'does')} not record how they were "
+            "de-identified.",
             hint="Set (0012,0063) or (0012,0064).",
             tag="00120063",
-            evidence={"count": count},
+            evidence={"count": files},
             at=context.place(row),
         )
 
 
 def identity_removed(context: Context) -> Iterator[Draft]:
     """HT315: (0012,0062) is YES."""
-    for row, count in _by_series(context, lambda facts, row: facts.mark(row, "00120062") != "YES"):
+    for row, files in _by_series(context, lambda facts, row: facts.mark(row, "00120062") != "YES"):
         yield Draft(
-            message=f"{count} files of the series do not say that the patient's identity was removed.",
+            message=f"{count(files, 'file')} of the series {verb(files, 'does')} not say that the patient's "
+            "identity was removed.",
             hint="Set PatientIdentityRemoved (0012,0062) to YES once it was.",
             tag="00120062",
-            evidence={"count": count},
+            evidence={"count": files},
             at=context.place(row),
         )
 
 
 def dates_marked(context: Context) -> Iterator[Draft]:
     """HT310: (0028,0303) is MODIFIED, or REMOVED."""
-    for row, count in _by_series(
+    for row, files in _by_series(
         context, lambda facts, row: facts.mark(row, "00280303") not in ("MODIFIED", "REMOVED")
     ):
         yield Draft(
-            message=f"{count} files of the series do not say that their dates were modified.",
+            message=f"{count(files, 'file')} of the series {verb(files, 'does')} not say that dates were modified.",
             hint="Shift the dates, then set LongitudinalTemporalInformationModified (0028,0303) to MODIFIED.",
             tag="00280303",
-            evidence={"count": count},
+            evidence={"count": files},
             at=context.place(row),
         )
 
@@ -129,14 +132,14 @@ def consistent_dates(context: Context) -> Iterator[Draft]:
 
     told: set[str] = set()
     studies = context.instances["study_uid"].tolist()
-    for row, count in _by_series(context, torn):
+    for row, files in _by_series(context, torn):
         told.add(studies[row])
         days = _spread(_visit(facts.scan.marks[row]))
         yield Draft(
-            message=f"Dates of one examination lie {days} days apart in {count} files of the series.",
+            message=f"Dates of one examination lie {days} days apart in {count(files, 'file')} of the series.",
             hint=hint,
             tag="00080020",
-            evidence={"count": count, "days": days},
+            evidence={"count": files, "days": days},
             at=context.place(row),
         )
     between: dict[str, tuple[int, set[datetime.date]]] = {}

@@ -13,6 +13,7 @@ from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.annotated import annotated_volumes
 from hcc_tace_data.validators.facts.segs import seg_facts
@@ -125,7 +126,9 @@ def measure(job: MaskJob) -> MaskFacts:
     except (HccTaceError, OSError) as error:
         return MaskFacts(error=str(error).replace(job.seg, "the SEG"))
     if len(seg.lost) > _LOST * max(1, len(seg.paintings)):
-        return MaskFacts(error=f"{len(seg.lost)} frames with voxels lie off its CT's grid (HT404)")
+        return MaskFacts(
+            error=f"{count(len(seg.lost), 'frame')} with voxels {verb(len(seg.lost), 'lies')} off its CT's grid (HT404)"
+        )
     masks: dict[str, Mask] = {}
     for info, mask in zip(seg.segments, seg.array, strict=True):
         key = segment_key(info.label, ":".join((info.type[1], info.type[0]))) or f"segment {info.number}"

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
 from hcc_tace_data.validators.facts.sheet import clinical_sheet, sheet_error, sheet_problems
@@ -80,7 +81,7 @@ def interval_contradictions(context: Context) -> Found:
         difference = round((value - weeks[patient]) * 7)
         yield Draft(
             message=f"Row {place + 2}: Interval_FU of {patient} is {value:g} weeks, but its studies lie "
-            f"{weeks[patient]:.2f} weeks apart ({difference:+d} days).{shifted}",
+            f"{weeks[patient]:.2f} weeks apart ({difference:+d} {'day' if abs(difference) == 1 else 'days'}).{shifted}",
             hint="Take the interval from the study dates; ask the authors before correcting the sheet.",
             at=Place(patient_id=patient),
             evidence={
@@ -93,7 +94,7 @@ def interval_contradictions(context: Context) -> Found:
             },
         )
     if empty:
-        yield Partly(f"Interval_FU is empty in {empty} rows")
+        yield Partly(f"Interval_FU is empty in {count(empty, 'row')}")
 
 
 def _problems(*checks: str, rest: bool = False) -> Callable[[Context], Found]:

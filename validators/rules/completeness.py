@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.tables import full_table, series_table
 from hcc_tace_data.validators.place import Place
@@ -68,7 +68,7 @@ def _series_counts(context: Context) -> Iterator[Draft]:
         if not have or not missing:
             continue
         yield Draft(
-            message=f"{have} of {row.instances} files of the series are here: "
+            message=f"{have} of {count(row.instances, 'file')} of the series {verb(have, 'is')} here: "
             + (f"{missing} missing." if missing > 0 else f"{-missing} too many."),
             hint="Download the series again." if missing > 0 else "Find out where the extra files come from.",
             at=Place(patient_id=str(row.patient_id), study_uid=str(row.study_uid), series_uid=str(row.series_uid)),
@@ -115,7 +115,7 @@ def _ct_series(context: Context) -> Iterator[Draft]:
     for row in table[table["modality"] != "SEG"].itertuples(index=False):
         if row.series_uid not in here and row.study_uid in studies:
             yield Draft(
-                message=f"{row.modality} series {row.series_number} ({row.instances} files) is missing.",
+                message=f"{row.modality} series {row.series_number} ({count(row.instances, 'file')}) is missing.",
                 hint="Download the series.",
                 at=Place(patient_id=str(row.patient_id), study_uid=str(row.study_uid), series_uid=str(row.series_uid)),
                 evidence={"expected": int(row.instances)},
@@ -129,7 +129,8 @@ def _patients(context: Context) -> Iterator[Draft]:
     if missing:
         shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         yield Draft(
-            message=f"{len(missing)} of {len(expected)} patients of the series table are not here: {shown}",
+            message=f"{len(missing)} of {count(len(expected), 'patient')} of the series table "
+            f"{verb(len(missing), 'is')} not here: {shown}",
             hint="Download them, or work on the part that is here and say so.",
             evidence={"missing": missing},
         )
@@ -144,7 +145,8 @@ def _foreign(context: Context) -> Iterator[Draft]:
         if uid not in listed:
             first = rows.iloc[0]
             yield Draft(
-                message=f"{first['modality']} series of {len(rows)} files that the series table does not list.",
+                message=f"{first['modality']} series of {count(len(rows), 'file')} that the series table does not "
+                "list.",
                 hint="Move it out of the folder, or name the table it belongs to.",
                 at=Place(patient_id=str(first["patient_id"]), study_uid=str(first["study_uid"]), series_uid=str(uid)),
             )

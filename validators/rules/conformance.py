@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.rule import Draft, Partly, Skip
 
@@ -81,7 +82,7 @@ def conformance_findings(context: Context) -> Iterator[Draft | Partly]:
         if new:
             tags = sorted({"".join(match).upper() for line in new for match in _TAG.findall(line)})
             yield Draft(
-                message=f"dciodvfy finds {len(new)} errors beyond the {len(errors) - len(new)} known ones, first: "
+                message=f"dciodvfy finds {count(len(new), 'error')} beyond {len(errors) - len(new)} known, first: "
                 f"{new[0].removeprefix('Error - ')}",
                 hint="See the attributes in the evidence; 'dciodvfy -new FILE' shows values.",
                 at=replace(series_place(rows), path=str(rows["path"].iloc[0])),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hcc_tace_data.dicom.rescale import JUDGED, hu_doubt, hu_problem
+from hcc_tace_data.system.words import count
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
 from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
@@ -66,7 +67,7 @@ def _pixel_duplicates(context: Context) -> Iterator[Draft | Partly]:
     """Tell of copies within a patient; HT802 tells of those between patients."""
     table = context.instances
     if unread := context.fact(pixel_digests).count(UNREADABLE):
-        yield Partly(f"the pixels of {unread} files cannot be decoded")
+        yield Partly(f"the pixels of {count(unread, 'file')} cannot be decoded")
     first: dict[tuple[str, str], int] = {}
     for row, (patient, uid, digest) in enumerate(
         zip(table["patient_id"], table["sop_uid"], context.fact(pixel_digests), strict=True)
@@ -87,7 +88,7 @@ def _pixel_format(context: Context) -> Iterator[Draft]:
     for row in context.fact(ct_slices).itertuples():
         wrong = []
         if row.bits_allocated != 16 or row.samples_per_pixel != 1:
-            wrong.append(f"{row.samples_per_pixel} x {row.bits_allocated} bits a pixel instead of 16")
+            wrong.append(f"{row.samples_per_pixel} x {count(row.bits_allocated, 'bit')} per pixel instead of 16")
         if row.photometric_interpretation != "MONOCHROME2":
             wrong.append(f"photometric interpretation {row.photometric_interpretation or 'absent'}")
         try:
@@ -96,7 +97,7 @@ def _pixel_format(context: Context) -> Iterator[Draft]:
             wrong.append("no Rows, Columns or BitsAllocated")
             expected = row.pixel_length
         if row.pixel_offset >= 0 and not expected <= row.pixel_length <= expected + 1:
-            wrong.append(f"{row.pixel_length} bytes of pixels where {expected} belong")
+            wrong.append(f"{count(row.pixel_length, 'byte')} of pixels where {expected:,} belong")
         if wrong:
             yield Draft(
                 message=f"No CT slice of the collection: {', '.join(wrong)}.",

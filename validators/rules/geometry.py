@@ -14,6 +14,7 @@ from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound
 from hcc_tace_data.errors import CatalogError, NotAVolumeError, TiltError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.facts.published import MASKS_FILE, published_masks, published_phases
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context, series_place
 from hcc_tace_data.validators.facts.annotated import annotated_series
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
@@ -81,7 +82,7 @@ def _even(context: Context) -> Found:
         wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
         yield Draft(
             message=f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
-            f"{len(wide)} steps wider than the smallest.",
+            f"{count(len(wide), 'step')} wider than the smallest.",
             hint="A missing slice is downloaded again; where the scanner changed its spacing, read with "
             "on_gap='fill', or leave the coarse part out.",
             at=series_place(rows),
@@ -125,7 +126,8 @@ def _axial(context: Context) -> Found:
         absent = int((np.isnan(orientation).any(axis=1) | np.isnan(position).any(axis=1)).sum())
         if absent:
             yield Draft(
-                message=f"{absent} slices have no ImagePositionPatient or ImageOrientationPatient.",
+                message=f"{count(absent, 'slice')} {verb(absent, 'has')} no ImagePositionPatient or "
+                "ImageOrientationPatient.",
                 hint="Leave them out, or fetch the series again.",
                 at=series_place(rows),
             )
@@ -156,7 +158,8 @@ def _one_place(context: Context) -> Found:
         same = int((np.diff(along) <= _same_place(rows)).sum()) if not np.isnan(along).any() else 0
         if same:
             yield Draft(
-                message=f"{same} slices lie where another of the same volume does, and nothing tells them apart.",
+                message=f"{count(same, 'slice')} {verb(same, 'lies')} where another of the same volume does, and "
+                "nothing tells them apart.",
                 hint="Read with on_duplicate='split', and look which volume is which.",
                 at=series_place(rows),
                 evidence={"slices": same},
@@ -384,7 +387,11 @@ def _compared(context: Context, row: int, facts: MaskFacts, published: Published
             same.append(f"{name}{here} {unit} ({agree})")
         else:
             differ.append(f"{name}{here} {unit} here, {told} published ({agree})")
-    off = f"; {facts.off_grid} frames off the CT's grid are not counted" if facts.off_grid else ""
+    off = (
+        f"; {count(facts.off_grid, 'frame')} off the CT's grid {verb(facts.off_grid, 'is')} not counted"
+        if facts.off_grid
+        else ""
+    )
     message = (
         f"Other counts than published: {'; '.join(differ)}{off}."
         if differ
@@ -421,7 +428,7 @@ def _acquisition(context: Context) -> Found:
                 yield Draft(
                     message=f"{name} is {off.min():g}"
                     + (f" to {off.max():g}" if off.max() > off.min() else "")
-                    + f" in {len(off)} of {len(rows)} slices; the paper gives {low:g} to {high:g}.",
+                    + f" in {len(off)} of {count(len(rows), 'slice')}; the paper gives {low:g} to {high:g}.",
                     hint="Information: say so where acquisition matters to your study.",
                     at=series_place(rows),
                     evidence={"attribute": name, "lowest": float(off.min()), "highest": float(off.max())},

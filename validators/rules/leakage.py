@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.pixel_digest import UNREADABLE, pixel_digests
 from hcc_tace_data.validators.place import Place
@@ -79,7 +80,7 @@ def _same_pixels(context: Context) -> Found:
         if digest not in ("", UNREADABLE):
             owners.setdefault(digest, {}).setdefault(str(patient), row)
     if unread := context.fact(pixel_digests).count(UNREADABLE):
-        yield Partly(f"the pixels of {unread} files cannot be decoded")
+        yield Partly(f"the pixels of {count(unread, 'file')} cannot be decoded")
     pairs: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for own in owners.values():
         names = sorted(own)
@@ -90,7 +91,7 @@ def _same_pixels(context: Context) -> Found:
     for (one, other), rows in sorted(pairs.items()):
         across = parts.get(one) != parts.get(other)
         yield Draft(
-            message=f"{len(rows)} images of {one} and {other} hold the same pixels"
+            message=f"{count(len(rows), 'image')} of {one} and {other} {verb(len(rows), 'holds')} the same pixels"
             + (f", in different parts of the split ({parts.get(one)}, {parts.get(other)})." if across else "."),
             hint="One person under two IDs, or a file under the wrong one: keep both in one part, or leave one out.",
             at=context.place(rows[0][1]),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.dicom.tolerance import SHARE, cluster_rows, direction_bound, position_bound, same_spacing
 from hcc_tace_data.system.masking import mask
+from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.free_text import suspicions
 from hcc_tace_data.validators.facts.annotated import annotated_volumes
@@ -47,7 +48,8 @@ def _missing(context: Context) -> Found:
         gone = [uid for uid in facts.cited if uid not in held]
         if gone:
             yield Draft(
-                message=f"{len(gone)} of the {len(facts.cited)} images that the segmentation cites are not here.",
+                message=f"{len(gone)} of {count(len(facts.cited), 'image')} that the segmentation cites "
+                f"{verb(len(gone), 'is')} not here.",
                 hint="Download the CT series again; masks on absent slices cannot be used.",
                 at=context.place(row),
                 evidence={"cited": len(facts.cited), "missing": gone[:20]},
@@ -125,12 +127,13 @@ def _off_grid(context: Context) -> Found:
         absent = np.array([bool(own) and not any(uid in held for uid in own) for own in facts.sources], dtype=bool)
         off = (worst > _EXACT_MM) & ~(absent if len(absent) == len(worst) else False)
         if off.any():
+            lost = int(off.sum())
             beyond = int((off & ((along > step) | (across > pixel))).sum())
             segments = sorted(set(facts.frame_segments[off].tolist()))
             yield Draft(
                 severity="error" if beyond else "warning",
-                message=f"{int(off.sum())} of {len(off)} frames do not lie on the CT's slices and pixels: by up to "
-                f"{float(worst[off].max()):.3g} mm, {beyond} by more than a tenth of a voxel.",
+                message=f"{lost} of {count(len(off), 'frame')} {verb(lost, 'does')} not lie on the CT's slices and "
+                f"pixels: by up to {float(worst[off].max()):.3g} mm, {beyond} by more than a tenth of a voxel.",
                 hint=_scaled(facts, rows)
                 or "Place frames by position, with a tolerance; leave out those beyond it if they are empty."
                 if beyond
@@ -204,10 +207,11 @@ def _orientation(context: Context) -> Found:
         bound = direction_bound(max(facts.size))
         off = np.abs(facts.orientations - orientation).max(axis=1) > bound
         if off.any():
+            apart = int(off.sum())
             turned = np.abs(np.abs(facts.orientations[off]) - np.abs(orientation)).max() <= bound
             yield Draft(
-                message=f"{int(off.sum())} frames have another orientation than the CT: "
-                + ("rows or columns run the other way." if turned else "they are rotated against it."),
+                message=f"{count(apart, 'frame')} {verb(apart, 'has')} another orientation than the CT: "
+                + ("rows or columns run the other way." if turned else "rotated against it."),
                 hint="Place frames by PlaneOrientationSequence, never by their order in the array.",
                 tag="00209116",
                 at=context.place(row),
@@ -223,11 +227,11 @@ def _other_patient(context: Context) -> Found:
         own = context.place(row)
         rows = [held[uid] for uid in facts.cited if uid in held]
         rows += [first[uid] for uid, _ in facts.series if uid in first]
-        for column, what in (("patient_id", "patients"), ("study_uid", "studies")):
+        for column, what in (("patient_id", "other patient"), ("study_uid", "other study")):
             others = {str(value) for value in table[column].iloc[rows] if value != getattr(own, column)}
             if others:
                 yield Draft(
-                    message=f"The segmentation references images of {len(others)} other {what}.",
+                    message=f"The segmentation references images of {count(len(others), what)}.",
                     hint="Do not use the masks before it is known whose liver they show.",
                     at=own,
                     evidence={"attribute": column, "others": len(others)},
@@ -274,18 +278,27 @@ def _citations(context: Context) -> Found:
             apart = [one for one in found if series.iloc[one] != uid]
             if uid not in here and (found or not instances):
                 name = f"series {uid}" if uid else "a series without UID"
-                told.append(f"{name} is not here" + (f", but {len(found)} of its images are" if found else ""))
+                told.append(
+                    f"{name} is not here"
+                    + (f", but {len(found)} of its images {verb(len(found), 'is')}" if found else "")
+                )
             elif apart:
-                told.append(f"{len(apart)} images are listed under series {uid} and belong to {series.iloc[apart[0]]}")
+                told.append(
+                    f"{count(len(apart), 'image')} {verb(len(apart), 'is')} listed under series {uid} but "
+                    f"{verb(len(apart), 'belongs')} to {series.iloc[apart[0]]}"
+                )
             elif not instances:
                 told.append(f"series {uid} is named without its images")
             strangers += len(apart)
         other = [uid for uid, kind in facts.classes.items() if uid in held and classes.iloc[held[uid]] != kind]
         if other:
-            told.append(f"{len(other)} images are cited with a SOP class that is not theirs")
+            told.append(f"{count(len(other), 'image')} {verb(len(other), 'is')} cited with the wrong SOP class")
         unlisted = [uid for uid in facts.derived_from if uid in held and uid not in listed] if facts.series else []
         if unlisted:
-            told.append(f"{len(unlisted)} sources of frames are not listed in ReferencedSeriesSequence")
+            told.append(
+                f"{count(len(unlisted), 'source')} of frames {verb(len(unlisted), 'is')} not listed in "
+                "ReferencedSeriesSequence"
+            )
         told += [f"study {uid} is not here" for uid in dict.fromkeys(facts.studies) if uid not in studies]
         if told:
             yield Draft(
@@ -313,7 +326,7 @@ def _segments(context: Context) -> Found:
         wrong = []
         if not numbers:
             wrong.append("no segment is described")
-        twice = sorted(number for number, count in Counter(numbers).items() if count > 1)
+        twice = sorted(number for number, uses in Counter(numbers).items() if uses > 1)
         if twice:
             wrong.append(f"segment number {twice[0]} is given {numbers.count(twice[0])} times")
         used = set(facts.frame_segments.tolist()) - set(numbers)
@@ -370,7 +383,7 @@ def _source_position(context: Context) -> Found:
                 wrong += 1
         if wrong:
             yield Draft(
-                message=f"{wrong} frames lie on another slice than the one they name as their source.",
+                message=f"{count(wrong, 'frame')} {verb(wrong, 'lies')} on another slice than the one named as source.",
                 hint="Place frames by position; and look at the contours of these slices (--overlays).",
                 tag="00089124",
                 at=context.place(row),
@@ -387,7 +400,7 @@ def _double_frames(context: Context) -> Found:
         twice = len(groups) - len(set(groups.tolist()))
         if twice:
             yield Draft(
-                message=f"{twice} frames lie where another frame of the same segment does.",
+                message=f"{count(twice, 'frame')} {verb(twice, 'lies')} where another frame of the same segment does.",
                 hint="Take the union, and look at the contours of these slices (--overlays).",
                 at=context.place(row),
                 evidence={"frames": twice},

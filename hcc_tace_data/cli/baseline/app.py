@@ -18,6 +18,7 @@ from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progres
 from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import mark_output
+from hcc_tace_data.system.words import count
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 app.command()(predict)
@@ -112,7 +113,10 @@ def train(
                     "folder": str(result.folder),
                 }
             )
-            note(f"fold {part.fold}, {name}: Dice {result.best_dice:.3f} after {result.steps} steps", quiet=not talk)
+            note(
+                f"fold {part.fold}, {name}: Dice {result.best_dice:.3f} after {count(result.steps, 'step')}",
+                quiet=not talk,
+            )
     if rank():
         return
     if as_json:
@@ -129,6 +133,6 @@ def _say_overfit(learnt: dict[Any, dict[str, float]], as_json: bool) -> None:
         return
     for name, row in learnt.items():
         say(
-            f"{name}: loss {row['first_loss']:.3f} -> {row['last_loss']:.3f} in {int(row['steps'])} steps, "
+            f"{name}: loss {row['first_loss']:.3f} -> {row['last_loss']:.3f} in {count(int(row['steps']), 'step')}, "
             f"Dice of the batch {row['dice']:.3f}" + ("" if row["dice"] >= 0.9 else "  NOT LEARNT")
         )

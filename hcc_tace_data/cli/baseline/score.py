@@ -360,7 +360,9 @@ def say_summary(document: dict[str, Any]) -> None:
         say(f"  trivial: {title:<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
     for label, empty in summary["empty_predictions"].items():
         if empty["patients"]:
-            say(f"  {label}: nothing predicted in {empty['patients']} patients, {empty['annotated']} of whom have it")
+            say(
+                f"  {label}: nothing predicted in {count(empty['patients'], 'patient')}, {empty['annotated']} annotated"
+            )
     lesions = summary["lesions"]
     say(f"  lesions found {lesions['found']} of {lesions['lesions']}, {lesions['false_positives']} false")
 

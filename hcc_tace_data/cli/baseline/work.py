@@ -18,6 +18,7 @@ from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progres
 from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import FOLDS
+from hcc_tace_data.system.words import count
 
 
 def reproduce(
@@ -93,11 +94,11 @@ def run_reproduce(
 
 def _say_plan(plan: dict[str, Any]) -> None:
     estimate = plan["estimate"]
-    steps = " and ".join(f"{count} ({stage})" for stage, count in plan["steps"].items())
-    say(f"{plan['trainings']} trainings of at most {steps} steps,")
+    steps = " and ".join(f"{number} ({stage})" for stage, number in plan["steps"].items())
+    say(f"{count(plan['trainings'], 'training')} of at most {steps} steps,")
     pace = " and ".join(str(estimate["seconds_per_step"][stage]) for stage in plan["steps"])
-    say(f"{pace} s a step with {plan['threads']} threads")
-    say(f"about {estimate['minutes']} minutes in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
+    say(f"{pace} s a step with {count(plan['threads'], 'thread')}")
+    say(f"about {count(estimate['minutes'], 'minute')} in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
     say(f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk, {estimate['parameters']:,} parameters a network")
     for change in plan["changes"]:
         say(f"  scaled: {change}")
@@ -111,7 +112,7 @@ def say_report(report: dict[str, Any], folder: Path) -> None:
     for label in ("liver", "tumour"):
         row = others["labels"][label]["dice"]
         say(
-            f"  out of fold, {others['patients']} development patients: {label} {row['mean']:.3f} "
+            f"  out of fold, {count(others['patients'], 'development patient')}: {label} {row['mean']:.3f} "
             f"[{row['low']:.3f}, {row['high']:.3f}]"
         )
     if report["control"]:
@@ -155,7 +156,10 @@ def bench(
         emit_json({"preset": config.name, **result})
         return
     rate = result["images_per_second"]
-    say(f"{result['device']}, {result['threads']} threads, batches of {result['batch_size']} x {result['image']}")
+    say(
+        f"{result['device']}, {count(result['threads'], 'thread')}, batches of {result['batch_size']} x "
+        f"{result['image']}"
+    )
     say(f"  step alone    {rate['step']:10.2f} images/s")
     say(f"  supply alone  {rate['supply']:10.2f} images/s")
     say(f"  both          {rate['both']:10.2f} images/s")

@@ -13,6 +13,7 @@ import numpy as np
 from hcc_tace_data.phantom.defects.registry import register
 from hcc_tace_data.phantom.defects.tools import change, read, write
 from hcc_tace_data.system.files import atomic_path, atomic_write_bytes
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -44,7 +45,7 @@ def _plant(code: str, what: str, edit: Callable[[Dataset], Any], *, whole: bool 
         files = _series(root, rng)
         chosen = files if whole else [files[len(files) // 2]]
         change(chosen, edit)
-        return f"{what} in {len(chosen)} files of {chosen[0].parent.relative_to(root)}"
+        return f"{what} in {count(len(chosen), 'file')} of {chosen[0].parent.relative_to(root)}"
 
 
 def _set(keyword: str, value: Any) -> Callable[[Dataset], Any]:
@@ -147,7 +148,7 @@ def _pixel_text(root: Path, rng: np.random.Generator) -> str:
         pixels[2 : 2 + text.shape[0], 2 : 2 + text.shape[1]][text] = pixels.max()
         dataset.PixelData = pixels.tobytes()
         write(path, dataset)
-    return f"drew a name into the pixels of {len(files)} files of {files[0].parent.relative_to(root)}"
+    return f"drew a name into the pixels of {count(len(files), 'file')} of {files[0].parent.relative_to(root)}"
 
 
 def _drawn(text: str, scale: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

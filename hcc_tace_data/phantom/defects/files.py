@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from hcc_tace_data.phantom.defects.tools import Twin, change, in_series, named, plant, read, write
 from hcc_tace_data.phantom.seeding import twin_uid
 from hcc_tace_data.system.files import atomic_write_bytes
+from hcc_tace_data.system.words import count
 
 __all__ = []
 
@@ -154,4 +155,4 @@ def _same_number(twin: Twin) -> str:
 def _two_names(twin: Twin) -> str:
     other = f"HCC_{(int(twin.patient[-3:]) + 500) % 1000:03d}"
     change(twin.slices, lambda d: setattr(d, "PatientName", other))
-    return f"named the patient {other} in {len(twin.slices)} files of {named(twin, twin.slices[0].parent)}"
+    return f"named the patient {other} in {count(len(twin.slices), 'file')} of {named(twin, twin.slices[0].parent)}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hcc_tace_data.phantom.body import LABELS
 from hcc_tace_data.phantom.defects.tools import Twin, change, plant, read, write
 from hcc_tace_data.phantom.seeding import twin_uid
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -107,7 +108,7 @@ def _off_slices(twin: Twin) -> str:
         x, y, z = place.ImagePositionPatient
         place.ImagePositionPatient = [x, y, round(float(z) + 0.4 * (heights[1] - heights[0]), 4)]
     write(twin.seg, dataset)
-    return f"moved {len(moved)} empty frames between the slices"
+    return f"moved {count(len(moved), 'empty frame')} between the slices"
 
 
 @plant("HT405")
@@ -159,7 +160,7 @@ def _tilted(twin: Twin) -> str:
         dataset.ImagePositionPatient = [x, round(y + 0.2 * z, 6), z]
 
     change(twin.slices, shear)
-    return f"sheared the {len(twin.slices)} slices of series {twin.plain.number}"
+    return f"sheared the {count(len(twin.slices), 'slice')} of series {twin.plain.number}"
 
 
 @plant("HT503")

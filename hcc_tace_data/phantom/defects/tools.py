@@ -23,6 +23,7 @@ from hcc_tace_data.open import open_collection
 from hcc_tace_data.phantom.defects.registry import register
 from hcc_tace_data.system.files import atomic_path, atomic_write_bytes, atomic_write_text
 from hcc_tace_data.system.text import csv_rows
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -227,4 +228,4 @@ def in_series(code: str, what: str, edit: Callable[[Any], Any], *, files: slice 
     def defect(twin: Twin) -> str:
         chosen = twin.slices[files]
         change(chosen, edit)
-        return f"{what} in {len(chosen)} files of {named(twin, chosen[0].parent)}"
+        return f"{what} in {count(len(chosen), 'file')} of {named(twin, chosen[0].parent)}"
