@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, note, say
+from hcc_tace_data.cli.console import emit_json, note, say, say_wrapped
 from hcc_tace_data.cli.options import Json, Quiet
 from hcc_tace_data.clinical.agreement import reader_agreement
 from hcc_tace_data.clinical.competing import competing_death
@@ -129,7 +129,7 @@ def _finite(value: float) -> float | None:
 def _print(document: dict[str, Any]) -> None:
     say(f"{count(document['patients'], 'patient')} in {document['source']}")
     response = document["tace_response"]
-    say(
+    say_wrapped(
         f"TACE response at 14 weeks: {response['refractory']} refractory, {response['susceptible']} susceptible, "
         f"{response['unknown']} unknown (censored before)"
     )
@@ -142,13 +142,13 @@ def _print(document: dict[str, Any]) -> None:
         if "log_rank" in entry:
             say(f"  log-rank p = {entry['log_rank']['p']:.4g}")
         if entry["cox"]:
-            say("  system       C-index   hazard ratio per stage   apparent   corrected   proportional hazards, p")
+            say("  system     C-index  hazard ratio per stage  apparent  corrected  PH test, p")
         for cox in entry["cox"]:
             ratio = f"{cox['hazard_ratio']:.2f} ({cox['lower']:.2f} to {cox['upper']:.2f})"
             rest = [_shown(cox[name]) for name in ("c_index_apparent", "c_index_corrected", "ph_p")]
-            say(f"  {cox['covariate']:<13}{_shown(cox['c_index']):<10}{ratio:<25}{rest[0]:<11}{rest[1]:<12}{rest[2]}")
+            say(f"  {cox['covariate']:<11}{_shown(cox['c_index']):<9}{ratio:<24}{rest[0]:<10}{rest[1]:<11}{rest[2]}")
         if "summary" in entry.get("competing_death", {}):
-            say(f"  {entry['competing_death']['summary']}")
+            say_wrapped(f"  {entry['competing_death']['summary']}")
     for criterion, entry in document["agreement"].items():
         if "reason" in entry:
             say(f"Readers, {criterion}: {entry['reason']}")
@@ -158,7 +158,7 @@ def _print(document: dict[str, Any]) -> None:
             f"Fleiss' kappa {_shown(entry['fleiss_kappa'])}, AC1 {_shown(entry['gwet_ac1'])}"
         )
     for remark in document["notes"]:
-        say(f"note: {remark}")
+        say_wrapped(f"note: {remark}")
     for problem in document["problems"]:
         say(f"{problem['severity']}: {problem['message']}")
 

@@ -12,7 +12,7 @@ import typer
 
 from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
 from hcc_tace_data.cli.options import Annotations, Json, Patients, Quiet, Root, chosen_patients, names_of
-from hcc_tace_data.errors import CollectionNotFoundError, HccTaceError
+from hcc_tace_data.errors import CollectionNotFoundError, HccTaceError, UsageError
 from hcc_tace_data.labels.compare import (
     compare_masks,
     compare_reader,
@@ -54,6 +54,8 @@ def compare(
     segmentations. Exit code 1 if a file could not be compared.
     """
     hush = quiet or as_json
+    if root is not None and not root.exists() and masks.is_dir():
+        raise UsageError(f"{root} is not a folder. The masks come first: 'hcc-tace compare {root} {masks}'?")
     collection = open_with_progress(root, quiet=hush)
     if not len(collection):
         raise CollectionNotFoundError(f"No DICOM files at {collection.root}.")
@@ -121,13 +123,13 @@ def _print(rows: list[dict[str, Any]]) -> None:
     if len({row["patient_id"] for row in rows}) > 1:
         for name in dict.fromkeys(row["structure"] for row in rows):
             own = [row for row in rows if row["structure"] == name]
-            say(f"{'mean':<10} {_line(name, own)}  ({count(len(own), 'patient')})")
+            say(f"{'mean':<10} {_line(name, own)}  (n={len(own)})")
 
 
 def _print_limits(limits: dict[str, dict[str, Any]]) -> None:
     for name, one in limits.items():
         say(
-            f"Bland-Altman, volume of {name}: bias {one['bias']:+.1f} ml, limits {one['lower']:+.1f} to "
+            f"Bland-Altman, {name}: bias {one['bias']:+.1f} ml, limits {one['lower']:+.1f} to "
             f"{one['upper']:+.1f} ml ({count(one['cases'], 'patient')})"
         )
 

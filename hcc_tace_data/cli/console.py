@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.system.text import visible_json, visible_lines
+from hcc_tace_data.system.text import text_width, visible_json, visible_lines, wrapped
 from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.open import Collection
 
-__all__ = ["emit_json", "note", "open_with_progress", "progress", "reading_headers", "say"]
+__all__ = [
+    "emit_json",
+    "note",
+    "open_with_progress",
+    "progress",
+    "reading_headers",
+    "say",
+    "say_wrapped",
+]
 
 
 class Advance(Protocol):
@@ -36,6 +44,11 @@ def emit_json(document: Any) -> None:
 def say(text: str = "") -> None:
     """Write a line of result to standard output."""
     typer.echo(visible_lines(text))
+
+
+def say_wrapped(text: str, *, indent: int = 4) -> None:
+    """Write a sentence of result to standard output, in lines that fit."""
+    say(wrapped(text, text_width(), indent=indent))
 
 
 def note(text: str, *, quiet: bool = False) -> None:

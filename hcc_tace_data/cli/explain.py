@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, say
+from hcc_tace_data.cli.console import emit_json, say, say_wrapped
 from hcc_tace_data.cli.options import Json, Quiet
 
 __all__ = ["app"]
@@ -29,7 +29,7 @@ def explain(
         emit_json({"rules": [{name: getattr(rule, name) for name in names} for rule in rules]})
     elif code and not quiet:
         for name in names:
-            say(f"{name:9} {getattr(rules[0], name)}")
+            say_wrapped(f"{name:9} {getattr(rules[0], name)}", indent=10)
     else:
         for rule in rules:
             say(f"{rule.code}  {rule.severity:8} {rule.depth:8} {rule.summary}")

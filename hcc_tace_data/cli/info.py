@@ -14,6 +14,7 @@ from hcc_tace_data.downloads.drift import find_drift
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.catalog import load_catalog
 from hcc_tace_data.system.roots import default_root
+from hcc_tace_data.system.text import wrapped
 from hcc_tace_data.system.words import count, size
 
 app = typer.Typer(add_completion=False)
@@ -48,21 +49,23 @@ def info(
         emit_json(catalog.model_dump(mode="json"))
         return
     identity, paper, idc = catalog.identity, catalog.counts.paper, catalog.counts.idc
-    say(f"{identity.name}: {identity.title}")
+    say(wrapped(f"{identity.name}: {identity.title}", 80))
     say(f"  DOI      {identity.doi}")
     say(f"  licence  {identity.licence} (data); the code of this package is under the MIT licence")
     say(f"  from     {identity.institution}, {identity.years[0]} to {identity.years[1]}")
     say(f"  stored   {idc.patients} patients, {idc.studies} studies, {idc.series} series ({idc.ct_series} CT and")
     say(f"           {idc.segmentations} SEG), {idc.instances:,} files, {size(idc.bytes)}")
+    by_phase = ", ".join(f"{paper.phases[p.key]} {p.name.lower()}" for p in catalog.phases if p.key in paper.phases)
     say(
-        f"  volumes  {paper.phase_volumes} by phase: "
-        f"{', '.join(f'{paper.phases[p.key]} {p.name.lower()}' for p in catalog.phases if p.key in paper.phases)};"
-    )
-    say(f"           {paper.stacked_series} series hold several")
+        wrapped(
+            f"  volumes  {paper.phase_volumes} by phase: {by_phase}; {paper.stacked_series} series hold several",
+            80, indent=11,
+        )
+    )  # fmt: skip
     say(f"  labels   {', '.join(f'{s.number} {s.name}' for s in catalog.segments)}")
-    say(f"  extra    {idc.bamf_series} segmentations by BAMF AIMI, not part of the collection ('--with-bamf')")
+    say(f"  extra    {idc.bamf_series} segmentations by BAMF AIMI, beside the collection ('--with-bamf')")
     say(f"  root     {default_root()}")
-    say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json', key known_issues.")
+    say("Cite it: 'hcc-tace cite'. Known issues: 'hcc-tace info --json'.")
 
 
 def _folder(root: Path, *, quiet: bool, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from hcc_tace_data.cli.verbs import VERBS
 from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, FolderLockedError, HccTaceError
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import is_no_room
-from hcc_tace_data.system.text import visible_lines
+from hcc_tace_data.system.text import text_width, visible_lines, wrapped
 from hcc_tace_data.version import __version__
 
 __all__ = ["EXIT_FINDINGS", "EXIT_INTERNAL", "EXIT_NETWORK", "EXIT_NOT_FOUND", "EXIT_OK", "EXIT_USAGE", "main"]
@@ -176,4 +176,7 @@ def _out(text: str) -> int:
 
 
 def _err(text: str) -> None:
-    sys.stderr.write(visible_lines(text) + "\n")
+    shown = visible_lines(text)
+    if sys.stderr.isatty():  # where a program reads, an error is one line
+        shown = wrapped(shown, text_width(sys.stderr), indent=0)
+    sys.stderr.write(shown + "\n")

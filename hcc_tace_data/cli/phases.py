@@ -167,7 +167,10 @@ def _print(volumes: pd.DataFrame, *, evidence: bool) -> None:
         if evidence:
             for text in row["evidence"]:
                 say(textwrap.fill(text, 80, initial_indent=" " * 9, subsequent_indent=" " * 11))
-    say("seg: segmented. Last columns: published table, series table, headers, pixels alone.")
+    say(
+        "seg: segmented. Then the phase by the published table, the series table, the\n"
+        "     headers and the pixels, each alone."
+    )
 
 
 def _print_overruled(volumes: pd.DataFrame, against: pd.DataFrame) -> None:

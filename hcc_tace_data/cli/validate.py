@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +17,7 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import open_collection
 from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.text import text_width
 from hcc_tace_data.system.words import count
 from hcc_tace_data.validators import validate as run
 from hcc_tace_data.validators.deid.phi_table import check_target
@@ -162,8 +161,7 @@ def _emit(report: Report, form: _Format, out: Path | None, *, quiet: bool) -> No
         emit_json(to_sarif(report))
         return
     if form is _Format.text:
-        columns = shutil.get_terminal_size().columns if out is None and sys.stdout.isatty() else 80
-        text = to_text(report, width=min(max(columns, 60), 120))
+        text = to_text(report, width=text_width() if out is None else 80)
         if quiet and out is None:
             return
     elif form is _Format.html:

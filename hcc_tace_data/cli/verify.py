@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say, say_wrapped
 from hcc_tace_data.cli.options import Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.errors import CollectionNotFoundError
 from hcc_tace_data.integrity import verify as checks
@@ -55,8 +55,10 @@ def verify(
         emit_json({**report.as_dict(), **({} if adopted is None else {"adopted": adopted})})
     elif not quiet:
         for problem in report.problems[:_SHOWN]:
-            where = " ".join(part for part in (problem.patient_id, problem.path or problem.series_uid) if part)
-            say(f"{problem.kind}: {where}: {problem.message}")
+            whose = f"{problem.patient_id}: " if problem.patient_id else ""
+            say_wrapped(f"{problem.kind}: {whose}{problem.message}")
+            if place := problem.path or problem.series_uid:
+                say(f"    {place}")
         if len(report.problems) > _SHOWN:
             say(f"... and {count(len(report.problems) - _SHOWN, 'more problem')}; --json lists them all")
         counts = report.as_dict()["counts"]
@@ -64,7 +66,8 @@ def verify(
         known = sum(problem.kind == "known" for problem in report.problems)
         found += f"; {count(known, 'known issue')} of the collection" if known else ""
         complete = f"{count(counts['series'], 'series')} complete, {count(counts['instances'], 'file')}"
-        say(f"{complete}, {size(counts['bytes'])}; {found}")
+        say(f"{complete}, {size(counts['bytes'])}")
+        say(found)
         if adopted is not None:
             say(f"recorded the digests of {count(adopted, 'file')}")
         if deep and not report.digests:

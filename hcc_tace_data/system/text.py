@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CsvWriter", "csv_cell", "csv_rows", "csv_table", "visible", "visible_json", "visible_lines"]
+__all__ = [
+    "CsvWriter", "csv_cell", "csv_rows", "csv_table", "text_width", "visible", "visible_json", "visible_lines",
+    "wrapped",
+]  # fmt: skip
 
 _Cell = TypeVar("_Cell")
 
@@ -133,3 +139,20 @@ def csv_table(table: pd.DataFrame) -> str:
             safe[name] = table[name].astype(object).map(csv_cell)
     safe.columns = safe.columns.map(csv_cell)
     return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def text_width(stream: TextIO | None = None) -> int:
+    """Return the columns for running text: those of the terminal, from 60 to 120; 80 elsewhere."""
+    shown = (sys.stdout if stream is None else stream).isatty()
+    return min(max(shutil.get_terminal_size().columns, 60), 120) if shown else 80
+
+
+def wrapped(text: str, width: int, *, indent: int = 4) -> str:
+    """Return text in lines of at most `width` columns, those after the first indented; paths and UIDs stay whole."""
+    lines = [
+        textwrap.fill(
+            line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    ]  # fmt: skip
+    return "\n".join(lines)

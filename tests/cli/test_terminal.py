@@ -19,6 +19,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantom(tmp_path_factory.mktemp("terminal") / "twin", patients=1, workers=1)
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantom(tmp_path_factory.mktemp("two") / "twin", patients=2, workers=1)
+
+
 def test_escape_codes_of_file_names_do_not_reach_the_terminal(root: Path) -> None:
     evil = root / "evil\x1b]0;owned\x07\x1b[2J.dcm"
     evil.write_bytes(b"no DICOM")
@@ -88,3 +93,51 @@ def test_no_room_to_write_is_no_defect_of_the_package(root: Path, tmp_path: Path
         assert "Make room" in done.stderr or "make room" in done.stderr, (words, done.stderr)
         assert "defect" not in done.stderr
     assert not list(tmp_path.rglob("*.part*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify"], ["info"], ["validate"], ["phases"], ["phases", "--evidence"], ["measure"],
+        ["measure", "--by", "patient"], ["list"], ["clinical"], ["explain", "HT501"],
+    ],
+)  # fmt: skip
+def test_output_fits_in_80_columns(two: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    place = [] if words[0] == "explain" else [str(two)]
+    assert main([words[0], *place, *words[1:]]) == 0
+    lines = capsys.readouterr().out.replace(str(two), "/data/hcc").splitlines()
+    assert len(lines) > 2
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_facts_and_comparisons_fit_in_80_columns(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["info"], ["compare", "reader_1", str(two)], ["--help"]):
+        assert main(words) == 0
+        assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == [], words
+
+
+def test_masks_and_root_in_the_wrong_order(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(two), "reader_1"]) == 2
+    assert f"The masks come first: 'hcc-tace compare reader_1 {two}'?" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
+def test_an_error_is_wrapped_on_a_terminal_and_one_line_elsewhere(tmp_path: Path) -> None:
+    import os
+    import pty
+
+    words = [sys.executable, "-m", "hcc_tace_data", "verify", "--quiet", str(tmp_path / "nowhere")]
+    piped = subprocess.run(words, capture_output=True, check=False)
+    assert piped.returncode == 3
+    assert piped.stderr.count(b"\n") == 1
+    ours, theirs = pty.openpty()
+    shown = b""
+    with subprocess.Popen(words, stderr=theirs, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "80"}) as run:
+        run.wait()
+        os.close(theirs)
+        shown = os.read(ours, 10_000)
+    os.close(ours)
+    lines = shown.decode().splitlines()
+    assert len(lines) > 1
+    assert all(len(line) <= 80 or " " not in line for line in lines)
+    assert "".join(lines).replace(" ", "") == piped.stderr.decode().replace(" ", "").strip()
