@@ -18,7 +18,7 @@ from hcc_tace_data.facts.series_table import load_series_table
 from hcc_tace_data.open import Collection, open_collection
 from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.system.roots import default_root
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import no_patient
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.phi_table import write_phi_table
 from hcc_tace_data.validators.deid.redaction import Redactor
@@ -217,9 +217,7 @@ def _of_patients(collection: Collection, patients: frozenset[str], table: pd.Dat
     """Return the collection without the other patients; `table` lists the known ones where there are no files."""
     known = set(collection.instances["patient_id"]) if table is None else set(table["patient_id"])
     if unknown := sorted(patients - known):
-        raise PatientNotFoundError(
-            f"No patient {', '.join(unknown)} in {collection.root} ({count(len(known), 'patient')})."
-        )
+        raise PatientNotFoundError(no_patient(unknown, known, str(collection.root)))
     rows = collection.instances[collection.instances["patient_id"].isin(patients)].reset_index(drop=True)
     return Collection(collection.root, rows, collection.problems, catalog=collection.catalog, kept=collection.kept)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hcc_tace_data.errors import UsageError
+from hcc_tace_data.system.words import did_you_mean
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.rule import Draft, Rule
 from hcc_tace_data.validators.rules import clinical, completeness, deid, files, geometry, leakage, linkage, phases
@@ -49,4 +50,7 @@ def find_rule(code: str) -> Rule:
     for rule in RULES:
         if rule.code == code.upper():
             return rule
-    raise UsageError(f"There is no rule {code!r}. Known: {', '.join(rule.code for rule in RULES)}.")
+    raise UsageError(
+        f"There is no rule {code!r}. "
+        + did_you_mean(code.upper(), (rule.code for rule in RULES), "'hcc-tace explain' lists them all.")
+    )

@@ -31,13 +31,13 @@ def demo(
     steps: Annotated[int | None, typer.Option(help="Steps of each training, however long they take.", min=1)] = None,
     preset: Annotated[str, typer.Option(help="paper or modern.")] = "modern",
     size: Annotated[str, typer.Option(help="Size of the twin: tiny or small.")] = "small",
-    folds: Annotated[int, typer.Option(help="Folds to train; of five, each gets few steps.", min=1, max=5)] = 1,
+    folds: Annotated[int, typer.Option(help="Folds to train; the more, the fewer steps each gets.", min=1, max=5)] = 1,
     control: Annotated[bool, typer.Option("--control", help="Also train a control on shuffled labels.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the twin and the training.")] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a phantom, check it, train the baseline in small, score it on held-out patients, write a report."""
+    """Make a twin, check it, train a small baseline, score it on held-out patients, write a report."""
     from hcc_tace_data.phantom import make_phantom  # noqa: PLC0415 - its libraries are slow to import
 
     started = time.monotonic()

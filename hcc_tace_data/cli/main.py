@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hcc_tace_data.errors import CollectionNotFoundError, DownloadError, FolderL
 from hcc_tace_data.system.faults import reason_of
 from hcc_tace_data.system.files import is_no_room
 from hcc_tace_data.system.text import text_width, visible_lines, wrapped
+from hcc_tace_data.system.words import did_you_mean
 from hcc_tace_data.version import __version__
 
 __all__ = ["EXIT_FINDINGS", "EXIT_INTERNAL", "EXIT_NETWORK", "EXIT_NOT_FOUND", "EXIT_OK", "EXIT_USAGE", "main"]
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _out(f"hcc-tace {__version__}")
     verb = VERBS.get(words[0])
     if verb is None:
-        near = get_close_matches(words[0], VERBS, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else "'hcc-tace --help' lists the verbs."
+        hint = did_you_mean(words[0], VERBS, "'hcc-tace --help' lists the verbs.")
         _err(f"hcc-tace: no verb '{words[0]}'. {hint}")
         return EXIT_USAGE
     return _run(words[0], verb.module, [_current(word) for word in words[1:]], debug=debug)
@@ -69,6 +68,10 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _reader_has_gone()
+    except SystemExit as error:  # the library that prints the help ends the process where the reader has gone
+        if isinstance(error.__context__, BrokenPipeError):
+            return EXIT_OK
+        raise
     except HccTaceError as error:
         if debug:
             raise
@@ -76,6 +79,8 @@ def _run(name: str, module: str, words: list[str], *, debug: bool) -> int:
         return exit_code_of(error)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the command library
+            if hasattr(error, "message"):  # "Value error, 'pixel' is not one of ..."
+                error.message = error.message.replace("Value error, ", "")
             error.show()
             return EXIT_USAGE
         if debug:
@@ -101,7 +106,10 @@ _VALUES: dict[object, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH", l
 def _shorten_types(command: Any) -> None:
     for one in getattr(command, "commands", {}).values():
         _shorten_types(one)
-    for one in command.params:
+    help_option = command.get_help_option(command.context_class(command))  # kept by the command for later
+    for one in (*command.params, *filter(None, [help_option])):
+        if one.param_type_name == "argument" and hasattr(one, "display_type_rich"):
+            one.display_type_rich = _no_type  # its name and its text say what it is
         if one.param_type_name != "option" or one.metavar is not None:
             continue
         # releases of typer without this attribute show their own names
@@ -110,6 +118,10 @@ def _shorten_types(command: Any) -> None:
             one.metavar = ""
         elif kind in _VALUES:
             one.metavar = _VALUES[kind]
+
+
+def _no_type(**_: Any) -> None:
+    """Show no type."""
 
 
 def _current(word: str) -> str:

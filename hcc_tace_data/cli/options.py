@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hcc_tace_data.errors import PatientNotFoundError
-from hcc_tace_data.system.words import count
+from hcc_tace_data.system.words import no_patient
 
 __all__ = ["Annotations", "Json", "Patients", "Quiet", "Root", "StoreFolder", "chosen_patients", "names_of"]
 
@@ -67,8 +67,5 @@ def chosen_patients(
     names = names_of(values)
     unknown = [name for name in names if name not in known] if known is not None else []
     if unknown and known is not None:
-        first = f"; the first is {min(known)}" if known else ""
-        raise PatientNotFoundError(
-            f"No patient {', '.join(unknown)} in {where} ({count(len(known), 'patient')}{first})."
-        )
+        raise PatientNotFoundError(no_patient(unknown, known, where))
     return names or None

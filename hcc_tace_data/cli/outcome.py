@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hcc_tace_data.outcome.crossval import Evaluation
     from hcc_tace_data.outcome.tasks import Task
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 class TaskName(StrEnum):

@@ -14,6 +14,7 @@ from hcc_tace_data.errors import DownloadError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.series_table import read_series_rows
 from hcc_tace_data.integrity.ledger import Entry, ledger_path, read_ledger, read_series
 from hcc_tace_data.system.names import safe_name
+from hcc_tace_data.system.words import no_patient
 
 __all__ = ["Plan", "Wanted", "make_plan", "table_of"]
 
@@ -166,9 +167,10 @@ def _rows(
     rows = read_series_rows(table_of(root, table), with_bamf=with_bamf)
     if patients is not None:
         names = {patients} if isinstance(patients, str) else set(patients)
-        unknown = sorted(names - {row["patient_id"] for row in rows})
+        known = {row["patient_id"] for row in rows}
+        unknown = sorted(names - known)
         if unknown:
-            raise PatientNotFoundError(f"{', '.join(unknown)} not in the series table; 'hcc-tace list' shows who is.")
+            raise PatientNotFoundError(no_patient(unknown, known, "the series table"))
         rows = [row for row in rows if row["patient_id"] in names]
     if modality is not None:
         kinds = {modality} if isinstance(modality, str) else set(modality)

@@ -17,7 +17,7 @@ from hcc_tace_data.integrity.known import known_issues, nbia_sizes
 from hcc_tace_data.integrity.ledger import Entry, Ledger, md5_of, read_ledger
 from hcc_tace_data.system.lock import lock_folder
 from hcc_tace_data.system.parallel import in_threads
-from hcc_tace_data.system.words import count, verb
+from hcc_tace_data.system.words import count, no_patient, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +276,7 @@ def _wanted(
         wanted = set(patients)
         unknown = sorted(wanted - set(rows["patient_id"]))
         if unknown:
-            raise PatientNotFoundError(f"{', '.join(unknown)} not in the series table.")
+            raise PatientNotFoundError(no_patient(unknown, set(rows["patient_id"]), "the series table"))
         rows = rows[rows["patient_id"].isin(wanted)]
     return rows
 

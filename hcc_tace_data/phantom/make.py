@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.phantom.defects import apply_defect, defect_codes
+from hcc_tace_data.phantom.defects import apply_defect, defect_codes, unknown_defect
 from hcc_tace_data.phantom.patient import PatientResult, write_patient
 from hcc_tace_data.phantom.plan import PatientPlan, load_table, plan_patient
 from hcc_tace_data.phantom.sheet import SHEET_NAME, write_sheet
@@ -93,7 +93,7 @@ def make_phantom(
     """
     root = Path(out).expanduser()
     if defect is not None and defect not in defect_codes():
-        raise UsageError(f"There is no defect '{defect}'. Known: {', '.join(defect_codes())}.")
+        raise UsageError(unknown_defect(defect))
     table = load_table()
     names = _names(table, patients)
     plans = [plan_patient(table, name, size=size, seed=seed, breathing=breathing) for name in names]

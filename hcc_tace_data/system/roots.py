@@ -39,6 +39,8 @@ def resolve_root(root: str | os.PathLike[str] | None = None) -> Path:
         Nothing there; the message names the commands that help.
     """
     folder = default_root() if root is None else Path(root).expanduser()
+    if folder.is_file():
+        raise CollectionNotFoundError(f"{folder} is a file. Name the folder that holds the DICOM files.")
     if not folder.is_dir() or next(folder.iterdir(), None) is None:
         raise CollectionNotFoundError(
             f"No data of HCC-TACE-Seg at {folder}. 'hcc-tace download {folder}' fetches the collection; "

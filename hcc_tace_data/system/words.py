@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "day", "size", "verb"]
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+__all__ = ["count", "day", "did_you_mean", "no_patient", "size", "verb"]
 
 #: Nouns whose plural does not follow the rules below.
 _PLURALS = {"series": "series", "CT": "CT", "axis": "axes", "person": "people"}
@@ -55,6 +58,32 @@ def day(date: str) -> str:
     """
     text = str(date)
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the hint after an unknown word: the nearest known one, or else where all are listed.
+
+    Examples
+    --------
+    >>> did_you_mean("501", ["HT401", "HT501"], "'hcc-tace explain' lists all.")
+    "Did you mean 'HT501'?"
+    >>> did_you_mean("x", ["HT401", "HT501"], "'hcc-tace explain' lists all.")
+    "'hcc-tace explain' lists all."
+    """
+    near = get_close_matches(word, list(known), n=1)
+    return f"Did you mean '{near[0]}'?" if near else otherwise
+
+
+def no_patient(unknown: Iterable[str], known: Collection[str], where: str) -> str:
+    """Return the message about patients that are not there.
+
+    Examples
+    --------
+    >>> no_patient(["HCC_099"], ["HCC_001", "HCC_002"], "/data/hcc")
+    'No patient HCC_099 in /data/hcc (2 patients; the first is HCC_001).'
+    """
+    first = f"; the first is {min(known)}" if known else ""
+    return f"No patient {', '.join(unknown)} in {where} ({count(len(known), 'patient')}{first})."
 
 
 def size(number: float) -> str:

@@ -141,3 +141,55 @@ def test_an_error_is_wrapped_on_a_terminal_and_one_line_elsewhere(tmp_path: Path
     assert len(lines) > 1
     assert all(len(line) <= 80 or " " not in line for line in lines)
     assert "".join(lines).replace(" ", "") == piped.stderr.decode().replace(" ", "").strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["explain", "501"], 2, "Did you mean 'HT501'?"),
+        (["explain", "zzz"], 2, "'hcc-tace explain' lists them all."),
+        (["phantom", "new", "--defect", "HT51"], 2, "Did you mean 'HT5"),
+        (["verify", "ROOT", "--patients", "HCC_099"], 2, "No patient HCC_099 in the series table (2 patients"),
+        (["validate", "ROOT", "--patients", "HCC_099"], 2, "(2 patients; the first is HCC_001)"),
+        (["download", "new", "--dry-run", "--patients", "HCC_999"], 2, "No patient HCC_999 in the series table (105"),
+        (["validate", "ROOT", "--depth", "pixel"], 2, "Invalid value for '--depth': 'pixel' is not one of"),
+        (["phases", "ROOT/series.csv"], 3, "series.csv is a file. Name the folder that holds the DICOM files."),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_gets_a_short_answer(
+    two: Path, tmp_path: Path, words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("ROOT", str(two)).replace("new", str(tmp_path / "new")) for word in words]
+    assert main(words) == code
+    message = capsys.readouterr().err
+    assert told in message
+    assert len(message.replace(str(two), "").replace(str(tmp_path), "")) < 250
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.parametrize("words", [["measure", "--help"], ["baseline"], ["explain"], ["--help"]])
+def test_a_reader_that_stops_early_is_no_failure(words: list[str]) -> None:
+    command = [sys.executable, "-m", "hcc_tace_data", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()  # before anything is written
+        told = run.stderr.read()
+    assert (run.returncode, told) == (0, b"")
+
+
+def test_verbs_with_verbs_of_their_own_show_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, own in (("baseline", "reproduce"), ("outcome", "evaluate")):
+        assert main([name]) == 2
+        shown = capsys.readouterr()
+        assert own in shown.out + shown.err
+
+
+@pytest.mark.parametrize("words", [["compare"], ["fuse"], ["baseline"], ["baseline", "predict"], ["outcome", "fit"]])
+def test_the_help_shows_no_types_of_python(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--help" in text
+    for name in ("<bool>", "<path>", "<str>", "<list", "<int"):
+        assert name not in text

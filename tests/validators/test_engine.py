@@ -78,7 +78,7 @@ def test_only_the_chosen_patients_are_checked(spoiled, capsys):
         (compared,) = (rule.reason for rule in found.rules if rule.code == "HT803")
         assert compared == "only the chosen patients are compared with each other"
     assert table.is_file(), "a patient that was not chosen is not missing from the table"
-    with pytest.raises(PatientNotFoundError, match=r"No patient HCC_007 in .* \(2 patients\)"):
+    with pytest.raises(PatientNotFoundError, match=r"No patient HCC_007 in .* \(2 patients; the first is HCC_00\d\)"):
         validate(spoiled, patients=["HCC_007"])
     main(["validate", str(spoiled), "--patients", "HCC_003,HCC_041", "--patients", "HCC_041", "--json"])
     assert json.loads(capsys.readouterr().out)["collection"]["patients"] == 2

@@ -12,8 +12,9 @@ import numpy as np
 
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.phantom.seeding import generator
+from hcc_tace_data.system.words import did_you_mean
 
-__all__ = ["Defect", "apply_defect", "defect_codes", "register"]
+__all__ = ["Defect", "apply_defect", "defect_codes", "register", "unknown_defect"]
 
 Defect = Callable[[Path, np.random.Generator], str]
 
@@ -37,6 +38,12 @@ def defect_codes() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def unknown_defect(code: str) -> str:
+    """Return the message about a defect that cannot be planted."""
+    hint = did_you_mean(code, defect_codes(), "'hcc-tace phantom OUT --defect list' shows the codes.")
+    return f"There is no defect '{code}'. {hint}"
+
+
 def apply_defect(root: Path, code: str, *, seed: int = 0) -> str:
     """Plant the defect `code` into the twin at `root` and return what was done.
 
@@ -46,5 +53,5 @@ def apply_defect(root: Path, code: str, *, seed: int = 0) -> str:
         No such defect.
     """
     if code not in _REGISTRY:
-        raise UsageError(f"There is no defect '{code}'. Known: {', '.join(defect_codes())}.")
+        raise UsageError(unknown_defect(code))
     return _REGISTRY[code](root, generator("defect", seed, code))
