@@ -86,9 +86,10 @@ phases: $(VENV)/.ready
 	$(BIN)/python scripts/phase_accuracy.py
 	$(BIN)/python scripts/phase_reliability.py
 
-# how hard the twin's tumours are, for brightness alone: 30 patients, a seed of its own
+# how hard the twin's tumours are for brightness alone (30 patients, another seed); how alike two livers are
 twin: $(VENV)/.ready
 	$(BIN)/python scripts/twin_difficulty.py
+	$(BIN)/python scripts/liver_overlap.py
 
 # registration where breathing is not affine
 breathing: $(VENV)/.ready

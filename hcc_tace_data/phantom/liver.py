@@ -20,6 +20,8 @@ Room = Callable[[Array, Array, Array], Array]
 _STEP = 3.0
 #: What vessels take of the liver's volume.
 _VESSELS = 1.05
+#: How far lobes are bent, as a share of the liver's half extent, and over what length in mm.
+_BENT, _BEND = 0.11, 70.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,9 @@ def draw_liver(person: Person, centre: NDArray[np.float64], room: Room, lesions:
     on = lattice(low - 12.0, low + 2 * half + 12.0, _STEP)
     x, y, z = on.mesh
     u, v, w = ((a - c) / h for a, c, h in zip((x, y, z), low + half, half, strict=True))
+    # Without this, two patients with similar boxes get nearly the same liver, turned by a few degrees.
+    bend = generator("liver bend", person.seed, person.patient_id)
+    u, v, w = (a + np.float32(_BENT) * rough(bend, on, _BEND) for a in (u, v, w))
     one = np.ones(3)
     thick, wide, tall = g.uniform(0.36, 0.56), g.uniform(0.62, 0.86), g.uniform(0.42, 0.66)
     right = _ball(
