@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hcc_tace_data.baseline.heads import DeeplySupervised
 from hcc_tace_data.baseline.unet3d import ResidualUNet3d
 from hcc_tace_data.errors import UsageError
 
@@ -31,7 +32,7 @@ def _convolution(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class UNet2d(nn.Module):
+class UNet2d(DeeplySupervised):
     """A 2D U-Net with batch normalisation before each convolution.
 
     Parameters
@@ -67,8 +68,7 @@ class UNet2d(nn.Module):
         super().__init__()
         if len(widths) < 2 or min(widths, default=0) < 1:
             raise UsageError(f"widths is {tuple(widths)}; a U-Net needs two levels of at least one feature map.")
-        if in_channels < 1 or classes < 2:
-            raise UsageError(f"in_channels is {in_channels} and classes {classes}; use at least 1 and 2.")
+        self.check_channels(in_channels, classes)
         self.widths = tuple(widths)
         self.in_channels = in_channels
         self.down = nn.ModuleList()
@@ -82,9 +82,7 @@ class UNet2d(nn.Module):
                 nn.Sequential(_convolution(inputs + width, width, dropout), _convolution(width, width, dropout))
             )
             inputs = width
-        self.head = nn.Conv2d(inputs, classes, kernel_size=1)
-        coarse = self.widths[-2:0:-1] if deep_supervision else ()
-        self.coarse_heads = nn.ModuleList(nn.Conv2d(width, classes, kernel_size=1) for width in coarse)
+        self.add_heads(nn.Conv2d, self.widths, classes, coarse=deep_supervision)
 
     @property
     def step(self) -> int:
@@ -113,8 +111,7 @@ class UNet2d(nn.Module):
             features = block(torch.cat([skips.pop(), features], dim=1))
             if self.training and level < len(self.coarse_heads):
                 coarse.append(self.coarse_heads[level](features))
-        logits: Tensor = self.head(features)
-        return [logits, *reversed(coarse)] if self.training and len(self.coarse_heads) else logits
+        return self.logits(features, coarse)
 
 
 class Layer(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hcc_tace_data.baseline.heads import DeeplySupervised
 from hcc_tace_data.errors import UsageError
 
 __all__ = ["ResidualUNet3d"]
@@ -58,7 +59,7 @@ class _Residual(nn.Module):
         return result
 
 
-class ResidualUNet3d(nn.Module):
+class ResidualUNet3d(DeeplySupervised):
     """A 3D U-Net with a residual encoder.
 
     Parameters
@@ -99,8 +100,7 @@ class ResidualUNet3d(nn.Module):
                 f"{len(widths)} widths, {len(blocks)} numbers of blocks and {len(strides)} strides; give two levels at "
                 "least, a number of blocks for each, and a stride between every two."
             )
-        if in_channels < 1 or classes < 2:
-            raise UsageError(f"in_channels is {in_channels} and classes {classes}; use at least 1 and 2.")
+        self.check_channels(in_channels, classes)
         self.in_channels = in_channels
         first, second, third = (math.prod(stride[axis] for stride in strides) for axis in range(3))
         self.steps: Triple = (first, second, third)
@@ -117,9 +117,7 @@ class ResidualUNet3d(nn.Module):
             self.wider.append(nn.ConvTranspose3d(inputs, width, stride, stride=stride))
             self.up.append(_plain(2 * width, width, kernel))
             inputs = width
-        self.head = nn.Conv3d(inputs, classes, kernel_size=1)
-        coarse = widths[-2:0:-1] if deep_supervision else ()
-        self.coarse_heads = nn.ModuleList(nn.Conv3d(width, classes, kernel_size=1) for width in coarse)
+        self.add_heads(nn.Conv3d, widths, classes, coarse=deep_supervision)
 
     @property
     def step(self) -> int:
@@ -141,8 +139,7 @@ class ResidualUNet3d(nn.Module):
             features = block(torch.cat([skips.pop(), wider(features)], dim=1))
             if self.training and level < len(self.coarse_heads):
                 coarse.append(self.coarse_heads[level](features))
-        logits: Tensor = self.head(features)
-        return [logits, *reversed(coarse)] if self.training and len(self.coarse_heads) else logits
+        return self.logits(features, coarse)
 
 
 def _kernel(stride: Triple) -> Triple:

@@ -239,21 +239,7 @@ def _html(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 class Collection(Mapping[str, Patient]):
-    """The patients of one folder. See :class:`hcc_tace_data.open.Collection` for what users get.
-
-    Attributes
-    ----------
-    root : pathlib.Path
-        The folder.
-    instances : pandas.DataFrame
-        One row per file.
-    problems : pandas.DataFrame
-        Files and folders that could not be read: `path`, `reason`.
-    catalog : Catalog
-        The facts of the collection these files belong to.
-    kept : Kept
-        What was found out about the files before.
-    """
+    """The patients of one folder. Users get :class:`hcc_tace_data.open.Collection`, which describes the attributes."""
 
     def __init__(
         self,

@@ -80,3 +80,15 @@ def test_no_message_says_one_files() -> None:
         if text not in _NEVER_ONE
     }
     assert found == set()
+
+
+def test_no_page_says_one_files() -> None:
+    found = [
+        text[0]
+        for page in (ROOT / "hcc_tace_data" / "report" / "templates").glob("*.j2")
+        for text in re.finditer(
+            r"\{\{[^{}]*\}\} (?:\w+ )?(?:files|patients|slices|errors|problems|events|minutes|threads|images)\b",
+            page.read_text(encoding="utf-8"),
+        )
+    ]
+    assert [text for text in found if "counted(" not in text] == []
