@@ -71,14 +71,22 @@ def _wrapped(head: str, text: str, width: int) -> list[str]:
 def _where(finding: Finding, width: int) -> list[str]:
     place = finding.path or (f"series {finding.series_uid}" if finding.series_uid else "")
     place = place or (f"study {finding.study_uid}" if finding.study_uid else "")
-    rows = [place if len(place) <= width else _shortened(place)] if place else []
+    rows = [_shortened(place, width)] if place else []
     return [*rows, f"element {finding.tag}"] if finding.tag else rows
 
 
-def _shortened(place: str) -> str:
-    """Return a path with the middle of its long names left out."""
-    names = [name if len(name) <= 24 else f"{name[:10]}...{name[-10:]}" for name in place.split("/")]
-    return "/".join(names)
+def _shortened(place: str, width: int) -> str:
+    """Return a path that fits: with the middle of its long names left out, of folders still more than of the file."""
+    for most in (24, 18, 12):
+        if len(place) > width:
+            *folders, file = place.split("/")
+            place = "/".join([*(_middle(name, most) for name in folders), _middle(file, 24)])
+    return place
+
+
+def _middle(name: str, most: int) -> str:
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
 
 
 def _groups(items: Iterable[_Item], key: Callable[[_Item], Any]) -> list[tuple[Any, list[_Item]]]:

@@ -54,7 +54,8 @@ def say_wrapped(text: str, *, indent: int = 4) -> None:
 def note(text: str, *, quiet: bool = False) -> None:
     """Write a remark to standard error, unless `quiet`."""
     if not quiet:
-        typer.echo(visible_lines(text), err=True)
+        shown = visible_lines(text)
+        typer.echo(wrapped(shown, text_width(sys.stderr)) if sys.stderr.isatty() else shown, err=True)
 
 
 def open_with_progress(

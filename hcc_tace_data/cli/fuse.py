@@ -59,7 +59,7 @@ def _print(report: dict[str, Any]) -> None:
         kappa = report["agreement"].get(label, {}).get("fleiss_kappa")
         said = "" if kappa is None else f", Fleiss' kappa {kappa:.3f} within the union"
         voxels, steps = count(report["voxels"][label], "voxel"), count(found["iterations"], "iteration")
-        say(f"{label}: {voxels}, {steps}{said}")
+        say(f"{label.replace('_', ' ')}: {voxels}, {steps}{said}")
         for name in report["readers"]:
             p, q = found["sensitivity"][name], found["specificity"][name]
             text = "no vote" if p is None and q is None else f"sensitivity {_share(p)}  specificity {_share(q)}"

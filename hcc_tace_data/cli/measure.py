@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say
+from hcc_tace_data.cli.console import emit_json, note, open_with_progress, progress, say, say_wrapped
 from hcc_tace_data.cli.options import Annotations, Dask, Json, Patients, Quiet, Root, chosen_patients
 from hcc_tace_data.clinical import load_clinical
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.system.text import csv_table
+from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,10 +24,11 @@ app = typer.Typer(add_completion=False)
 #: What `--with-outcomes` joins: outcomes only, so that no column of a follow-up passes for a feature.
 _OUTCOMES = ("tace_response", "ttp_weeks", "progressed", "os_weeks", "died")
 #: What the table on the terminal shows; files hold every column.
+_REASON = "not_measured"
 _SHOWN = {
     "lesion": ["patient_id", "lesion", "volume_ml", "diameter_mm", "perpendicular_mm", "diameter_3d_mm"],
     "patient": ["patient_id", "lesions", "liver_ml", "tumour_ml", "tumour_burden", "diameter_mm"],
-    "pair": ["patient_id", "days", "common_phase", "baseline_diameter_mm", "follow_up_diameter_mm", "not_measured"],
+    "pair": ["patient_id", "days", "common_phase", "baseline_diameter_mm", "follow_up_diameter_mm", _REASON],
 }
 
 
@@ -89,7 +91,7 @@ def measure(
     for name, reason in left_out.items():
         note(f"{name} is not in the table: {reason}", quiet=quiet)
     if out is not None:
-        say(f"{len(table)} {'row' if len(table) == 1 else 'rows'} written to {out}")
+        say(f"{count(len(table), 'row')} written to {out}")
 
 
 def _joined(table: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
@@ -115,4 +117,7 @@ def _print(table: pd.DataFrame, columns: list[str]) -> None:
     if not len(table):
         say("no rows")
         return
-    say(table[columns].round(2).to_string(index=False, na_rep="-"))
+    say(table[[name for name in columns if name != _REASON]].round(2).to_string(index=False, na_rep="-"))
+    if _REASON in columns:  # reasons are sentences, and often the same for everybody
+        for reason, rows in table[table[_REASON].fillna("") != ""].groupby(_REASON, sort=False):
+            say_wrapped(f"{', '.join(rows['patient_id'])}: not measured: {reason}")

@@ -80,7 +80,7 @@ def prepare(
     free = shutil.disk_usage(place).free
     note(
         f"{count(len(cases), 'study')}, {len(cases) - len(todo)} already stored; "
-        f"at most {size(need)} to write to {store.folder} ({size(free)} free)",
+        f"at most {size(need)} to write ({size(free)} free) to\n{store.folder}",
         quiet=silent,
     )
     document: dict[str, Any] = {

@@ -99,7 +99,7 @@ def test_no_room_to_write_is_no_defect_of_the_package(root: Path, tmp_path: Path
     "words",
     [
         ["verify"], ["info"], ["validate"], ["phases"], ["phases", "--evidence"], ["measure"],
-        ["measure", "--by", "patient"], ["list"], ["clinical"], ["explain", "HT501"],
+        ["measure", "--by", "patient"], ["measure", "--by", "pair"], ["list"], ["clinical"], ["explain", "HT501"],
     ],
 )  # fmt: skip
 def test_output_fits_in_80_columns(two: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

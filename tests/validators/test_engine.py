@@ -21,7 +21,7 @@ from hcc_tace_data.validators.place import Place
 from hcc_tace_data.validators.registry import RULES, find_rule
 from hcc_tace_data.validators.reporters import to_sarif, to_text
 from hcc_tace_data.validators.reviewed import read_reviews, write_reviews
-from hcc_tace_data.validators.rule import Draft, Partly
+from hcc_tace_data.validators.rule import Draft, Finding, Partly
 from hcc_tace_data.validators.rules.conformance import dciodvfy_errors
 
 
@@ -355,3 +355,14 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(spoiled, tmp_
     for place in places:
         assert main(["validate", str(spoiled), option, str(place), "--who", "A", "--why", "b"]) == 2
         assert str(place) in capsys.readouterr().err
+
+
+def test_places_in_the_text_report_fit_the_width(twin):
+    path = f"HCC_003/{'1.2.840' * 8}/{'SEG_' + '2.25.1' * 10}/{'2.25.17287' * 4}.dcm"
+    report = validate(twin, select=["HT101"], depth="index", workers=1)
+    for width in (80, 100):
+        found = (Finding(code="HT507", severity="error", message="A part of the tumour is elsewhere.", path=path),)
+        lines = to_text(replace(report, findings=found), width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert lines[1].startswith("    HCC_003/1.2")
+        assert lines[1].endswith("87.dcm")
