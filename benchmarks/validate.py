@@ -42,7 +42,7 @@ from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.facts.extra_headers import COLUMNS, read_extra
 
 PIXELS = 64
-GRID = _Grid(PIXELS, 6.25, -6.25 * (PIXELS - 1) / 2)
+GRID = _Grid(PIXELS, 6.25, (-6.25 * (PIXELS - 1) / 2,) * 2)
 
 
 def _extra_elements() -> dict[Any, bytes]:
