@@ -324,3 +324,10 @@ def test_one_slice_without_known_hu_is_named(twin, name, value, severity):
     findings, report = found(twin, "HT2", "HT5", depth="index")
     assert set(findings) == {"HT213"}
     assert [(one.path, one.severity) for one in report.findings] == [(str(path.relative_to(twin.root)), severity)]
+
+
+def test_parameters_of_a_scan_are_named_with_their_units(twin):
+    change(twin.slices, lambda d: setattr(d, "KVP", "80"))
+    findings, _ = found(twin, "HT513")
+    assert findings["HT513"].message.startswith("Tube voltage is 80 kV in ")
+    assert findings["HT513"].message.endswith("the paper gives 120 to 140 kV.")

@@ -49,6 +49,12 @@ _AORTA_DEPTH = (0.45, 0.85)
 _SAME_MM = 0.01
 #: Pixels along a side, where the size is not known.
 _SIDE = 512
+#: Parameters of a scan as catalog.yaml calls them: in words, and their unit.
+_PARAMETERS = {
+    "kvp": ("Tube voltage", " kV"), "tube_current_ma": ("Tube current", " mA"), "pitch": ("Pitch", ""),
+    "slice_thickness_mm": ("Slice thickness", " mm"), "revolution_time_s": ("Rotation time", " s"),
+    "field_of_view_mm": ("Field of view", " mm"),
+}  # fmt: skip
 _PAPER = "10.1038/s41597-023-01928-3"
 _COLLECTION = "10.7937/TCIA.5FNA-0924"
 
@@ -425,10 +431,12 @@ def _acquisition(context: Context) -> Found:
             values = own[name].dropna() if name in own else own["kvp"][:0]
             off = values[(values < low - 1e-6) | (values > high + 1e-6)]
             if len(off):
+                what, unit = _PARAMETERS.get(name, (name, ""))
                 yield Draft(
-                    message=f"{name} is {off.min():g}"
+                    message=f"{what} is {off.min():g}"
                     + (f" to {off.max():g}" if off.max() > off.min() else "")
-                    + f" in {len(off)} of {count(len(rows), 'slice')}; the paper gives {low:g} to {high:g}.",
+                    + f"{unit} in {len(off)} of {count(len(rows), 'slice')}; "
+                    + f"the paper gives {low:g} to {high:g}{unit}.",
                     hint="Information: say so where acquisition matters to your study.",
                     at=series_place(rows),
                     evidence={"attribute": name, "lowest": float(off.min()), "highest": float(off.max())},
