@@ -99,6 +99,10 @@ class Context:
         found: Fact = self._facts[build]
         return found
 
+    def know(self, build: Callable[[Context], Fact], found: Fact) -> None:
+        """Take `found` for what `build` gives: another fact came by it."""
+        self._facts.setdefault(build, found)
+
     def has(self, build: Callable[[Context], Any]) -> bool:
         """Return whether a fact was built already."""
         return build in self._facts

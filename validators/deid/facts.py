@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hcc_tace_data.dicom.header_values import TEXT_VRS, tag_of, value_text
 from hcc_tace_data.system import words
@@ -14,10 +14,13 @@ from hcc_tace_data.system.masking import mask
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.profile import element_name, is_dummy, load_profile
 from hcc_tace_data.validators.deid.wordlists import word
-from hcc_tace_data.validators.facts.header_scan import WATCHED, HeaderScan, Seen, header_scan
+from hcc_tace_data.validators.facts.header_scan import WATCHED, HeaderScan, Seen
 from hcc_tace_data.validators.rule import Draft
 
-__all__ = ["NAME_TAGS", "DeidFacts", "Value", "deid_facts", "is_derived_class", "report"]
+if TYPE_CHECKING:
+    from hcc_tace_data.facts.catalog import Catalog
+
+__all__ = ["NAME_TAGS", "DeidFacts", "Value", "is_derived_class", "report"]
 
 #: PatientName and PatientID.
 NAME_TAGS = frozenset({"00100010", "00100020"})
@@ -61,18 +64,17 @@ class DeidFacts:
 
     Parameters
     ----------
-    context : Context
+    catalog : Catalog
     scan : HeaderScan
     """
 
-    def __init__(self, context: Context, scan: HeaderScan) -> None:
+    def __init__(self, catalog: Catalog, scan: HeaderScan) -> None:
         self.scan = scan
         self.profile = load_profile()
-        identity = context.catalog.identity
+        identity = catalog.identity
         self.pattern = re.compile(identity.patient_id_pattern)
         self._name = _plain(identity.name)
         self._projects: dict[str, str] = {}
-        self._patients: list[str] = context.instances["patient_id"].tolist()
 
     def values(self, vrs: Iterable[str] | None = None) -> Iterator[Value]:
         """Yield every distinct value that is not empty, of elements with one of `vrs` (default all)."""
@@ -124,13 +126,17 @@ class DeidFacts:
             not text.strip("^= ") or self.is_code(text, row) or is_dummy(value.path, text, archived=self.archived(row))
         )
 
+    def names(self, value: Value) -> bool:
+        """Return whether a value is a text of an identifying element, and may hold words of :attr:`told`."""
+        named = value.tag in NAME_TAGS or value.vr == "PN" or self.profile.removed(value.path)
+        return named and value.vr in TEXT_VRS and value.vr not in ("DA", "TM", "CS") and not self.harmless(value)
+
     @cached_property
     def told(self) -> frozenset[str]:
         """Words and numbers of identifying elements, in lower case: nowhere may they occur."""
         found: set[str] = set()
         for value in self.values(TEXT_VRS):
-            named = value.tag in NAME_TAGS or value.vr == "PN" or self.profile.removed(value.path)
-            if not named or value.vr in ("DA", "TM", "CS") or self.harmless(value):
+            if not self.names(value):
                 continue
             for part in _PARTS.findall(value.text.lower()):
                 digits = sum(c.isdigit() for c in part)
@@ -142,11 +148,6 @@ class DeidFacts:
     def tells(self, text: str) -> bool:
         """Return whether `text` repeats an identifier that some element tells."""
         return not self.told.isdisjoint(_PARTS.findall(text.lower()))
-
-
-def deid_facts(context: Context) -> DeidFacts:
-    """Return the header values, with what decides how the rules of de-identification judge them."""
-    return DeidFacts(context, context.fact(header_scan))
 
 
 def _plain(text: str) -> str:

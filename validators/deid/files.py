@@ -12,8 +12,8 @@ from hcc_tace_data.clinical import read_sheet
 from hcc_tace_data.clinical.columns import COLUMNS, by_header
 from hcc_tace_data.errors import HccTaceError
 from hcc_tace_data.system.masking import mask
-from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.deid.suspects import deid_facts
 from hcc_tace_data.validators.facts.sheet import sheet_path
 from hcc_tace_data.validators.place import Place
 from hcc_tace_data.validators.rule import Draft, Skip

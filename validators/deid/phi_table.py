@@ -11,10 +11,12 @@ from hcc_tace_data.errors import UsageError
 from hcc_tace_data.system.files import atomic_path
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.system.text import CsvWriter
-from hcc_tace_data.validators.deid.elements import codes_for
-from hcc_tace_data.validators.deid.facts import Value, deid_facts
+from hcc_tace_data.validators.deid.facts import DeidFacts, Value
+from hcc_tace_data.validators.deid.judge import codes_for
 from hcc_tace_data.validators.deid.profile import element_name
 from hcc_tace_data.validators.deid.redaction import Redactor
+from hcc_tace_data.validators.deid.suspects import deid_facts
+from hcc_tace_data.validators.facts.header_scan import header_scan
 
 if TYPE_CHECKING:
     from hcc_tace_data.validators.context import Context
@@ -31,7 +33,8 @@ def phi_rows(context: Context) -> Iterator[tuple[str, str, str, str, int, str]]:
     A suspected value is masked: the review is for what the rules missed, and the table may go by mail. Empty values are
     rows as well; other bytes are given by their number.
     """
-    facts = context.fact(deid_facts)
+    facts = DeidFacts(context.catalog, context.fact(header_scan))
+    context.fact(deid_facts)  # its suspicions are masked in tag paths, too
     redactor = Redactor(context)
     for (path, vr), values in sorted(facts.scan.elements.items()):
         rows, shown = [], redactor.tag(path)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.system.words import count
-from hcc_tace_data.validators.deid.facts import deid_facts
 from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.deid.suspects import deid_facts
 from hcc_tace_data.validators.rule import Draft, Skip
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,15 +11,13 @@ import numpy.typing as npt
 from hcc_tace_data.dicom.decode import decode_pixels, open_for_pixels
 from hcc_tace_data.system.words import count, verb
 from hcc_tace_data.validators.context import Context
-from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
+from hcc_tace_data.validators.deid.facts import DeidFacts, Value, report
+from hcc_tace_data.validators.deid.judge import ANNOTATIONS, OVERLAY_BITS, OVERLAY_POSITION
+from hcc_tace_data.validators.deid.suspects import deid_facts
 from hcc_tace_data.validators.rule import Draft, Partly
 
 __all__ = ["drawn_over", "hidden_bits", "read_unused", "unused_bits"]
 
-_POSITION = re.compile(r"60[0-9A-F]{2}0102")
-_ALLOCATED = re.compile(r"60[0-9A-F]{2}0100")
-#: Text and lines of presentation states, at any depth.
-_ANNOTATIONS = frozenset({"00700006", "00700022"})
 _LOOK = "Look at the image in a viewer that draws overlays; clear the plane."
 _CHUNK = 200
 #: Path, offset and length of native pixel data (-1: pydicom reads them), bits allocated, stored, high bit, padding.
@@ -38,12 +35,12 @@ def drawn_over(context: Context) -> Iterator[Draft]:
 
 def _drawn(facts: DeidFacts, value: Value) -> str:
     tag = value.tag
-    if tag in _ANNOTATIONS:
+    if tag in ANNOTATIONS:
         return "Text or lines that viewers draw over the image."
     overlay = "An overlay plane in unused bits of the pixels, which viewers draw over the image."
-    if _POSITION.fullmatch(tag) and _number(value) > 0:
+    if OVERLAY_POSITION.fullmatch(tag) and _number(value) > 0:
         return overlay
-    if _ALLOCATED.fullmatch(tag) and _number(value) > 1:
+    if OVERLAY_BITS.fullmatch(tag) and _number(value) > 1:
         # where the position says so, it is reported there
         beside = facts.scan.elements.get((f"{value.path[:-8]}{tag[:4]}0102", value.vr), {})
         if not any(raw.strip(b"\0") for raw in beside):

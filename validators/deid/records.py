@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from hcc_tace_data.dicom.header_values import value_text
 from hcc_tace_data.system.words import count, verb
-from hcc_tace_data.validators.deid.facts import DeidFacts, Value, deid_facts, report
+from hcc_tace_data.validators.deid.facts import DeidFacts, Value, report
 from hcc_tace_data.validators.deid.profile import is_private
+from hcc_tace_data.validators.deid.suspects import deid_facts
 from hcc_tace_data.validators.facts.header_scan import WATCHED, Marks
 from hcc_tace_data.validators.place import Place
 from hcc_tace_data.validators.rule import Draft

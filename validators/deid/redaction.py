@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from hcc_tace_data.system.masking import mask
 from hcc_tace_data.system.text import visible
-from hcc_tace_data.validators.deid.elements import codes_for
-from hcc_tace_data.validators.deid.facts import deid_facts, is_derived_class
+from hcc_tace_data.validators.deid.facts import is_derived_class
 from hcc_tace_data.validators.deid.files import name_kinds
 from hcc_tace_data.validators.deid.free_text import suspicions
+from hcc_tace_data.validators.deid.judge import codes_for
 from hcc_tace_data.validators.deid.profile import safe_uid
+from hcc_tace_data.validators.deid.suspects import deid_facts, suspects
 from hcc_tace_data.validators.deid.wordlists import word
-from hcc_tace_data.validators.facts.header_scan import header_scan
 from hcc_tace_data.validators.rule import Finding
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Redactor:
             self._add(text for text in table[name].unique() if suspicions(str(text)))
         paths = [*table["path"], *context.collection.problems["path"]]
         self._add(part for path in paths for part in PurePosixPath(str(path)).parts if self._names(part))
-        if context.has(header_scan):
+        if context.has(suspects):
             self._add(_flagged(context))
 
     def finding(self, finding: Finding) -> Finding:

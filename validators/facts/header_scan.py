@@ -31,12 +31,13 @@ from hcc_tace_data.validators.context import Context, chunks_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "header_scan", "scan_headers"]
+__all__ = ["WATCHED", "HeaderScan", "Marks", "Seen", "header_scan", "scan_headers", "sifted_headers"]
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 2000
 _KIND = Kind("header scan", ("validators",), private=True)
+_SIFTED = Kind("sifted headers", ("validators",), private=True)
 _KEPT = 8
 _MAX_TAIL = 1 << 24
 _MAX_BINARY = 4096
@@ -110,12 +111,44 @@ class _Template:
 
 def header_scan(context: Context) -> HeaderScan:
     """Return every distinct value of every header element at any depth, private and unknown ones included."""
+    return scan_headers(context.root, context.instances, lambda jobs: _parts(context, jobs))
 
-    def run(jobs: list[_Job]) -> list[_Part]:
-        paths = [[path for path, *_ in items] for _, items in jobs]
-        return context.kept_map(_KIND, scan_files, jobs, paths, encode=_plain, decode=_from_plain)
 
-    return scan_headers(context.root, context.instances, run)
+def _parts(context: Context, jobs: list[_Job]) -> list[_Part]:
+    paths = [[path for path, *_ in items] for _, items in jobs]
+    return context.kept_map(_KIND, scan_files, jobs, paths, encode=_plain, decode=_from_plain)
+
+
+def sifted_headers(context: Context, wanted: Callable[[Key], bool]) -> HeaderScan:
+    """Return the values of :func:`header_scan` that are wanted, with problems and marks of all files.
+
+    What is wanted is kept: files that did not change cost no more than their share of it.
+
+    Parameters
+    ----------
+    context : Context
+    wanted : callable
+        Whether a value is; a top-level matter of the source code and the catalogue, nothing else may decide it.
+    """
+    chunks, jobs = _jobs(context.root, context.instances)
+    judged: dict[Key, bool] = {}
+
+    def sift(part: _Part) -> _Part:
+        found, problems, marks = part
+        for key in found:
+            if key not in judged:
+                judged[key] = wanted(key)
+        return {key: seen for key, seen in found.items() if judged[key]}, problems, marks
+
+    def run(_: object, missing: list[_Job]) -> list[_Part]:
+        parts = _parts(context, missing)
+        if len(missing) == len(jobs):  # at hand, should all values be asked for
+            context.know(header_scan, _together(chunks, parts))
+        return [sift(part) for part in parts]
+
+    paths = [[path for path, *_ in items] for _, items in jobs]
+    parts = context.kept_map(_SIFTED, scan_files, jobs, paths, encode=_plain, decode=_from_plain, run=run)
+    return _together(chunks, parts)
 
 
 def _plain(part: _Part) -> Any:
@@ -123,9 +156,12 @@ def _plain(part: _Part) -> Any:
     found, problems, marks = part
     if problems:
         return None
+    # the same in most files of a series
+    distinct = {own: number for number, own in enumerate(dict.fromkeys(marks))}
     return [
         [[path, vr, raw.decode("latin-1"), count, row] for (path, vr, raw), (count, row) in found.items()],
-        [[None if mark is None else mark.decode("latin-1") for mark in own] for own in marks],
+        [[None if mark is None else mark.decode("latin-1") for mark in own] for own in distinct],
+        [distinct[own] for own in marks],
     ]
 
 
@@ -134,20 +170,15 @@ def _from_plain(value: Any) -> _Part:
 
     Raises
     ------
-    ValueError, TypeError, AttributeError
+    ValueError, TypeError, AttributeError, IndexError
         It is something else.
     """
-    found, marks = value
+    found, distinct, numbers = value
     read = {(path, vr, raw.encode("latin-1")): (count, row) for path, vr, raw, count, row in found}
-    if any(len(own) != len(WATCHED) for own in marks):
+    if any(len(own) != len(WATCHED) for own in distinct):
         raise ValueError("other marks")
-    kept: dict[tuple[str | None, ...], Marks] = {}  # the same in most files of a series: one object for all
-    shared = []
-    for own in map(tuple, marks):
-        if own not in kept:
-            kept[own] = tuple(None if mark is None else mark.encode("latin-1") for mark in own)
-        shared.append(kept[own])
-    return read, [], shared
+    marks = [tuple(None if mark is None else mark.encode("latin-1") for mark in own) for own in distinct]
+    return read, [], [marks[number] for number in numbers]
 
 
 def scan_headers(root: Path, table: pd.DataFrame, run: Callable[[list[_Job]], list[_Part]] | None = None) -> HeaderScan:
@@ -162,11 +193,20 @@ def scan_headers(root: Path, table: pd.DataFrame, run: Callable[[list[_Job]], li
     run : callable, optional
         Returns the results of :func:`scan_files` for some jobs, in order; it may use other processes.
     """
+    chunks, jobs = _jobs(root, table)
+    return _together(chunks, run(jobs) if run is not None else [scan_files(job) for job in jobs])
+
+
+def _jobs(root: Path, table: pd.DataFrame) -> tuple[list[tuple[int, int]], list[_Job]]:
+    """Return the rows of each chunk, and what is to be read of them."""
     columns = ("path", "pixel_offset", "pixel_length")
     rows: list[_Item] = list(zip(*(table[name].tolist() for name in columns), strict=True))
     chunks = chunks_of([path for path, *_ in rows], _CHUNK)
-    jobs = [(os.fspath(root), rows[first:last]) for first, last in chunks]
-    parts = run(jobs) if run is not None else [scan_files(job) for job in jobs]
+    return chunks, [(os.fspath(root), rows[first:last]) for first, last in chunks]
+
+
+def _together(chunks: list[tuple[int, int]], parts: list[_Part]) -> HeaderScan:
+    """Return the values of all chunks."""
     scan = HeaderScan()
     for (first, _), (found, problems, marks) in zip(chunks, parts, strict=True):
         for (path, vr, raw), (count, row) in found.items():

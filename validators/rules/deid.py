@@ -10,7 +10,7 @@ from hcc_tace_data.validators.deid import files as deid_files
 from hcc_tace_data.validators.deid import pixels as deid_pixels
 from hcc_tace_data.validators.deid import planes as deid_planes
 from hcc_tace_data.validators.deid import records as deid_records
-from hcc_tace_data.validators.facts.header_scan import header_scan
+from hcc_tace_data.validators.deid.suspects import suspects
 from hcc_tace_data.validators.rule import Draft, Rule
 
 __all__ = ["RULES"]
@@ -19,7 +19,7 @@ _TABLE = "DICOM PS3.15, Table E.1-1 (innolitics/dicom-standard, early 2025; edit
 
 
 def _unscanned(context: Context) -> Iterator[Draft]:
-    for row, reason in context.fact(header_scan).problems:
+    for row, reason in context.fact(suspects).problems:
         yield Draft(
             message=f"The header could not be scanned whole for identifiers ({reason}).",
             hint="Fetch the file again; if it is damaged at its source, leave it out.",
