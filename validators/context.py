@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hcc_tace_data.facts.catalog import load_catalog
+from hcc_tace_data.open import Collection
 from hcc_tace_data.system.parallel import Runner
 from hcc_tace_data.validators.place import Place
 
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.collection.kept import Kind
     from hcc_tace_data.facts.catalog import Catalog
-    from hcc_tace_data.open import Collection
 
-__all__ = ["Context", "chunks_of", "series_place"]
+__all__ = ["Context", "chunks_of", "part_of", "series_place"]
 
 Fact = TypeVar("Fact")
 Job = TypeVar("Job")
@@ -157,11 +157,29 @@ class Context:
         kept.put(kind, new)
         return [results[number] for number in range(len(jobs))]
 
+    def among(self, patients: frozenset[str]) -> Context:
+        """Return the same view of some patients' files alone."""
+        own = Context(
+            part_of(self.collection, patients),
+            table=self.given_table,
+            clinical=self.given_sheet,
+            depth=self.depth,
+            patients=self.patients,
+        )
+        own.map = self.map
+        return own
+
     def place(self, row: int) -> Place:
         """Return which file row `row` of the instance table is."""
         record = self.instances.iloc[row]
         names = ("patient_id", "study_uid", "series_uid", "sop_uid", "path")
         return Place(**{name: str(record[name]) for name in names})
+
+
+def part_of(collection: Collection, patients: frozenset[str]) -> Collection:
+    """Return a collection without the files of other patients."""
+    rows = collection.instances[collection.instances["patient_id"].isin(patients)].reset_index(drop=True)
+    return Collection(collection.root, rows, collection.problems, catalog=collection.catalog, kept=collection.kept)
 
 
 def chunks_of(paths: Sequence[str], most: int) -> list[tuple[int, int]]:

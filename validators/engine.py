@@ -19,12 +19,13 @@ from hcc_tace_data.open import Collection, open_collection
 from hcc_tace_data.system.parallel import open_runner
 from hcc_tace_data.system.roots import default_root
 from hcc_tace_data.system.words import no_patient
-from hcc_tace_data.validators.context import Context
+from hcc_tace_data.validators.context import Context, part_of
 from hcc_tace_data.validators.deid.phi_table import write_phi_table
 from hcc_tace_data.validators.deid.redaction import Redactor
 from hcc_tace_data.validators.registry import ENGINE, RULES
 from hcc_tace_data.validators.reviewed import Review, read_reviews
-from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Partly, Rule, Severity, Skip
+from hcc_tace_data.validators.rule import DEPTHS, KNOWN_PLACE, SEVERITIES, Depth, Finding, Rule, Severity, Skip
+from hcc_tace_data.validators.unchanged import by_patient, local_findings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,7 @@ class Report:
     Attributes
     ----------
     findings : tuple of Finding
-        By rule, then as the rule found them; the same whichever engine ran.
+        By rule, then by patient, then as the rule found them; the same whichever engine ran.
     rules : tuple of RuleStatus
     collection : dict
         Root, depth, and counts of patients, series and instances.
@@ -218,8 +219,7 @@ def _of_patients(collection: Collection, patients: frozenset[str], table: pd.Dat
     known = set(collection.instances["patient_id"]) if table is None else set(table["patient_id"])
     if unknown := sorted(patients - known):
         raise PatientNotFoundError(no_patient(unknown, known, str(collection.root)))
-    rows = collection.instances[collection.instances["patient_id"].isin(patients)].reset_index(drop=True)
-    return Collection(collection.root, rows, collection.problems, catalog=collection.catalog, kept=collection.kept)
+    return part_of(collection, patients)
 
 
 def _no_files(root: str | os.PathLike[str] | None) -> Collection:
@@ -245,6 +245,9 @@ def _report(
 ) -> Report:
     findings: list[Finding] = []
     statuses: list[RuleStatus] = []
+    here = () if from_table else [rule for rule in chosen if DEPTHS.index(rule.depth) <= DEPTHS.index(depth)]
+    # the findings of another rule of the same code are another's
+    known_already = local_findings(context, [rule for rule in here if rule.local and rule in RULES])
     for rule in chosen:
         if rule.code == ENGINE.code:
             continue
@@ -253,7 +256,8 @@ def _report(
         elif DEPTHS.index(rule.depth) > DEPTHS.index(depth):
             statuses.append(RuleStatus(code=rule.code, status="skipped", reason=f"needs --depth {rule.depth}"))
         else:
-            found, status = _run(rule, context)
+            local = known_already.get(rule.code)
+            found, status = _run(rule, context) if local is None else (local[0], _status(rule, *local))
             findings += found
             statuses.append(status)
     crashed = any(finding.code == ENGINE.code for finding in findings)
@@ -294,13 +298,11 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
     found: list[Finding] = []
     unchecked: list[str] = []
     try:
-        for draft in rule.check(context):
-            if isinstance(draft, Partly):
-                unchecked.append(draft.reason)
-            else:
-                found.append(Finding.of(rule, draft))
+        rule.collect(context, found, unchecked)
     except Skip as reason:
-        return found, RuleStatus(code=rule.code, status="failed" if found else "skipped", reason=str(reason))
+        return by_patient(found), RuleStatus(
+            code=rule.code, status="failed" if found else "skipped", reason=str(reason)
+        )
     except Exception as error:  # whatever a rule raises must be seen in the report
         # where it crashed, but not what the error says: it may quote a header
         trace = "".join(traceback.format_tb(error.__traceback__))
@@ -312,11 +314,15 @@ def _run(rule: Rule, context: Context) -> tuple[list[Finding], RuleStatus]:
             hint="Report it as a defect of hcc-tace-data; 'hcc-tace --debug validate ...' shows where.",
             evidence={"rule": rule.code},
         )
-        return [*found, crash], RuleStatus(
+        return [*by_patient(found), crash], RuleStatus(
             code=rule.code, status="failed", reason=f"crashed: {type(error).__name__}"
         )  # fmt: skip
+    return by_patient(found), _status(rule, found, unchecked)
+
+
+def _status(rule: Rule, found: Sequence[Finding], unchecked: Sequence[str]) -> RuleStatus:
     status = "failed" if found else "passed"
-    return found, RuleStatus(code=rule.code, status=status, reason="; ".join(dict.fromkeys(unchecked)))
+    return RuleStatus(code=rule.code, status=status, reason="; ".join(dict.fromkeys(unchecked)))
 
 
 def _known(finding: Finding, context: Context) -> Finding:

@@ -133,6 +133,10 @@ class Rule:
 
     `check` yields a :class:`Draft` per finding. It may yield :class:`Partly`, and raise :class:`Skip` where it can
     check nothing. Where `needs_files` is false the rule can be checked from tables alone.
+
+    A rule that is `local` judges each patient by that patient's files alone: by the instance table,
+    :mod:`~hcc_tace_data.validators.facts.extra_headers` and the clinical sheet. All its findings name the patient, and
+    what it leaves unchecked is the same for all. Its findings are kept (:mod:`hcc_tace_data.validators.unchanged`).
     """
 
     code: str
@@ -146,3 +150,12 @@ class Rule:
     source: str
     check: Check
     needs_files: bool = True
+    local: bool = False
+
+    def collect(self, context: Context, found: list[Finding], unchecked: list[str]) -> None:
+        """Append what the rule finds, and what it leaves unchecked. What the check raises is raised."""
+        for draft in self.check(context):
+            if isinstance(draft, Partly):
+                unchecked.append(draft.reason)
+            else:
+                found.append(Finding.of(self, draft))

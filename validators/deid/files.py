@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcc_tace_data.clinical import read_sheet
@@ -55,7 +55,7 @@ def file_names(context: Context) -> Iterator[Draft]:
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
     dates = context.instances["study_date"].tolist()
     for row, path in enumerate(context.instances["path"]):
-        for part in PurePosixPath(path).parts:
+        for part in path.split("/"):
             if part in told:
                 continue
             told.add(part)

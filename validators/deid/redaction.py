@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class Redactor:
         for name in _TEXTS:
             self._add(text for text in table[name].unique() if suspicions(str(text)))
         paths = [*table["path"], *context.collection.problems["path"]]
-        self._add(part for path in paths for part in PurePosixPath(str(path)).parts if self._names(part))
+        self._add(part for part in dict.fromkeys(chain.from_iterable(map(_parts, paths))) if self._names(part))
         if context.has(suspects):
             self._add(_flagged(context))
 
@@ -130,6 +131,11 @@ class Redactor:
             else:
                 place += 1
         return result + text[end:]
+
+
+def _parts(path: object) -> list[str]:
+    """Return the names that a path below the root is made of."""
+    return str(path).split("/")
 
 
 def _ordinary(token: str) -> bool:

@@ -34,7 +34,7 @@ class _Strictest(DeidFacts):
         return None
 
     def tells(self, text: str) -> bool:
-        """Return False: where identifiers are told, all values are judged."""
+        """Return False: where identifiers are found, all values are judged."""
         return False
 
 

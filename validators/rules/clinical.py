@@ -237,7 +237,7 @@ RULES: tuple[Rule, ...] = (
         summary="Sex and age of the sheet are those of the headers, where headers have them.",
         why="A contradiction means that images and row are of two people.",
         fix="Find out which of the two is right before using the patient.",
-        source="10.1038/s41597-023-01928-3", check=_demographics,
+        source="10.1038/s41597-023-01928-3", check=_demographics, local=True,
     ),
     Rule(
         code="HT707", name="patients-in-both", severity="error", scope="patient", depth="index",

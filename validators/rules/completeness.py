@@ -34,6 +34,8 @@ def _table(context: Context) -> pd.DataFrame:
 def _unreadable_by_series(context: Context) -> Counter[str]:
     """Count unreadable files in folders that hold one series: HT201 tells of them, they are not missing."""
     owners: dict[str, set[str]] = {}
+    if context.collection.problems.empty:
+        return Counter()
     for path, uid in zip(context.instances["path"], context.instances["series_uid"], strict=True):
         owners.setdefault(str(PurePosixPath(path).parent), set()).add(uid)
     found: Counter[str] = Counter()

@@ -208,6 +208,7 @@ RULES: tuple[Rule, ...] = (
             "are reported as a warning. Attributes outside the index are compared at --depth headers.",
         fix="Fetch the series again.",
         source="DICOM PS3.3, A.1.2; Posda SeriesConsistency", check=lambda context: one_value(context, PER_SERIES),
+        local=True,
     ),
     Rule(
         code="HT205", name="study-consistent", severity="error", scope="study", depth="index",
@@ -216,6 +217,7 @@ RULES: tuple[Rule, ...] = (
             "compared; attributes outside the index are compared at --depth headers.",
         fix="Fetch the study again.",
         source="DICOM PS3.3, A.1.2; Posda StudyConsistency", check=lambda context: one_value(context, PER_STUDY),
+        local=True,
     ),
     Rule(
         code="HT206", name="patient-consistent", severity="error", scope="patient", depth="headers",
@@ -223,6 +225,7 @@ RULES: tuple[Rule, ...] = (
         why="Two sexes or birth dates under one PatientID mean that two people were mixed.",
         fix="Find out which files are another patient's, and fetch both patients again.",
         source="DICOM PS3.3, C.7.1.1; Posda PatientConsistency", check=lambda context: one_value(context, PER_PATIENT),
+        local=True,
     ),
     Rule(
         code="HT207", name="distinct-pixels", severity="warning", scope="instance", depth="pixels",
@@ -235,28 +238,28 @@ RULES: tuple[Rule, ...] = (
         code="HT208", name="pixel-format", severity="error", scope="instance", depth="index",
         summary="CT slices are MONOCHROME2 of 16 bits, and hold as many bytes as rows and columns ask for.",
         why="Anything else is a foreign or damaged image.", fix="Fetch the file again.",
-        source="Series table (IDC index); DICOM PS3.3, C.8.2.1", check=_pixel_format,
+        source="Series table (IDC index); DICOM PS3.3, C.8.2.1", check=_pixel_format, local=True,
     ),
     Rule(
         code="HT209", name="object-kind", severity="error", scope="series", depth="index",
         summary="Objects are CT images and segmentations, and Modality says so.",
         why="Screen captures, dose reports and reformats are not part of the collection, and often name the patient.",
         fix="Move the series out of the folder.",
-        source="10.1038/s41597-023-01928-3", check=_classes,
+        source="10.1038/s41597-023-01928-3", check=_classes, local=True,
     ),
     Rule(
         code="HT210", name="file-meta", severity="error", scope="instance", depth="headers",
         summary="File meta information names the instance that the data set is.",
         why="Archives index by either: where they differ an object is found twice or not at all.",
         fix="Fetch the file again, or rewrite it with a DICOM library.",
-        source="DICOM PS3.10, 7.1", check=_meta,
+        source="DICOM PS3.10, 7.1", check=_meta, local=True,
     ),
     Rule(
         code="HT211", name="instance-numbers", severity="warning", scope="series", depth="index",
         summary="InstanceNumber is unique in a CT series.",
         why="Viewers sort by it, and phases that were stacked under one time are separated by it.",
         fix="Sort by position; tell phases apart by AcquisitionNumber or time.",
-        source="DICOM PS3.3, C.7.6.1", check=_instance_numbers,
+        source="DICOM PS3.3, C.7.6.1", check=_instance_numbers, local=True,
     ),
     Rule(
         code="HT212", name="iod-conformance", severity="warning", scope="series", depth="pixels",
@@ -271,7 +274,7 @@ RULES: tuple[Rule, ...] = (
         why="Software that assumes a slope of 1 and an intercept of 0 serves other numbers, silently. RescaleType US, "
             "which common libraries write into any CT, is a warning.",
         fix="Fetch the file again.",
-        source="DICOM PS3.3, C.8.2.1 and C.11.1", check=_hu_known,
+        source="DICOM PS3.3, C.8.2.1 and C.11.1", check=_hu_known, local=True,
     ),
     Rule(
         code="HT214", name="values-readable", severity="warning", scope="instance", depth="index",

@@ -72,13 +72,15 @@ def _wrong_series(context: Context) -> Found:
     """The series that is cited must be the one that the masks fit."""
     table = context.instances
     held = context.fact(row_of_instance)
+    studies = table.groupby("study_uid").indices
+    series = table["series_uid"].tolist()
     for row, facts, found in _each(context):
         if found is None:
             continue
         # references out of the study are HT406, out of the frame of reference HT407
-        study = table[table["study_uid"] == table["study_uid"].iloc[row]]
+        study = table.iloc[studies[table["study_uid"].iloc[row]]]
         own = set(study["series_uid"])
-        cited = Counter(str(table["series_uid"].iloc[held[uid]]) for uid in facts.cited if uid in held)
+        cited = Counter(series[held[uid]] for uid in facts.cited if uid in held)
         cited.update({uid: 0 for uid, _ in facts.series if uid})
         cited = Counter({uid: count for uid, count in cited.items() if uid in own})
         if found.volume is None:
