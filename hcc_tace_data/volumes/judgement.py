@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.volumes.similarity import body_mask, body_overlap, likeness, mutual_information, rough_image
+from hcc_tace_data.volumes.similarity import blurred, body_mask, body_overlap, likeness, rough_image
 
 __all__ = ["Judge", "Verdict"]
 
@@ -63,42 +64,48 @@ class Judge:
     ----------
     fixed, moving : SimpleITK.Image
         From :func:`~hcc_tace_data.volumes.similarity.coarse_image`.
-    least : float
-        Normalised mutual information that a transform must reach: that of the images as they lay.
+    body : SimpleITK.Image
+        :func:`~hcc_tace_data.volumes.similarity.body_mask` of `fixed`.
     """
 
-    def __init__(self, fixed: Any, moving: Any, least: float) -> None:
-        self._fixed, self._moving, self._least = fixed, moving, least
-        self._body = body_mask(fixed)
+    def __init__(self, fixed: Any, moving: Any, body: Any) -> None:
+        self._fixed, self._moving, self._body = fixed, moving, body
+        self._blurred = blurred(fixed), blurred(moving)
         self._rough = rough_image(fixed, _ROUGH_MM), rough_image(moving, _ROUGH_MM)
 
-    def verdict(self, start: Matrix, own: Matrix) -> Verdict:
-        """Return what speaks against the transform `start` @ `own`, (4, 4) each; `start` lays one body on the other."""
+    @cached_property
+    def _moving_body(self) -> Any:
+        return body_mask(self._moving)
+
+    def likeness(self, matrix: Matrix) -> float:
+        """Return the normalised mutual information of the images after a transform, (4, 4)."""
+        return likeness(*self._blurred, matrix)
+
+    def verdict(self, start: Matrix, own: Matrix, least: float) -> Verdict:
+        """Return what speaks against a transform.
+
+        Parameters
+        ----------
+        start, own : ndarray of float64, shape (4, 4)
+            The transform is `start` @ `own`; `start` lays one body on the other.
+        least : float
+            Normalised mutual information that it must reach: that of the images as they lay.
+        """
         matrix = start @ own
         if not np.isfinite(matrix).all():
             return Verdict(reason="the transform is not finite", likeness=1.0, stretched=False)
-        after = mutual_information(self._fixed, self._moving, matrix)
+        after = self.likeness(matrix)
         strained = _strain(own, self._centre())
-        reason = strained or self._unlike(after) or self._elsewhere(matrix)
+        reason = strained or _unlike(after, least) or self._elsewhere(matrix)
         return Verdict(reason=reason, likeness=after, stretched=strained.startswith("it stretches"))
 
     def _centre(self) -> Matrix:
         middle = [(float(count) - 1) / 2 for count in self._fixed.GetSize()]
         return np.array(self._fixed.TransformContinuousIndexToPhysicalPoint(middle))
 
-    def _unlike(self, after: float) -> str:
-        if after < _LEAST_LIKENESS:
-            return f"the images have nothing in common (normalised mutual information {after:.4f})"
-        if after < self._least - 1e-3:
-            return (
-                "the images are less alike than before (normalised mutual information "
-                f"{self._least:.4f}, then {after:.4f})"
-            )
-        return ""
-
     def _elsewhere(self, matrix: Matrix) -> str:
         """Return what explains the images better than `matrix`, or ''."""
-        overlap = body_overlap(self._body, body_mask(self._moving), matrix)
+        overlap = body_overlap(self._body, self._moving_body, matrix)
         if overlap < _LEAST_BODY:
             return f"the bodies do not lie on each other (Dice {overlap:.2f}, at least {_LEAST_BODY} expected)"
         here = likeness(*self._rough, matrix)
@@ -130,6 +137,15 @@ def _scaled(axis: int, factor: float, centre: Matrix, shift: float) -> Matrix:
     matrix[axis, axis] = factor
     matrix[axis, 3] = (1 - factor) * centre[axis] + shift
     return matrix
+
+
+def _unlike(after: float, least: float) -> str:
+    """Return why images are too unlike after a transform, or ''."""
+    if after < _LEAST_LIKENESS:
+        return f"the images have nothing in common (normalised mutual information {after:.4f})"
+    if after < least - 1e-3:
+        return f"the images are less alike than before (normalised mutual information {least:.4f}, then {after:.4f})"
+    return ""
 
 
 def _strain(matrix: Matrix, centre: Matrix) -> str:

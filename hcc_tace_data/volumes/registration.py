@@ -35,7 +35,6 @@ from hcc_tace_data.volumes.similarity import (
     coarse_image,
     crop_to,
     moved_by,
-    mutual_information,
     place_roughly,
 )
 
@@ -56,6 +55,7 @@ _SLAB_VOXELS = 4_000_000
 # Images thinner than this have no level that is shrunken by four.
 _THREE_LEVELS_FROM = 40
 _STDOUT_LOCK = threading.Lock()
+_ITK_LOCK = threading.Lock()
 # A line search that ends early is usual at the end of a level; the result is judged by its likeness.
 _COMPLAINT = re.compile(r"\s*IFLAG= *-1\s+LINE SEARCH FAILED.*?INCORRECT TOLERANCES\s*", re.DOTALL)
 
@@ -156,7 +156,7 @@ def register(
     engine : {"auto", "greedy", "simpleitk"}
         "auto" is greedy where ``picsl-greedy`` is installed.
     threads : int
-        Threads of the engine. With one, greedy's result is the same, bit by bit, in every run; SimpleITK's to 1e-4 mm.
+        Threads of the engine. With one, the result is the same, bit by bit, in every run.
 
     Returns
     -------
@@ -190,16 +190,17 @@ def register(
     shift = np.zeros(3) if same_frame else place_roughly(still, moved)
     start = np.eye(4)
     start[:3, 3] = shift
+    body = body_mask(still)
     try:
-        candidates = run(still, moved_by(moved, start), threads)
+        candidates = run(still, moved_by(moved, start), body, threads)
     except Exception as error:  # engines raise RuntimeError, and greedy its own C++ exceptions
         raise RegistrationError(f"{engine} failed: {type(error).__name__}: {error}") from error
-    before = mutual_information(still, moved, np.eye(4))
-    least = before if same_frame else max(before, mutual_information(still, moved, start))
-    judge = Judge(still, moved, least)
+    judge = Judge(still, moved, body)
+    before = judge.likeness(np.eye(4))
+    least = before if same_frame else max(before, judge.likeness(start))
 
     def judged(own: Matrix, name: str) -> tuple[Registration, Verdict]:
-        verdict = judge.verdict(start, own)
+        verdict = judge.verdict(start, own, least)
         return Registration(
             matrix=start @ own,
             engine=name,
@@ -284,7 +285,7 @@ def resample(
     return image, valid
 
 
-def _engine(name: str) -> tuple[Callable[[Any, Any, int], tuple[Matrix, Matrix]], str]:
+def _engine(name: str) -> tuple[Callable[[Any, Any, Any, int], tuple[Matrix, Matrix]], str]:
     if name == "simpleitk":
         return _by_simpleitk, name
     try:
@@ -296,12 +297,11 @@ def _engine(name: str) -> tuple[Callable[[Any, Any, int], tuple[Matrix, Matrix]]
     return _by_greedy, "greedy"
 
 
-def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
+def _by_greedy(fixed: Any, moving: Any, body: Any, threads: int) -> tuple[Matrix, Matrix]:
     """Run greedy; its matrices are in RAS coordinates."""
     from picsl_greedy import Greedy3D
 
     # the scanner's table does not breathe: only the body counts
-    body = body_mask(fixed)
     still, mask = crop_to(fixed, body), crop_to(body, body)
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -318,10 +318,11 @@ def _by_greedy(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
 
     # few slices leave no third level, and a stretch along them can hide a shift: the body first moves as a whole
     deep = min(still.GetSize()) >= _THREE_LEVELS_FROM
-    rigid = run(moving, 6, "WNCC 2x2x2", "60x30x0" if deep else "60x30")
     # local correlation sees edges move where contrast agent fills vessels, mutual information does not; but few voxels
     # make too poor a histogram, and the search then runs away
-    metric, levels = ("MI", "30x30x10") if deep else ("WNCC 2x2x2", "30x30")
+    metric = "MI" if deep else "WNCC 2x2x2"
+    rigid = run(moving, 6, metric, "60x30x0" if deep else "60x30")
+    levels = "30x30x10" if deep else "30x30"
     affine = rigid @ run(moved_by(moving, rigid), 12, metric, levels)
     return affine, rigid
 
@@ -350,7 +351,7 @@ def _quiet_stdout() -> Iterator[None]:
                 sys.stdout.write(others)
 
 
-def _by_simpleitk(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix]:
+def _by_simpleitk(fixed: Any, moving: Any, body: Any, threads: int) -> tuple[Matrix, Matrix]:
     """Climb Mattes' mutual information over three levels."""
     import SimpleITK as sitk
 
@@ -376,5 +377,20 @@ def _by_simpleitk(fixed: Any, moving: Any, threads: int) -> tuple[Matrix, Matrix
         matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - matrix[:3, :3] @ np.array(centre)
         return matrix
 
-    rigid = run(moving, sitk.Euler3DTransform())
-    return rigid @ run(moved_by(moving, rigid), sitk.AffineTransform(3)), rigid
+    with _work_units(threads):
+        rigid = run(moving, sitk.Euler3DTransform())
+        return rigid @ run(moved_by(moving, rigid), sitk.AffineTransform(3)), rigid
+
+
+@contextmanager
+def _work_units(count: int) -> Iterator[None]:
+    """Have ITK's metrics, which take no number of threads of their own, add in the order of so many."""
+    import SimpleITK as sitk
+
+    with _ITK_LOCK:
+        usual = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+        try:
+            yield
+        finally:
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(usual)

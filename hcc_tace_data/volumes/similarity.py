@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AIR_HU",
+    "blurred",
     "body_mask",
     "body_overlap",
     "coarse_image",
@@ -35,6 +36,11 @@ _TISSUE_HU = -150.0
 _ROUGH_MM = 8.0
 _ROUGH_STEP_MM = 8.0
 _LEAST_OVERLAP = 0.3
+# Voxels averaged at a time.
+_SLAB_VOXELS = 1_000_000
+# Neighbours within a slice.
+_IN_PLANE = np.zeros((3, 3, 3), bool)
+_IN_PLANE[1] = [[False, True, False], [True, True, True], [False, True, False]]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -61,20 +67,29 @@ def coarse_image(volume: highdicom.Volume, size_mm: float) -> Any:
     blocks = [
         max(1, min(round(size_mm / length), count // 2)) for length, count in zip(spacing, array.shape, strict=True)
     ]
-    clipped = np.clip(array, _LOWEST_HU, _HIGHEST_HU)
-    if clipped.dtype != np.float32:
-        clipped = clipped.astype(np.float32)
-    for axis, block in enumerate(blocks):
-        if block == 1:
-            continue
-        count = clipped.shape[axis] // block
-        kept = clipped[(slice(None),) * axis + (slice(0, count * block),)]
-        split = kept.reshape(*kept.shape[:axis], count, block, *kept.shape[axis + 1 :])
-        clipped = split.mean(axis=axis + 1, dtype=np.float32)
+    shape = [count // block for count, block in zip(array.shape, blocks, strict=True)]
+    means = np.empty(shape, np.float32)
+    step = max(1, _SLAB_VOXELS // (array.shape[1] * array.shape[2] * blocks[0]))
+    for first in range(0, shape[0], step):  # a slab fits into the processor's cache
+        slab = array[first * blocks[0] : min(first + step, shape[0]) * blocks[0]]
+        means[first : first + step] = _block_means(np.clip(slab, _LOWEST_HU, _HIGHEST_HU), blocks, shape[1:])
     coarse = affine.copy()
     coarse[:3, :3] = affine[:3, :3] * blocks
     coarse[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((np.array(blocks) - 1) / 2)
-    return to_image(np.ascontiguousarray(clipped), coarse)
+    return to_image(means, coarse)
+
+
+def _block_means(values: npt.NDArray[Any], blocks: list[int], across: list[int]) -> npt.NDArray[np.float32]:
+    """Average whole blocks of voxels, one axis after the other; what is left over at the ends of a slice is dropped."""
+    values = values[:, : across[0] * blocks[1], : across[1] * blocks[2]].astype(np.float32, copy=False)
+    for axis, block in enumerate(blocks):
+        if block > 1:
+            every = [values[(slice(None),) * axis + (slice(first, None, block),)] for first in range(block)]
+            values = every[0] + every[1]
+            for more in every[2:]:
+                values += more
+            values /= block
+    return values
 
 
 def body_mask(image: Any) -> Any:
@@ -86,7 +101,11 @@ def body_mask(image: Any) -> Any:
     opened = ndimage.binary_opening(tissue, np.ones((1, 3, 3)), iterations=2)  # cuts the table off the back
     parts, count = ndimage.label(opened)
     body = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count else np.ones_like(tissue)
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    holes, count = ndimage.label(~body, _IN_PLANE)
+    outside = np.zeros(count + 1, bool)
+    for edge in (holes[:, 0], holes[:, -1], holes[:, :, 0], holes[:, :, -1]):
+        outside[edge.ravel()] = True
+    filled = body | ~outside[holes]
     mask = sitk.GetImageFromArray(filled.astype(np.float32))
     mask.CopyInformation(image)
     return mask
@@ -151,7 +170,14 @@ def mutual_information(fixed: Any, moving: Any, matrix: Matrix) -> float:
         (H(fixed) + H(moving)) / H(both) of 48 x 48 bins; 1.0 where they do not overlap. It does not depend on which
         tissue is brighter, so it compares phases.
     """
-    return likeness(_smooth(fixed), _smooth(moving), matrix)
+    return likeness(blurred(fixed), blurred(moving), matrix)
+
+
+def blurred(image: Any) -> Any:
+    """Blur by 1.2 voxels: interpolation blurs too, and would make any transform less alike than none."""
+    import SimpleITK as sitk
+
+    return sitk.SmoothingRecursiveGaussian(image, [1.2 * float(length) for length in image.GetSpacing()])
 
 
 def likeness(fixed: Any, moving: Any, matrix: Matrix) -> float:
@@ -221,13 +247,6 @@ def _joint_histogram(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> Matrix:
     # what is air in both says nothing of the bodies, and its share depends on the field of view alone
     counts[0, 0] = 0
     return counts if counts.any() else np.ones((_BINS, _BINS))
-
-
-def _smooth(image: Any) -> Any:
-    """Blur by 1.2 voxels: interpolation blurs too, and would make any transform less alike than none."""
-    import SimpleITK as sitk
-
-    return sitk.SmoothingRecursiveGaussian(image, [1.2 * float(length) for length in image.GetSpacing()])
 
 
 def _entropy(share: Matrix) -> float:
