@@ -214,7 +214,8 @@ def _paint_organs(canvas: Canvas, body: Body) -> None:
     a, b = body.cavity
     h = body.height
     c, r = body.stomach.centre, body.stomach.radii
-    _organ(canvas, body.stomach, Tissue.STOMACH_WALL, over=(Tissue.FAT, Tissue.LUNG))
+    loops = (Tissue.BOWEL, Tissue.FLUID, Tissue.DRINK, Tissue.GAS)  # the stomach is in front of them
+    _organ(canvas, body.stomach, Tissue.STOMACH_WALL, over=(Tissue.FAT, Tissue.LUNG, *loops))
     _organ(canvas, body.stomach, Tissue.DRINK if body.oral else Tissue.FLUID, 4.0, over=(Tissue.STOMACH_WALL,))
     canvas.draw(
         (c[0] - r[0], c[1] - r[1], c[2] - r[2]), (c[0] + r[0], c[1] + body.gas * r[1], c[2] + r[2]),
@@ -225,7 +226,7 @@ def _paint_organs(canvas: Canvas, body: Body) -> None:
 
     def spleen(x: Array, y: Array, z: Array) -> Mask:
         # Its inner face is hollow.
-        hollow = ellipsoid(x, y, z, (s[0] - 1.1 * sr[0], s[1] - 10.0, s[2]), (0.9 * sr[0], sr[1], 1.3 * sr[2])) > 1
+        hollow = ellipsoid(x, y, z, body.hilum, (0.9 * sr[0], sr[1], 1.3 * sr[2])) > 1
         return np.asarray((ellipsoid(x, y, z, s, sr) <= 1) & hollow & (oval(x, y, a - 1.5, b - 1.5, body.square) <= 1))
 
     canvas.draw(
@@ -258,7 +259,9 @@ def _paint_liver(canvas: Canvas, body: Body) -> None:
         place[inside] = Tissue.LIVER
         canvas.label[window][inside] = LABELS["liver"]
         if extra:
-            place[(depth > -extra) & (depth <= 0) & is_any(place, (Tissue.FAT, Tissue.LUNG))] = Tissue.ASCITES
+            cavity = oval(x, y, *body.cavity, body.square) <= 1
+            around = cavity & (depth > -extra) & (depth <= 0)
+            place[around & is_any(place, (Tissue.FAT, Tissue.LUNG))] = Tissue.ASCITES
     low, size = np.array(liver.low) + 12.0, np.array(liver.high) - np.array(liver.low) - 24.0
     bed = low + size * (0.42, 0.29, 0.14)
     canvas.ellipsoid(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hcc_tace_data.phantom.canvas import Array, oval
+from hcc_tace_data.phantom.canvas import Array, ellipsoid, oval
 from hcc_tace_data.phantom.liver import Lesions, draw_lesions, draw_liver
 from hcc_tace_data.phantom.person import Person
 from hcc_tace_data.phantom.seeding import generator
@@ -60,6 +60,8 @@ class Body:
     height : float
         Half the height of the liver.
     spleen, stomach : Organ
+    hilum : tuple of float
+        Centre of the hollow in the spleen's inner face.
     kidneys : tuple of Organ
     gas : float
         Share of the stomach above its fluid.
@@ -100,6 +102,7 @@ class Body:
     height: float
     heart: float
     spleen: Organ
+    hilum: Point
     stomach: Organ
     kidneys: tuple[Organ, Organ]
     gas: float
@@ -178,6 +181,12 @@ def _vessels(
     return portal, hepatic
 
 
+def _beside(organs: tuple[Organ, ...], x: Array, y: Array, z: Array) -> Array:
+    """Return about how far places are outside of organs, mm."""
+    gaps = [(np.sqrt(ellipsoid(x, y, z, one.centre, one.radii)) - 1.0) * min(one.radii) - 2.0 for one in organs]
+    return np.asarray(np.minimum.reduce(gaps), np.float32)
+
+
 def draw_bodies(person: Person, *, shrink: float, viable: tuple[float, float]) -> tuple[Body, Body]:
     """Draw a patient at baseline and at follow-up.
 
@@ -210,15 +219,21 @@ def draw_bodies(person: Person, *, shrink: float, viable: tuple[float, float]) -
         side, front = bend_of_spine(spine, z)
         bed = np.hypot(x - 4 - side, y - spine_y - front + 12) - np.float32(43.0 * spine[0])
         inner = (1.0 - np.sqrt(oval(x, y, a - 1.5, b - 1.5, square))) * np.float32(b)
-        return np.asarray(np.minimum(bed, inner), np.float32)
+        back = np.hypot((np.abs(x) - 33.0) / 25.0, (y - spine_y - 18.0) / 19.0) * np.float32(19.0) - np.float32(20.0)
+        return np.asarray(np.minimum(np.minimum(bed, back), inner), np.float32)
 
     lesions = draw_lesions(
         person, origin, room, growth=shrink**3, necrosis=((1 - viable[0]) ** 3, (1 - min(viable[1], 1.0)) ** 3)
     )
-    liver = draw_liver(person, origin, room, lesions[0])
     s = float(np.clip(np.exp(g.normal(0.05, 0.22)), 0.7, 1.6))  # portal hypertension makes spleens large
     sr = (30.0 * s * g.uniform(0.85, 1.1), min(46.0 * s, 0.5 * b), 48.0 * s)
     spleen = Organ((a - sr[0] - 3.0, 0.3 * b + float(g.normal(0, 6)), height * float(g.uniform(0.1, 0.45))), sr)
+    form = generator("spleen", person.seed, person.patient_id)  # from a thin crescent to a bean
+    hilum = (
+        spleen.centre[0] - float(form.uniform(1.0, 1.6)) * sr[0],
+        spleen.centre[1] + float(form.uniform(-0.7, 0.2)) * sr[1],
+        spleen.centre[2] + float(form.uniform(-0.3, 0.3)) * sr[2],
+    )
     kidneys = tuple(
         Organ(
             (side * float(g.uniform(56, 70)), spine_y - float(g.uniform(0, 8)), -float(g.uniform(0.6, 1.05)) * height),
@@ -226,6 +241,11 @@ def draw_bodies(person: Person, *, shrink: float, viable: tuple[float, float]) -
         )
         for side, q in zip((-1, 1), g.uniform(0.82, 1.14, 2), strict=True)
     )
+
+    def free(x: Array, y: Array, z: Array) -> Array:
+        return np.asarray(np.minimum(room(x, y, z), _beside(kidneys, x, y, z)), np.float32)
+
+    liver = draw_liver(person, origin, free, lesions[0])
     full = float(g.uniform(0.55, 1.2))
     stomach = Organ(
         (float(g.uniform(48, 66)), -b * float(g.uniform(0.3, 0.5)), height * float(g.uniform(0.05, 0.4))),
@@ -261,7 +281,7 @@ def draw_bodies(person: Person, *, shrink: float, viable: tuple[float, float]) -
         origin=origin, cavity=(a, b), fat=fat, front_fat=fat * float(g.uniform(0.5, 1.1)), muscle=muscle,
         square=square, ripple=(ripple[0], ripple[1], ripple[2]), belly=belly,
         ribs=(28.0 * float(g.random()), float(g.uniform(25, 32))), spine=spine,
-        height=height, heart=float(g.uniform(0.8, 1.15)), spleen=spleen, stomach=stomach,
+        height=height, heart=float(g.uniform(0.8, 1.15)), spleen=spleen, hilum=hilum, stomach=stomach,
         kidneys=(kidneys[0], kidneys[1]), gas=float(g.uniform(-0.6, 0.4)),
         colon=(float(g.uniform(0.74, 0.84)), float(g.uniform(14, 24))), loops=loops, cysts=cysts, aorta=aorta,
         plaques=plaques, portal=portal, hepatic=hepatic,

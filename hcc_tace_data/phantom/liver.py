@@ -53,6 +53,11 @@ def _ball(
     return np.asarray(1.0 - (u**power + v**power + w**power) ** (1.0 / power), np.float32)
 
 
+def _walled(values: Array, limit: Array) -> Array:
+    """Return values that fall to 0 at the wall itself, and not in steps at the lattice's points nearest to it."""
+    return np.asarray(np.minimum(values, np.where(limit > 0, limit, 2.0 * limit)), np.float32)
+
+
 def draw_lesions(
     person: Person, centre: NDArray[np.float64], room: Room, *, growth: float, necrosis: tuple[float, float]
 ) -> tuple[Lesions, Lesions]:
@@ -91,7 +96,8 @@ def draw_lesions(
     field = _ball(x, y, z, middle, radii) * ball + lumps * rough(g, on, max(0.55 * ball, 5.0))
     field += 0.25 * lumps * rough(g, on, max(0.2 * ball, 3.0))
     field = _with_satellites(g, on, field, room, low, size, middle, radii, person, rest)
-    field = np.where(room(x, y, z) > 0, field, np.float32(-50.0)).astype(np.float32)
+    limit, whole = room(x, y, z), field
+    field = np.where(limit > 0, field, np.float32(-50.0)).astype(np.float32)
     inside = float(np.count_nonzero(field > -50.0)) * on.millilitres
     inner = field + min(6.0, 0.25 * ball) * rough(g, on, max(0.4 * ball, 4.0))
     capsule = float(g.uniform(1.2, 2.4)) if g.random() < 0.45 else 0.0
@@ -101,7 +107,8 @@ def draw_lesions(
         deep = np.where(field > edge, inner, np.float32(-50.0))
         count = share * np.count_nonzero(field > edge)
         threshold = level(deep, count) if count >= 1.0 else float(inner.max()) + 1.0
-        visits.append(Lesions(Shape(on, field).beyond(edge), Shape(on, inner).beyond(threshold), capsule))
+        mass = Shape(on, _walled(whole - np.float32(edge), limit))
+        visits.append(Lesions(mass, Shape(on, inner).beyond(threshold), capsule))
     return visits[0], visits[1]
 
 
@@ -181,14 +188,16 @@ def draw_liver(person: Person, centre: NDArray[np.float64], room: Room, lesions:
     groove = 5.0 * (np.abs(u - 0.1 - 0.1 * v) - notch) + 9.0 * np.clip(v + depth, 0.0, 1.0)
     groove = np.where(w < g.uniform(-0.2, 0.5), groove, np.float32(1.0))
     field = np.minimum(field, np.minimum(np.minimum(face, bed), groove)) * np.float32(half.mean() * 0.8)
-    field = field + np.float32(g.uniform(0.18, 0.24) * half.mean()) * rough(g, on, g.uniform(40.0, 60.0))
+    even = np.clip(1.3 - 0.8 * w, 0.5, 1.0)  # the diaphragm smooths the dome
+    field = field + even * np.float32(g.uniform(0.2, 0.26) * half.mean()) * rough(g, on, g.uniform(40.0, 60.0))
     if g.random() < 0.7:  # nodules of cirrhosis
         field = field + np.float32(g.uniform(0.8, 2.6)) * rough(g, on, g.uniform(7.0, 12.0))
-    field = np.where(room(x, y, z) > 0, field, np.float32(-50.0)).astype(np.float32)
+    limit = room(x, y, z)
     tumour = lesions.mass.at(*np.broadcast_arrays(x, y, z))
-    free = np.where(tumour > 0, np.float32(-60.0), field)
+    free = np.where(limit > 0, field, np.float32(-50.0))
+    free = np.where(tumour > 0, np.float32(-60.0), free)
     wanted = min(_VESSELS * person.liver_ml / on.millilitres, 0.97 * np.count_nonzero(free > -50.0))
-    field = field - np.float32(level(free, wanted))
+    field = _walled(field - np.float32(level(free, wanted)), limit)
     pieces, _ = label(np.maximum(field, tumour) > 0)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0

@@ -71,7 +71,7 @@ def test_foolish_numbers_of_patients_are_refused(tmp_path: Path, patients: objec
 
 
 def test_an_unknown_defect_is_refused_before_writing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Known: "):
+    with pytest.raises(UsageError, match=r"'no-such-thing'.*--defect list"):
         make_phantom(tmp_path / "x", defect="no-such-thing")
     assert not (tmp_path / "x").exists()
 
