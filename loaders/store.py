@@ -240,7 +240,8 @@ class Store:
         StoreError
             It is there, but cannot be opened now (too many open files).
         """
-        return _find(self._place(case), case)
+        statuses = _statuses(case)
+        return _find(self._place(case, statuses), case, statuses)
 
     def find_all(self, cases: Sequence[Case]) -> tuple[list[StoredCase | None], dict[str, str]]:
         """Return :meth:`find` of each case, and PatientID -> reason of those whose sources cannot be looked at."""
@@ -272,8 +273,12 @@ class Store:
             done(1)
         return stored
 
-    def _place(self, case: Case) -> Path:
-        return self.folder / f"{safe_name(case.patient_id)}-{case_digest(case)}"
+    def _place(self, case: Case, statuses: _Statuses | None = None) -> Path:
+        return self.folder / f"{safe_name(case.patient_id)}-{case_digest(case, statuses)}"
+
+
+#: Path -> status of every source file of a case, in the order of the files.
+_Statuses = dict[Path, os.stat_result]
 
 
 def _digest(value: Any) -> str:
@@ -285,25 +290,28 @@ def _files(case: Case) -> list[Path]:
     return [*case.paths, *case.label_files, *(path for channel in case.channels for path in channel)]
 
 
-def case_digest(case: Case) -> str:
+def _statuses(case: Case) -> _Statuses:
+    """Return the status of every source file, each asked for once: the annotated volume is most channels, too."""
+    return {path: path.stat() for path in dict.fromkeys(_files(case))}
+
+
+def case_digest(case: Case, statuses: _Statuses | None = None) -> str:
     """Return sixteen hexadecimal digits that change when a source file or the clinical row of `case` does.
 
     Files count by name, size and time of change: hashing 28 GB before every training would cost more than it
     protects. A file that was replaced under the same name, size and time is found by :meth:`Store.find`.
     """
-    files = []
-    for path in _files(case):
-        stat = path.stat()
-        files.append([path.name, stat.st_size, stat.st_mtime_ns])
+    known = _statuses(case) if statuses is None else statuses
+    files = [[path.name, known[path].st_size, known[path].st_mtime_ns] for path in _files(case)]
     channels = [[phase, len(paths)] for phase, paths in zip(case.phases, case.channels, strict=True)]
     return _digest([case.series_uid, channels, case.readers, files, sorted(case.clinical.items(), key=str)])
 
 
-def source_identities(case: Case) -> list[list[int]]:
+def source_identities(case: Case, statuses: _Statuses | None = None) -> list[list[int]]:
     """Return time of change and inode of every source file: what no program that copies files can set back."""
     found = []
-    for path in dict.fromkeys(_files(case)):
-        identity = identity_of(path.stat())
+    for status in (_statuses(case) if statuses is None else statuses).values():
+        identity = identity_of(status)
         found.append([identity.ctime_ns, identity.inode])
     return found
 
@@ -320,7 +328,7 @@ def source_digests(case: Case) -> dict[str, str]:
     return digests
 
 
-def _find(place: Path, case: Case) -> StoredCase | None:
+def _find(place: Path, case: Case, statuses: _Statuses) -> StoredCase | None:
     try:
         record = _load(place)
         if record is None:
@@ -330,14 +338,14 @@ def _find(place: Path, case: Case) -> StoredCase | None:
     except DamagedCaseError as error:
         logger.warning("%s is damaged and is made again: %s", place, error)
         return None
-    if stored.series_uid != case.series_uid or not _is_current(place, record, case):
+    if stored.series_uid != case.series_uid or not _is_current(place, record, case, statuses):
         return None
     return stored
 
 
-def _is_current(place: Path, record: dict[str, Any], case: Case) -> bool:
+def _is_current(place: Path, record: dict[str, Any], case: Case, statuses: _Statuses) -> bool:
     """Whether the sources are those that the case was made from; name, size and time are in the name of `place`."""
-    identities = source_identities(case)
+    identities = source_identities(case, statuses)
     if record.get("identities") == identities:
         return True
     # moved, linked, given other rights, or replaced: only the bytes say
@@ -407,7 +415,7 @@ def _put(temporary: Path, place: Path, case: Case) -> None:
     try:
         temporary.rename(place)
     except OSError:
-        if _find(place, case) is not None:
+        if _find(place, case, _statuses(case)) is not None:
             return  # another process stored the same case meanwhile; both wrote the same
         if not os.path.lexists(place):
             raise
