@@ -75,6 +75,7 @@ class DeidFacts:
         self.pattern = re.compile(identity.patient_id_pattern)
         self._name = _plain(identity.name)
         self._projects: dict[str, str] = {}
+        self._texts: dict[bytes, str] = {}  # few, and asked for with every file
 
     def values(self, vrs: Iterable[str] | None = None) -> Iterator[Value]:
         """Yield every distinct value that is not empty, of elements with one of `vrs` (default all)."""
@@ -88,7 +89,11 @@ class DeidFacts:
     def mark(self, row: int, path: str) -> str | None:
         """Return what file `row` holds at a watched path; None where the element is absent."""
         raw = self.scan.marks[row][_WATCHED[path]]
-        return None if raw is None else value_text("LO", raw)
+        if raw is None:
+            return None
+        if raw not in self._texts:
+            self._texts[raw] = value_text("LO", raw)
+        return self._texts[raw]
 
     def derived(self, row: int) -> bool:
         """Return whether a file holds a segmentation, report or the like, made by software from images."""

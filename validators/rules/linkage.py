@@ -243,16 +243,15 @@ def _other_patient(context: Context) -> Found:
 
 def _frame_of_reference(context: Context) -> Found:
     table, held = context.instances, context.fact(row_of_instance)
+    frame, patient, series = (table[name].tolist() for name in ("frame_of_reference_uid", "patient_id", "series_uid"))
     for row, facts, found in _each(context):
         own = context.place(row)
         # where the reference itself is wrong (HT403), its frame of reference says nothing
         target = None if found is None or found.volume is None else found.volume.series_uid
         frames = {
-            str(table["frame_of_reference_uid"].iloc[held[uid]])
+            str(frame[held[uid]])
             for uid in facts.cited
-            if uid in held
-            and table["patient_id"].iloc[held[uid]] == own.patient_id
-            and target in (None, table["series_uid"].iloc[held[uid]])
+            if uid in held and patient[held[uid]] == own.patient_id and target in (None, series[held[uid]])
         }
         others = {uid for uid in frames if uid and uid != facts.frame_of_reference_uid}
         if not facts.frame_of_reference_uid or others:
