@@ -115,7 +115,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantom(tmp_path_factory.mktemp("pair") / "twin", patients=2, size="tiny")
 
 
-@pytest.mark.parametrize("code", defect_codes())
+#: What local rules look at; of the other families every fourth.
+_NEAR = ("HT1", "HT2", "HT5", "HT7")
+SPOILED = [
+    *(code for code in defect_codes() if code.startswith(_NEAR)),
+    *[code for code in defect_codes() if not code.startswith(_NEAR)][::4],
+]
+
+
+@pytest.mark.parametrize("code", SPOILED)
 def test_local_rules_find_of_all_what_they_find_of_each(pair: Path, tmp_path: Path, code: str) -> None:
     root = Path(shutil.copytree(pair, tmp_path / "root", copy_function=os.link, ignore=_kept))
     apply_defect(root, code)
