@@ -20,6 +20,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
+from concurrent.futures import wait as futures_wait
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Lock, Thread
@@ -54,6 +55,45 @@ class _Pool(ProcessPoolExecutor):
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
         with _hidden_main():
             return super().submit(*args, **kwargs)
+
+
+class _DaskPool(Executor):
+    """Calls on a Dask cluster, whose results the cluster forgets as soon as they are here.
+
+    It would repeat a call whose result it still holds when the worker that made it dies: a second process would then
+    write what the first has written, perhaps after this one believes that all is done.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._under_way: dict[Any, Future[Any]] = {}
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        there, here = self._client.submit(function, *args, pure=False, **kwargs), Future[Any]()
+        here.add_done_callback(lambda one: there.cancel() if one.cancelled() else None)
+        self._under_way[there.key] = here
+        there.add_done_callback(self._hand_over)
+        return here
+
+    def _hand_over(self, there: Any) -> None:
+        here = self._under_way.pop(there.key)
+        try:
+            result = there.result()
+        except BaseException as error:
+            there.release()
+            if here.set_running_or_notify_cancel():
+                here.set_exception(error)
+            return
+        there.release()
+        if here.set_running_or_notify_cancel():
+            here.set_result(result)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        for here in list(self._under_way.values()):
+            if cancel_futures:
+                here.cancel()
+            elif wait:
+                futures_wait([here])
 
 
 @contextmanager
@@ -282,7 +322,7 @@ def open_runner(workers: int = 1, dask: str | None = None) -> Iterator[Runner]:
     """
     if dask is not None:
         with _dask_client(dask) as client:
-            runner = Runner(lambda: client.get_executor(pure=False), _DASK_AHEAD, remote=True)
+            runner = Runner(lambda: _DaskPool(client), _DASK_AHEAD, remote=True)
             try:
                 yield runner
             finally:
