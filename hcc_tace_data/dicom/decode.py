@@ -124,7 +124,7 @@ def by_pydicom(data: Dataset) -> npt.NDArray[Any]:
     if data.file_meta.TransferSyntaxUID.is_encapsulated:
         plugin = _plugin(data)
         if not plugin:
-            raise NotImplementedError("nothing installed decodes this transfer syntax")
+            raise ValueError("nothing installed decodes this transfer syntax")
         data.pixel_array_options(decoding_plugin=plugin)
     return np.asarray(data.pixel_array)
 

@@ -119,7 +119,7 @@ def test_damage_that_ends_gdcm_is_an_error_and_the_next_image_is_read(write_ct: 
         read_ct([bad])
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing stands still on Windows")
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows has no SIGSTOP to halt a process with")
 def test_an_image_that_takes_too_long_is_given_up(
     write_ct: WriteCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +148,6 @@ def test_pydicom_never_hands_a_stream_to_gdcm(
     data = open_for_pixels(file)
     with contextlib.suppress(DicomReadError):
         read_ct([file])
-    with pytest.raises((RuntimeError, NotImplementedError, ValueError)):
+    with pytest.raises((RuntimeError, ValueError)):
         by_pydicom(data)
     assert not asked
