@@ -358,7 +358,8 @@ def _find_case(
     chosen, paths, reason = choose_annotations(available, annotations)
     if not chosen:
         return _Found(None, Reason(reason, "no_annotation"), readers)
-    own = next((volume for volume in volumes if set(volume.paths) == set(paths)), None)
+    # of a volume of several regions one may be annotated alone
+    own = next((volume for volume in volumes if set(paths) <= set(volume.paths)), None)
     drawn_on = "unknown" if own is None else own.phase
     follow_up = collection[patient_id].follow_up
     files = [

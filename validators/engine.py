@@ -108,7 +108,7 @@ class Report:
 
 
 def validate(
-    root: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | Collection | None = None,
     *,
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
@@ -129,8 +129,9 @@ def validate(
 
     Parameters
     ----------
-    root : path-like, optional
-        The folder; default ``$HCC_TACE_HOME``, else the user's data folder.
+    root : path-like or Collection, optional
+        The folder; or a collection or part of one, whose folder is opened again and whose patients are checked;
+        default ``$HCC_TACE_HOME``, else the user's data folder.
     select, ignore : sequence of str, optional
         Codes or their beginnings (``HT3``, ``HT401``).
     severity : {"info", "warning", "error"}
@@ -178,10 +179,15 @@ def validate(
         raise CollectionNotFoundError(f"No clinical sheet at {sheet}.")
     if sheet is not None:
         _check_sheet(sheet)
-    collection = _no_files(root) if from_table else _open(root, workers, progress)
+    folder = root.root if isinstance(root, Collection) else root
+    collection = _no_files(folder) if from_table else _open(folder, workers, progress)
     if from_table and table is None:
-        table = _own_table(collection.root if root is not None else None)
+        table = _own_table(collection.root if folder is not None else None)
     chosen_patients = None if patients is None else frozenset(patients)
+    if chosen_patients is None and isinstance(root, Collection):
+        own = frozenset(root.instances["patient_id"])
+        # what concerns the folder as a whole is judged where all of it is given
+        chosen_patients = None if own >= set(collection.instances["patient_id"]) else own
     if chosen_patients is not None:
         collection = _of_patients(collection, chosen_patients, table if from_table else None)
     few = len(collection.instances) < (_PARALLEL_PIXELS if depth == "pixels" else _PARALLEL_HEADERS)

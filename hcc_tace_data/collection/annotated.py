@@ -8,13 +8,16 @@ another series than the one that fits, or name several acquisitions:
    slices and frames match one to one;
 3. else it cannot be determined. So it is too where what is cited fits by its coordinates but is in another frame of
    reference than the SEG: one of the two is wrong, and nothing says which.
+
+Of a volume of several regions (:mod:`~hcc_tace_data.collection.regions`), the annotated one is what counts, if the SEG
+covers one region alone: nothing is known of the liver in the others.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +26,10 @@ import numpy.typing as npt
 
 from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.collection.model import PhaseVolume
+from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.collection.split import positions_along_normal
-from hcc_tace_data.dicom.seg_file import open_seg
-from hcc_tace_data.dicom.tolerance import SHARE
+from hcc_tace_data.dicom.seg_file import SegFile, open_seg
+from hcc_tace_data.dicom.tolerance import SHARE, base_step
 from hcc_tace_data.system.words import count
 
 if TYPE_CHECKING:
@@ -61,7 +65,7 @@ class AnnotatedVolume:
     volume : PhaseVolume or None
         None where it cannot be determined.
     paths : tuple of pathlib.Path
-        Files of its slices, along +normal.
+        Files of its slices, along +normal; of a volume of several regions, those of the annotated one.
     reason : str
         What it was concluded from, or why it cannot be determined.
     cited : bool
@@ -157,7 +161,8 @@ def _find(study: Study, seg: Series) -> AnnotatedVolume:
                     foreign=bool(opened.frame_of_reference_uid and own and own != opened.frame_of_reference_uid),
                 )
             )
-    return _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
+    found = _choose(candidates, bool(opened.frames.cited or listed), len(frames) > 0)
+    return found if found.volume is None else _on_region(found, found.volume, candidates, opened)
 
 
 def plain_annotated(found: AnnotatedVolume, root: Path) -> dict[str, Any]:
@@ -233,6 +238,48 @@ def _found(candidate: _Candidate, reason: str) -> AnnotatedVolume:
     )
     paths = tuple(candidate.series.root / path for path in candidate.rows["path"])
     return AnnotatedVolume(volume=volume, paths=paths, reason=reason, cited=candidate.cited > 0)
+
+
+def _on_region(
+    found: AnnotatedVolume, volume: PhaseVolume, candidates: list[_Candidate], seg: SegFile
+) -> AnnotatedVolume:
+    """Leave out the regions that the segmentation says nothing of."""
+    chosen = next(c for c in candidates if (c.series.series_uid, c.number) == (volume.series_uid, volume.volume))
+    regions = regions_of(chosen.rows)
+    if len(regions) < 2:
+        return found
+    own = _only(regions, seg.frames.positions)
+    if own is None:
+        # frames of all regions: on several grids they make one array only if one region alone was drawn on
+        pixels = open_seg(seg.path).pixels
+        drawn = [k for k in range(len(seg.frames.positions)) if pixels is not None and pixels.patch(k) is not None]
+        along = positions_along_normal(chosen.rows)
+        if _one_grid(np.sort(along[~np.isnan(along)])):
+            return found
+        own = _only(regions, seg.frames.positions[drawn], whole=False)
+    if own is None:
+        return found
+    return replace(
+        found,
+        volume=replace(volume, sop_uids=tuple(own["sop_uid"])),
+        paths=tuple(chosen.series.root / path for path in own["path"]),
+        reason=f"{found.reason}, in one of its {len(regions)} regions",
+    )
+
+
+def _only(
+    regions: list[pd.DataFrame], positions: npt.NDArray[np.float64], *, whole: bool = True
+) -> pd.DataFrame | None:
+    """Return the one region that frames lie in, each of its slices with one if `whole`; None if there is not just one."""
+    covered = [_fit(region, np.unique(positions, axis=0))[1] for region in regions]
+    best = int(np.argmax(covered))
+    others = [share for place, share in enumerate(covered) if place != best]
+    return regions[best] if covered[best] >= (_MATCHES if whole else 1e-9) and not any(others) else None
+
+
+def _one_grid(along: npt.NDArray[np.float64]) -> bool:
+    steps = np.diff(along) / base_step(along)
+    return bool((np.abs(steps - np.rint(steps)) <= 2 * SHARE).all())
 
 
 def _cannot_tell(candidates: list[_Candidate], reason: str) -> AnnotatedVolume:

@@ -142,8 +142,8 @@ def read_ct(
         HU that int16 cannot hold exactly raise :class:`DicomReadError`; they are never wrapped or rounded.
     on_gap : {"raise", "fill", "keep"}
         Missing slices or uneven spacing: refuse; interpolate linearly onto the base spacing; or keep the slices as
-        they are, with their true places in ``positions``. The base spacing, which the affine then has, is that of the
-        closest slices (:func:`~hcc_tace_data.dicom.tolerance.base_step`).
+        they are, with their true places in ``positions``. The base spacing, which the affine then has, is that of
+        :func:`~hcc_tace_data.dicom.tolerance.base_step`.
     on_tilt : {"raise", "resample", "keep"}
         Sheared slices: refuse; shift each in its plane onto the first slice's grid (linear, -1024 HU outside); or
         keep them, with an affine that is right for the first slice only.
@@ -340,10 +340,12 @@ def _assemble(
     step = even_step(along)
     base = base_step(along) if len(rows) > 1 else _thickness(rows[0])
     if step is None and len(rows) > 1 and on_gap == "raise":
-        gaps = np.flatnonzero(np.diff(along) > (1 + 2 * SHARE) * base)
-        wide = ", ".join(f"{along[i]:.2f} to {along[i + 1]:.2f} mm" for i in gaps[:5])
+        gaps = np.flatnonzero(np.abs(np.diff(along) - base) > 2 * SHARE * base)
+        uneven = ", ".join(
+            f"{along[i + 1] - along[i]:.2f} mm from {along[i]:.2f} to {along[i + 1]:.2f}" for i in gaps[:5]
+        )
         raise GapError(
-            f"Series {rows[0]['series_uid']}: slices {base:.2f} mm apart, but wider at {wide}. on_gap='fill' "
+            f"Series {rows[0]['series_uid']}: slices {base:.2f} mm apart, but {uneven}. on_gap='fill' "
             "interpolates, 'keep' leaves the slices as they are.",
             positions=[p for i in gaps for p in (along[i], along[i + 1])],
         )

@@ -168,8 +168,9 @@ def even_step(along: Any) -> float | None:
 def base_step(along: Any) -> float:
     """Return the spacing (mm) of the grid on which the slices of a stack with gaps lie.
 
-    The smallest steps that agree with each other are averaged; where all slices then fit a grid of that spacing, the
-    spacing follows from the ends. For an even stack this is :func:`even_step`.
+    It is the smallest step of which all others are multiples, taken from the ends. If no step divides the
+    others, the slices lie on several grids, as two regions do that were scanned one after the other; it is then the step
+    that most of them have. For an even stack this is :func:`even_step`.
 
     Parameters
     ----------
@@ -178,18 +179,24 @@ def base_step(along: Any) -> float:
 
     Examples
     --------
-    >>> base_step([0, 2.5, 7.5, 10]), base_step([0, 1.2, 2.5, 3.8, 6.3])
-    (2.5, 1.26)
+    >>> base_step([0, 2.5, 7.5, 10]), base_step([0, 1.2, 2.5, 3.8, 6.3]), base_step([0, 2.5, 5, 6.75, 9.25, 11.75])
+    (2.5, 1.26, 2.5)
     """
     places = np.asarray(along, dtype=np.float64)
     even = even_step(places)
     if even is not None:
         return even
     steps = np.diff(places)
-    smallest = np.sort(steps)
-    # a step is off by the rounding of its two ends
-    step = float(smallest[smallest <= smallest[0] * (1 + 2 * SHARE)].mean())
+    ascending = np.sort(steps)
+    alike = []
+    first = 0
+    for place, one in enumerate(ascending):  # a step is off by the rounding of its two ends
+        if one > ascending[first] * (1 + 2 * SHARE):
+            alike.append(ascending[first:place])
+            first = place
+    alike.append(ascending[first:])
+    step = float(alike[0].mean())
     counts = np.rint(steps / step)
     if counts.min() >= 1 and (np.abs(steps - counts * step) <= 2 * SHARE * step).all():
         return float((places[-1] - places[0]) / counts.sum())
-    return step
+    return float(max(alike, key=len).mean())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcc_tace_data.collection.annotated import find_annotated
+from hcc_tace_data.collection.annotated import AnnotatedVolume, find_annotated
+from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import HccTaceError, OutputError
 from hcc_tace_data.export.output_folder import ExportRecord, begin_record, write_record
@@ -87,12 +88,16 @@ class _Work:
         self.files += paths
         begin_record(self.out, self.name, self.patient_id, self.files)
 
-    def volume_name(self, series: Series, volume: int) -> str:
-        """Return the path of a volume's files without their suffix; series of one number differ by their UIDs."""
+    def volume_name(self, series: Series, volume: int, region: int = 0) -> str:
+        """Return the path of a volume's files without their suffix; series of one number differ by their UIDs.
+
+        `region` counts from 1; 0 is the whole volume.
+        """
         number = "x" if series.number is None else str(series.number)
         phase = self.phase(series, volume).phase
         contrast = "" if phase == "unknown" else f"_ce-{phase.replace('_', '')}"
-        return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}{contrast}_run-{volume + 1}"
+        chunk = f"_chunk-{region}" if region else ""
+        return f"{self.stem}_acq-{number}x{_digest(series.series_uid, 6)}{contrast}_run-{volume + 1}{chunk}"
 
     def phase(self, series: Series, volume: int) -> VolumePhase:
         """Return the phase of a volume."""
@@ -118,7 +123,7 @@ def export_study(study: Study, out: Path, subject: str, phases: Phases, all_volu
     session = re.sub(r"[^0-9A-Za-z]", "", study.date) or "unknown"
     stem = out / f"sub-{subject}" / f"ses-{session}" / f"sub-{subject}_ses-{session}"
     work = _Work(out=out, stem=stem, name=record_name(study), patient_id=study.patient_id, phases=phases)
-    written: set[tuple[str, int]] = set()
+    written: set[tuple[str, int, int]] = set()
     for series in study.series:
         if series.modality == "SEG":
             for number in range(len(series.instances)):
@@ -127,7 +132,7 @@ def export_study(study: Study, out: Path, subject: str, phases: Phases, all_volu
         if series.modality != "CT":
             continue
         for volume, part in enumerate(series.volumes):
-            if (series.series_uid, volume) not in written:
+            if (series.series_uid, volume, 0) not in written:
                 _export_ct(series, volume, [series.root / path for path in part["path"]], work, written)
     record = ExportRecord(
         name=work.name,
@@ -143,7 +148,7 @@ def export_study(study: Study, out: Path, subject: str, phases: Phases, all_volu
     return record
 
 
-def _export_seg(study: Study, series: Series, number: int, work: _Work, written: set[tuple[str, int]]) -> None:
+def _export_seg(study: Study, series: Series, number: int, work: _Work, written: set[tuple[str, int, int]]) -> None:
     """Write one SEG file and, once, the CT it was drawn on."""
     one = Series(series.root, series.instances.iloc[number : number + 1], catalog=series.catalog)
     named = f"SEG {one.instances['sop_uid'].iloc[0]}"
@@ -153,7 +158,8 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
             work.skipped.append(f"{named}: cannot tell which CT was annotated: {found.reason}")
             return
         ct = next(item for item in study.series if item.series_uid == found.volume.series_uid)
-        volume = _export_ct(ct, found.volume.volume, list(found.paths), work, written)
+        region = _region(ct, found)
+        volume = _export_ct(ct, found.volume.volume, list(found.paths), work, written, region)
         if volume is None:
             work.skipped.append(f"{named}: its CT cannot be written")
             return
@@ -168,8 +174,16 @@ def _export_seg(study: Study, series: Series, number: int, work: _Work, written:
         expected = study.catalog.has_known_issue(LOST_FILE, study.patient_id) and len(seg.lost) <= len(seg.segments)
         message = f"{named}: {count(len(seg.lost), 'frame')} with voxels set off the CT"
         (work.known if expected else work.skipped).append(message)
-    base = f"{work.volume_name(ct, found.volume.volume)}_desc-{_seg_name(study, series, number)}"
+    base = f"{work.volume_name(ct, found.volume.volume, region)}_desc-{_seg_name(study, series, number)}"
     work.note(_write_segments(base, seg, one, work), "segmentation", ct, found.volume.volume)
+
+
+def _region(ct: Series, found: AnnotatedVolume) -> int:
+    """Return which region of its volume, from 1, was annotated; 0 for a whole volume."""
+    regions = regions_of(ct.volumes[found.volume.volume]) if found.volume is not None else []
+    names = [{str(ct.root / path) for path in region["path"]} for region in regions]
+    own = {str(path) for path in found.paths}
+    return names.index(own) + 1 if len(names) > 1 and own in names else 0
 
 
 def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _Work) -> Path:
@@ -205,7 +219,9 @@ def _write_segments(base: str, seg: SegmentationOnGrid, series: Series, work: _W
     return arrays[0][0]
 
 
-def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, written: set[tuple[str, int]]) -> Any:
+def _export_ct(
+    series: Series, number: int, paths: list[Path], work: _Work, written: set[tuple[str, int, int]], region: int = 0
+) -> Any:
     """Write one CT volume unless it was written; return it, or None with the reason among what was left out."""
     from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
@@ -214,9 +230,9 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
     except HccTaceError as error:
         work.skipped.append(f"CT series {series.number}: {error}")
         return None
-    if (series.series_uid, number) in written:
+    if (series.series_uid, number, region) in written:
         return volume
-    base = work.volume_name(series, number)
+    base = work.volume_name(series, number, region)
     image, details = Path(f"{base}_ct.nii.gz"), Path(f"{base}_ct.json")
     work.begin(image, details)
     write_nifti(image, volume.array, np.asarray(volume.affine))
@@ -224,6 +240,7 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
         "SeriesInstanceUID": series.series_uid,
         "SeriesDescription": series.description,
         "Volume": number,
+        **({"Region": region} if region else {}),
         "SlicesRead": len(volume.positions),
         "SlicesFilled": len(volume.array) - len(volume.positions),
         "Units": "HU",
@@ -232,7 +249,7 @@ def _export_ct(series: Series, number: int, paths: list[Path], work: _Work, writ
     }
     write_json(details, sidecar)
     work.note(image, "image", series, number)
-    written.add((series.series_uid, number))
+    written.add((series.series_uid, number, region))
     return volume
 
 

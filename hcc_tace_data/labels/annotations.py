@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.collection.model import Series
+from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.dicom.geometry import base_step, check_shear, make_affine, slice_axes
 from hcc_tace_data.dicom.seg import read_seg
 from hcc_tace_data.errors import FrameOfReferenceError, HccTaceError, RegistrationError, SegmentationError, UsageError
@@ -32,6 +33,7 @@ from hcc_tace_data.volumes.registration import register
 
 if TYPE_CHECKING:
     import highdicom
+    import pandas as pd
 
     from hcc_tace_data.collection.model import Series, Study
     from hcc_tace_data.facts.catalog import Catalog
@@ -137,7 +139,7 @@ def find_annotations(study: Study) -> tuple[Annotation, ...]:
         if series.modality == "SEG"
     ]
     found.sort(key=lambda one: (one.reader != "collection", one.kind != "corrected"))
-    first = next(((one.series_uid, one.volume) for one in found if one.reader == "collection" and one.paths), None)
+    first = next((one.paths for one in found if one.reader == "collection" and one.paths), ())
     files = _reader_files(study)
     volumes = _volumes(study) if any(path.suffix != ".dcm" for path in files) else []
     return (*found, *(_of_reader(study, path, first, volumes) for path in files))
@@ -160,7 +162,7 @@ def place_file(study: Study, path: Path, *, reader: str = "") -> Annotation:
         Without a CT, and with the reason, if the file cannot be read or placed.
     """
     own = [one for one in study.fact(find_annotations) if one.reader == "collection"]
-    first = next(((one.series_uid, one.volume) for one in own if one.paths), None)
+    first = next((one.paths for one in own if one.paths), ())
     volumes = _volumes(study) if path.suffix != ".dcm" else []
     return replace(_of_reader(study, path, first, volumes), reader=reader or path.parent.name)
 
@@ -206,7 +208,7 @@ def _reader_files(study: Study) -> list[Path]:
     return files
 
 
-def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes: Sequence[_VolumeGrid]) -> Annotation:
+def _of_reader(study: Study, path: Path, first: tuple[Path, ...], volumes: Sequence[_VolumeGrid]) -> Annotation:
     import pandas as pd
 
     reader = path.parent.name
@@ -219,11 +221,12 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
         affine, shape = read_label_grid(path)
         fitting = [volume for volume in volumes if _fits(affine, shape, *volume[3:])]
         # several phases may share one grid: the collection's annotated one is then meant, else the first
-        fitting.sort(key=lambda volume: volume[:2] != first)
+        fitting.sort(key=lambda volume: not _same(volume[2], first))
         reason = f"{reader}'s grid is that of no CT volume of the study"
         if fitting:
             uid, number, paths = fitting[0][:3]
-            others = f" and {count(len(fitting) - 1, 'other')}" if len(fitting) > 1 else ""
+            several = len({volume[:2] for volume in fitting}) - 1
+            others = f" and {count(several, 'other')}" if several else ""
             reason = f"the grid is that of the CT volume{others}"
     except Exception as error:
         reason = reason_of(error)
@@ -234,12 +237,12 @@ def _of_reader(study: Study, path: Path, first: tuple[str, int] | None, volumes:
 
 
 def _volumes(study: Study) -> list[_VolumeGrid]:
-    """Return each CT volume of a study, from the index alone."""
+    """Return each CT volume of a study, and each region where it has several, from the index alone."""
     volumes = []
     for series in study.series:
         if series.modality != "CT":
             continue
-        for number, part in enumerate(series.volumes):
+        for number, part in _parts(series):
             rows = [{str(name): value for name, value in row.items()} for row in part[_PLACED].to_dict("records")]
             try:
                 along, down, normal, position = slice_axes(rows)
@@ -259,6 +262,15 @@ def _volumes(study: Study) -> list[_VolumeGrid]:
             paths = tuple(series.root / path for path in part["path"])
             volumes.append((series.series_uid, number, paths, affine, shape))
     return volumes
+
+
+def _parts(series: Series) -> list[tuple[int, pd.DataFrame]]:
+    """Return number and rows of each volume, and after it of each of its regions where it has several."""
+    found = []
+    for number, whole in enumerate(series.volumes):
+        regions = regions_of(whole)
+        found += [(number, part) for part in ([whole, *regions] if len(regions) > 1 else [whole])]
+    return found
 
 
 def _fits(affine: Affine, shape: tuple[int, int, int], onto: Affine, target: tuple[int, int, int]) -> bool:

@@ -219,7 +219,8 @@ def write_patient(plan: PatientPlan, out: Path, table_rows: dict[str, dict[str, 
             scene = _Scene(bodies[series.visit], grids[series.visit], look)
             labels, headers = _write_series(plan, series, scene, folder, result)
             if series.series_uid == plan.segmentation.annotated_series:
-                truth, sources = labels, headers
+                lower = series.volumes[plan.segmentation.annotated_volume].lower
+                truth, sources = None if labels is None else labels[lower:], headers[lower:]
             elif plan.patient_id == "HCC_089" and series.visit == 0 and series.volumes[0].phase == "pre_contrast":
                 elsewhere = headers
             size = sum(path.stat().st_size for path in _series_folder(folder, series).iterdir())

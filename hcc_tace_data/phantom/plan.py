@@ -117,7 +117,7 @@ class SeriesPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationPlan:
-    """The SEG: its UIDs and the volume it is drawn on."""
+    """The SEG: its UIDs and the volume it is drawn on; of a volume of two regions, the upper one."""
 
     series_uid: str
     study_uid: str

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcc_tace_data import make_phantom
+from hcc_tace_data import make_phantom, open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
 from hcc_tace_data.phantom.defects import apply_defect
@@ -82,6 +82,14 @@ def test_only_the_chosen_patients_are_checked(spoiled, capsys):
         validate(spoiled, patients=["HCC_007"])
     main(["validate", str(spoiled), "--patients", "HCC_003,HCC_041", "--patients", "HCC_041", "--json"])
     assert json.loads(capsys.readouterr().out)["collection"]["patients"] == 2
+
+
+def test_an_open_collection_or_a_part_of_it_is_checked(spoiled):
+    collection = open_collection(spoiled)
+    assert validate(collection, workers=1).findings == validate(spoiled, workers=1).findings
+    part, chosen = collection.subset(["HCC_041"]), validate(spoiled, workers=1, patients=["HCC_041"])
+    assert validate(part, workers=1).findings == chosen.findings
+    assert validate(part, workers=1).collection == chosen.collection
 
 
 def test_findings_by_patient(spoiled):

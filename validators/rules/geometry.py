@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.collection.split import positions_along_normal
 from hcc_tace_data.dicom.geometry import check_shear, even_step, place_bound, size_groups, slice_axes
 from hcc_tace_data.dicom.tolerance import cluster_rows, direction_bound
@@ -78,26 +80,58 @@ def _same_place(rows: pd.DataFrame) -> float:
 
 def _even(context: Context) -> Found:
     for rows in context.fact(ct_volumes):
-        along = np.sort(positions_along_normal(rows))
-        if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
-            continue
-        steps = np.diff(along)
-        if float(steps.min()) <= _same_place(rows):
-            continue  # two slices at one place: HT504
-        common = float(np.median(steps))
-        wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
-        yield Draft(
-            message=f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
-            f"{count(len(wide), 'step')} wider than the smallest.",
-            hint="A missing slice is downloaded again; where the scanner changed its spacing, read with "
-            "on_gap='fill', or leave the coarse part out.",
-            at=series_place(rows),
-            evidence={
-                "smallest_mm": round(float(steps.min()), 3),
-                "largest_mm": round(float(steps.max()), 3),
-                "gaps": wide[:10],
-            },
-        )
+        parts = regions_of(rows)
+        if len({_acquisition(part) for part in parts}) < len(parts):
+            parts = [rows]  # one acquisition does not jump
+        found = [draft for part in parts for draft in _uneven(part)]
+        yield from found or (_joint(rows, parts) if len(parts) > 1 else ())
+
+
+def _acquisition(rows: pd.DataFrame) -> int | None:
+    numbers = rows["acquisition_number"]
+    return None if numbers.isna().iloc[0] else int(numbers.iloc[0])
+
+
+def _uneven(rows: pd.DataFrame) -> Iterator[Draft]:
+    """Report slices of one region that lie unevenly."""
+    along = np.sort(positions_along_normal(rows))
+    if len(along) < 3 or np.isnan(along).any() or even_step(along) is not None:
+        return
+    steps = np.diff(along)
+    if float(steps.min()) <= _same_place(rows):
+        return  # two slices at one place: HT504
+    common = float(np.median(steps))
+    wide = [(float(along[i]), float(along[i + 1])) for i in np.flatnonzero(steps > 1.5 * steps.min())]
+    yield Draft(
+        message=f"Uneven slice spacing: {steps.min():.2f} to {steps.max():.2f} mm (median {common:.2f}), "
+        f"{count(len(wide), 'step')} wider than the smallest.",
+        hint="A missing slice is downloaded again; where the scanner changed its spacing, read with "
+        "on_gap='fill', or leave the coarse part out.",
+        at=series_place(rows),
+        evidence={
+            "smallest_mm": round(float(steps.min()), 3),
+            "largest_mm": round(float(steps.max()), 3),
+            "gaps": wide[:10],
+        },
+    )
+
+
+def _joint(rows: pd.DataFrame, regions: list[pd.DataFrame]) -> Iterator[Draft]:
+    """Report regions that are even in themselves, and do not follow each other at their spacing."""
+    along = [np.sort(positions_along_normal(part)) for part in regions]
+    if even_step(np.concatenate(along)) is not None:
+        return
+    gaps = [round(float(upper[0] - lower[-1]), 3) for lower, upper in pairwise(along)]
+    held = " and ".join(str(len(part)) for part in regions)
+    yield Draft(
+        severity="warning",
+        message=f"{count(len(regions), 'region')}, scanned one after the other ({held} slices, "
+        f"{float(np.median(np.diff(along[0]))):.2f} mm apart), lie "
+        f"{' and '.join(f'{gap:.2f}' for gap in gaps)} mm from each other.",
+        hint="The region that a segmentation covers is read alone; read both with on_gap='fill'.",
+        at=series_place(rows),
+        evidence={"slices": [len(part) for part in regions], "gaps_mm": gaps},
+    )
 
 
 def _tilt(context: Context) -> Found:
