@@ -270,7 +270,7 @@ def _on_region(
 def _only(
     regions: list[pd.DataFrame], positions: npt.NDArray[np.float64], *, whole: bool = True
 ) -> pd.DataFrame | None:
-    """Return the one region that frames lie in, each of its slices with one if `whole`; None if there is not just one."""
+    """Return the one region that frames lie in, each of its slices with one if `whole`; else None."""
     covered = [_fit(region, np.unique(positions, axis=0))[1] for region in regions]
     best = int(np.argmax(covered))
     others = [share for place, share in enumerate(covered) if place != best]

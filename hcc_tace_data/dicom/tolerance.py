@@ -169,8 +169,8 @@ def base_step(along: Any) -> float:
     """Return the spacing (mm) of the grid on which the slices of a stack with gaps lie.
 
     It is the smallest step of which all others are multiples, taken from the ends. If no step divides the
-    others, the slices lie on several grids, as two regions do that were scanned one after the other; it is then the step
-    that most of them have. For an even stack this is :func:`even_step`.
+    others, the slices lie on several grids, as two regions do that were scanned one after the other; it is then the
+    step that most of them have. For an even stack this is :func:`even_step`.
 
     Parameters
     ----------
