@@ -81,13 +81,13 @@ def _same_place(rows: pd.DataFrame) -> float:
 def _even(context: Context) -> Found:
     for rows in context.fact(ct_volumes):
         parts = regions_of(rows)
-        if len({_acquisition(part) for part in parts}) < len(parts):
+        if len({_sweep(part) for part in parts}) < len(parts):
             parts = [rows]  # one acquisition does not jump
         found = [draft for part in parts for draft in _uneven(part)]
         yield from found or (_joint(rows, parts) if len(parts) > 1 else ())
 
 
-def _acquisition(rows: pd.DataFrame) -> int | None:
+def _sweep(rows: pd.DataFrame) -> int | None:
     numbers = rows["acquisition_number"]
     return None if numbers.isna().iloc[0] else int(numbers.iloc[0])
 
