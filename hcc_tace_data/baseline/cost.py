@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.step import TrainingStep, build_optimizer
 from hcc_tace_data.baseline.unet import count_parameters, layer_table
 
-__all__ = ["Cost", "dummy_batch", "estimate_cost", "make_step", "seconds_per_step", "step_flops"]
+__all__ = ["Cost", "dummy_batch", "estimate_cost", "make_step", "step_flops", "time_stage"]
 
 _FLOAT = 4
 
@@ -47,6 +48,7 @@ def _network_sides(side: int, config: TrainConfig, step: int) -> tuple[int, ...]
     return (-(-small // step) * step,) * 2
 
 
+@cache
 def step_flops(config: TrainConfig, channels: int, side: int) -> int:
     """Return the operations of one training step, counted by PyTorch without running it."""
     from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - slow to import
@@ -59,9 +61,11 @@ def step_flops(config: TrainConfig, channels: int, side: int) -> int:
     return 3 * int(counter.get_total_flops())
 
 
+@cache
 def estimate_cost(config: TrainConfig, channels: int, side: int) -> Cost:
     """Return what one step of a configuration costs on images of `side` x `side` pixels, or on its patches."""
-    model = build_model(config, channels)
+    with torch.device("meta"):
+        model = build_model(config, channels)
     parameters = count_parameters(model)
     copies = 4 + (1 if config.ema else 0)  # weight, gradient, two moments
     sides = _network_sides(side, config, model.step)
@@ -97,7 +101,7 @@ def make_step(config: TrainConfig, stage: Stage, channels: int) -> TrainingStep:
     return step
 
 
-def seconds_per_step(
+def time_stage(
     config: TrainConfig,
     stage: Stage,
     channels: int,
@@ -105,14 +109,41 @@ def seconds_per_step(
     *,
     repeats: int = 3,
     batch: Mapping[str, Tensor] | None = None,
-) -> float:
-    """Measure a training step on a dummy batch: the median after one step that is not counted."""
+) -> tuple[float, float]:
+    """Return the seconds of a training step, and of a prediction of one of its images, measured here.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What is trained.
+    stage : {"liver", "tumour", "joint"}
+        Which network.
+    channels, side : int
+        Of the dummy batch.
+    repeats : int
+        Steps of which the median is taken, after one that is not counted.
+    batch : mapping, optional
+        A real batch instead of the dummy.
+    """
     step = make_step(config, stage, channels)
     batch = dummy_batch(config, channels, side) if batch is None else batch
-    step(batch)
+    # both return a number, so they have waited for the device
+    training = _median_seconds(lambda: step(batch), repeats)
+    image, _ = step.inputs(batch)
+    step.network.eval()
+
+    def predict() -> float:
+        with torch.inference_mode():
+            return float(step.inner(image).float().softmax(dim=1).sum())
+
+    return training, _median_seconds(predict, repeats) / len(image)
+
+
+def _median_seconds(run: Callable[[], float], repeats: int) -> float:
+    run()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        step(batch)  # returns a number, so it has waited for the device
+        run()
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]

@@ -229,10 +229,15 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
 def _estimate_text(plan: Plan) -> str:
     estimate = plan.estimate
     steps = " and ".join(f"{count} ({stage})" for stage, count in plan.steps.items())
+    over = (
+        "; longer than the budget, but smaller networks or fewer steps are not planned"
+        if estimate.get("over_budget")
+        else ""
+    )
     return (
         f"{count(plan.trainings, 'training')} of at most {steps} "
         f"steps: about {count(estimate['minutes'], 'minute')}, {estimate['memory_bytes'] / 1e9:.2f} GB of memory, "
-        f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk"
+        f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk{over}"
     )
 
 

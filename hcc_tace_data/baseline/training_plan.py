@@ -5,50 +5,35 @@ A plan fixes numbers of steps, never times: who follows the same plan gets the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from hcc_tace_data.baseline.config import TrainConfig
-from hcc_tace_data.baseline.cost import estimate_cost, step_flops
+from hcc_tace_data.baseline.cost import Cost, estimate_cost, step_flops
 from hcc_tace_data.baseline.data import Part
 from hcc_tace_data.baseline.options import ReproduceRequest
-from hcc_tace_data.baseline.pace import best_threads, measure, seconds_besides, torch_threads
+from hcc_tace_data.baseline.pace import Pace, best_threads, measure, seconds_besides, torch_threads
 from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.supply import sample_count
+from hcc_tace_data.baseline.variants import Variant, variants
 from hcc_tace_data.loaders.store import StoredCase
 
 __all__ = ["Plan", "make_plan"]
 
-#: A tumour network that gets fewer steps than this is made smaller first.
-_ENOUGH = 600
+#: A tumour network that gets fewer steps than this is made smaller first; of patches, which show less than slices do.
+_ENOUGH, _ENOUGH_3D = 600, 1000
 #: The liver is learnt sooner, but what it gets wrong the tumour network takes for tumour: steps of one for the other's.
 _SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3, "joint": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.
 _VALIDATIONS = 3
 #: Never fewer, even if that takes longer than the budget: networks would find nothing.
 _FEWEST: dict[Stage, int] = {"liver": 40, "tumour": 160, "joint": 160}
-#: What narrow networks are trained with.
-_NARROW_RATE, _NARROW_BATCH = 0.01, 8
-#: Networks to fall back to: widths, and the side of the images that they see at most.
-_SMALLER: tuple[tuple[tuple[int, ...], int], ...] = (
-    ((64, 128, 256, 512, 1024), 256),
-    ((32, 64, 128, 256), 256),
-    ((16, 32, 64, 128), 256),
-    ((16, 32, 64), 128),
-    ((8, 16, 32), 128),
-    ((8, 16, 32), 64),
-)
-#: 3D networks to fall back to: widths and patches; and the rate of AdamW, in place of SGD.
-_SMALLER_3D: tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...] = (
-    ((32, 64, 128, 256), (48, 128, 128)),
-    ((16, 32, 64, 128), (32, 96, 96)),
-    ((8, 16, 32), (16, 64, 64)),
-    ((8, 16, 32), (8, 32, 32)),
-)
-_NARROW_RATE_3D = 0.002
+#: Wide layers use a processor better than narrow ones, but hardly so many times better.
+_BETTER = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +57,9 @@ class Plan:
     threads : int
         Of PyTorch. Other numbers give other last bits, so a run that is continued keeps to it.
     estimate : dict
-        ``minutes`` in all, ``seconds_per_step`` measured for each stage, ``memory_bytes``, ``disk_bytes``, ``flops``,
-        ``parameters``.
+        ``minutes`` in all, and ``minutes_of`` which ``training``, ``control``, ``validation``, ``prediction`` and
+        ``scores``; ``over_budget``, whether even the least takes longer than it may; ``seconds_per_step`` measured for
+        each stage, ``memory_bytes``, ``disk_bytes``, ``flops``, ``parameters``.
     """
 
     config: TrainConfig
@@ -107,6 +93,44 @@ class Plan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be done with the networks of a plan."""
+
+    parts: Sequence[Part]
+    test: Sequence[StoredCase]
+    control: bool
+
+    @property
+    def trainings(self) -> int:
+        return len(self.parts) + (1 if self.control else 0)
+
+    def besides(self, config: TrainConfig, pace: Pace, validations: Mapping[Stage, int]) -> dict[str, float]:
+        """Return the seconds of all that is not training."""
+        return seconds_besides(config, self.parts, self.test, pace, self.control, validations)
+
+    def validations(self, config: TrainConfig, most: int) -> dict[Stage, int]:
+        """Return how often each stage is validated at the most, where that with the longest epochs is so often."""
+        batches = {stage: _batches(config, stage, self.parts[0]) for stage in config.stages}
+        longest = max(batches.values())
+        return {stage: -(-most * longest // own) + (own < longest) for stage, own in batches.items()}
+
+    def steps_in(self, seconds: float, config: TrainConfig, pace: Pace, validations: int) -> dict[Stage, int]:
+        """Return how many steps of each stage fit, and at least the fewest."""
+        besides = self.besides(config, pace, self.validations(config, validations))
+        left = (seconds - sum(besides.values())) / self.trainings
+        found: dict[Stage, int] = {}
+        # first where the fewest are most of a share: what they take beyond it is missing elsewhere
+        open_ = sorted(config.stages, key=lambda stage: _SHARES[stage] / _FEWEST[stage])
+        while open_:
+            unit = max(0.0, left) / sum(_SHARES[stage] * pace.step[stage] for stage in open_)
+            stage = open_.pop(0)
+            wanted = _SHARES[stage] * unit
+            found[stage] = max(_FEWEST[stage], int(wanted) // 10 * 10)
+            left -= max(_FEWEST[stage], wanted) * pace.step[stage]
+        return {stage: found[stage] for stage in config.stages}
+
+
 def make_plan(
     request: ReproduceRequest,
     parts: Sequence[Part],
@@ -126,145 +150,130 @@ def make_plan(
     test : sequence of StoredCase
         Who is predicted at the end.
     seconds : float, optional
-        For everything from now on; None trains the preset in full.
+        For everything from now on; None trains the preset in full. The plan takes longer where even the smallest
+        network with the fewest steps does, and then says so.
     """
-    config, steps, control = request.config, request.steps, request.control
+    began = time.monotonic()
+    work = _Work(parts, test, request.control)
+    config, steps = request.config, request.steps
     full = max(_full_steps(config, part) for part in parts)
     threads = torch.get_num_threads()
-    changes: list[str] = []
-    scaled = config
+    smaller = variants(config, [case for part in parts for case in part.train])
     if seconds is not None and steps is None:
-        side = max(parts[0].train[0].shape[2:])
-        threads = best_threads(_variants(config, side)[-1][0], parts[0])
+        threads = best_threads(smaller[-1][0] if smaller else config, parts[0])
+
+    def left() -> float:
+        return (seconds or 0.0) - (time.monotonic() - began)
+
     with torch_threads(threads):
-        if seconds is not None:
-            scaled, changes = _fitting(config, parts, test, seconds, control)
-        pace = measure(scaled, parts[0])
-    trainings = len(parts) + (1 if control else 0)
+        if seconds is None:
+            scaled, changes, pace = config, list[str](), measure(config, parts[0])
+        else:
+            (scaled, changes), pace = _fitting(config, smaller, work, left)
     each = dict.fromkeys(config.stages, min(full, steps or full))
+    looks, remaining = _VALIDATIONS, left()
     if seconds is not None and steps is None:
-        left = seconds - seconds_besides(scaled, parts, test, pace, control, _VALIDATIONS)
-        each = {stage: min(full, count) for stage, count in _steps_in(left, trainings, pace).items()}
-    looks = max(1, config.epochs // config.validate_every)
-    if min(each.values()) < full:
-        often = max(1, -(-max(each.values()) // (_VALIDATIONS * _batches(scaled, parts[0]))))
-        scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
-        looks = _VALIDATIONS
-        names = ", ".join(each)
-        changes.append(f"{' and '.join(map(str, each.values()))} steps ({names}) instead of up to {full}")
+        fitting = work.steps_in(remaining, scaled, pace, looks)
+        each = {stage: min(full, fitting[stage]) for stage in config.stages}
+        training = work.trainings * sum(each[stage] * pace.step[stage] for stage in config.stages)
+        # only the fewest steps of the smallest networks take longer
+        while (
+            looks > 1
+            and training + sum(work.besides(scaled, pace, work.validations(scaled, looks)).values()) > remaining
+        ):
+            looks -= 1
     first = parts[0].train[0]
     cost = estimate_cost(scaled, first.shape[0], max(first.shape[2:]))
-    rest = seconds_besides(scaled, parts, test, pace, control, looks)
-    training = trainings * sum(each[stage] * pace[stage] for stage in config.stages)
+    most = None if seconds is None else remaining
+    estimate = _estimate(scaled, each, work, pace, cost, most)
+    if min(each.values()) < full or (steps is None and estimate["over_budget"]):
+        longest = max(_batches(scaled, stage, parts[0]) for stage in config.stages)
+        often = max(1, -(-max(each.values()) // (looks * longest)))
+        scaled = scaled.model_copy(update={"validate_every": often, "epochs": max(1, *each.values())})
+        estimate = _estimate(scaled, each, work, pace, cost, most)
+        if min(each.values()) < full:
+            counts = " and ".join(map(str, each.values()))
+            changes = [*changes, f"{counts} steps ({', '.join(each)}) instead of up to {full}"]
+        else:
+            changes = [*changes, "validated less often"]
     return Plan(
         config=scaled,
         changes=tuple(changes),
         folds=tuple(part.fold for part in parts),
-        control=control,
-        trainings=len(config.stages) * trainings,
+        control=work.control,
+        trainings=len(config.stages) * work.trainings,
         steps=each,
         threads=threads,
-        estimate={
-            "minutes": round((training + rest) / 60, 1),
-            "seconds_per_step": {stage: round(value, 4) for stage, value in pace.items()},
-            "memory_bytes": cost.memory_bytes,
-            # last and best weights, and the state with model, two moments and the average
-            "disk_bytes": len(config.stages) * trainings * 4 * cost.parameters * (6 if scaled.ema else 5),
-            "flops": cost.flops,
-            "parameters": cost.parameters,
-        },
+        estimate=estimate,
     )
 
 
-def _batches(config: TrainConfig, part: Part) -> int:
-    counts = [sample_count(config, stage, part.train) for stage in config.stages]
-    return max(1, -(-max(counts) // config.batch_size))
+def _estimate(
+    config: TrainConfig, steps: Mapping[Stage, int], work: _Work, pace: Pace, cost: Cost, seconds: float | None
+) -> dict[str, Any]:
+    """Return what a plan costs, and whether that is more than `seconds`."""
+    looks: dict[Stage, int] = {}
+    for stage, number in steps.items():
+        epochs = -(-number // _batches(config, stage, work.parts[0]))
+        looks[stage] = -(-epochs // config.validate_every)
+    training = sum(number * pace.step[stage] for stage, number in steps.items())
+    taken = {
+        "training": len(work.parts) * training,
+        "control": training if work.control else 0.0,
+        **work.besides(config, pace, looks),
+    }
+    return {
+        "minutes": round(sum(taken.values()) / 60, 1),
+        "minutes_of": {name: round(value / 60, 1) for name, value in taken.items()},
+        "over_budget": seconds is not None and sum(taken.values()) > seconds,
+        "seconds_per_step": {stage: round(value, 4) for stage, value in pace.step.items()},
+        "memory_bytes": cost.memory_bytes,
+        # last and best weights, and the state with model, two moments and the average
+        "disk_bytes": len(steps) * work.trainings * 4 * cost.parameters * (6 if config.ema else 5),
+        "flops": cost.flops,
+        "parameters": cost.parameters,
+    }
+
+
+def _batches(config: TrainConfig, stage: Stage, part: Part) -> int:
+    return max(1, -(-sample_count(config, stage, part.train) // config.batch_size))
 
 
 def _full_steps(config: TrainConfig, part: Part) -> int:
-    return config.max_steps or config.epochs * _batches(config, part)
-
-
-def _steps_in(seconds: float, trainings: int, pace: Mapping[Stage, float]) -> dict[Stage, int]:
-    """Return how many steps of each stage fit."""
-    unit = max(0.0, seconds) / trainings / sum(_SHARES[stage] * pace[stage] for stage in pace)
-    return {stage: max(_FEWEST[stage], int(_SHARES[stage] * unit) // 10 * 10) for stage in pace}
+    return config.max_steps or config.epochs * max(_batches(config, stage, part) for stage in config.stages)
 
 
 def _fitting(
-    config: TrainConfig, parts: Sequence[Part], test: Sequence[StoredCase], seconds: float, control: bool
-) -> tuple[TrainConfig, list[str]]:
-    """Return the largest network of which enough steps fit, judged by operations a second of the smallest."""
-    channels, side = parts[0].train[0].shape[0], max(parts[0].train[0].shape[2:])
-    smallest = _variants(config, side)[-1][0]
-    measured, base = measure(smallest, parts[0]), step_flops(smallest, channels, side)
-    trainings = len(parts) + (1 if control else 0)
-    # wide layers use a processor better than narrow ones: the larger networks are faster than this says
-    variants = [(config, list[str]()), *_variants(config, side)]
-    for variant, changes in variants:
-        slower = step_flops(variant, channels, side) / base
-        pace = {stage: measured[stage] * slower for stage in config.stages}
-        left = seconds - seconds_besides(variant, parts, test, pace, control, _VALIDATIONS)
-        wanted = min(_ENOUGH, max(_full_steps(variant, part) for part in parts))
-        if _steps_in(left, trainings, pace)[config.stages[-1]] >= wanted:
-            return variant, changes
-    return variants[-1]
+    config: TrainConfig, smaller: Sequence[Variant], work: _Work, left: Callable[[], float]
+) -> tuple[Variant, Pace]:
+    """Return the largest network of which enough steps fit into the seconds that are left, and its pace."""
+    first = work.parts[0].train[0]
+    channels, side = first.shape[0], max(first.shape[2:])
+    volumes = config.input.patches is not None
+    last = config.stages[-1]
 
+    def enough(variant: TrainConfig, pace: Pace) -> bool:
+        wanted = min(_ENOUGH_3D if volumes else _ENOUGH, max(_full_steps(variant, part) for part in work.parts))
+        return work.steps_in(left(), variant, pace, _VALIDATIONS)[last] >= wanted
 
-def _sampled(factor: int) -> str:
-    """Return how an image is averaged before the network, in words."""
-    return "at full resolution" if factor == 1 else f"downsampled {factor}x"
-
-
-def _variants(config: TrainConfig, side: int) -> list[tuple[TrainConfig, list[str]]]:
-    """Return smaller configurations, the smallest last, and what is different in each."""
-    if config.input.patches is not None:
-        return [_variant_3d(config, *smaller) for smaller in _SMALLER_3D]
-    return [_variant(config, widths, most, side) for widths, most in _SMALLER]
-
-
-def _variant_3d(
-    config: TrainConfig, widths: tuple[int, ...], size: tuple[int, int, int]
-) -> tuple[TrainConfig, list[str]]:
-    """Return a configuration with a smaller 3D network and smaller patches, where its own are larger."""
-    patches, model = config.input.patches, config.model
-    if patches is None or sum(widths) >= sum(model.widths):
-        return config, []
-    blocks = (model.blocks or ())[: len(widths)]
-    blocks += (1,) * (len(widths) - len(blocks))
-    update: dict[str, Any] = {
-        "model": model.model_copy(update={"widths": widths, "blocks": tuple(min(2, count) for count in blocks)}),
-        "input": config.input.model_copy(update={"patches": patches.model_copy(update={"size": size})}),
-    }
-    changes = [
-        f"widths {'-'.join(map(str, widths))} instead of {'-'.join(map(str, model.widths))}, "
-        "at most two blocks a level",
-        f"patches of {' x '.join(map(str, size))} voxels instead of {' x '.join(map(str, patches.size))}",
-    ]
-    if config.optimizer.name == "sgd":
-        # few steps and narrow networks learn sooner with it
-        update["optimizer"] = config.optimizer.model_copy(update={"name": "adamw", "lr": _NARROW_RATE_3D})
-        changes.append(f"AdamW at {_NARROW_RATE_3D} instead of SGD at {config.optimizer.lr}")
-    return config.model_copy(update=update), changes
-
-
-def _variant(config: TrainConfig, widths: tuple[int, ...], most: int, side: int) -> tuple[TrainConfig, list[str]]:
-    """Return a smaller configuration and what is different in it."""
-    shrink = max(config.input.shrink, -(-side // most))
-    changes = []
-    update: dict[str, Any] = {}
-    if sum(widths) < sum(config.model.widths):
-        update["model"] = config.model.model_copy(update={"widths": widths})
-        changes.append(f"widths {'-'.join(map(str, widths))} instead of {'-'.join(map(str, config.model.widths))}")
-    if shrink != config.input.shrink:
-        own = max(1, shrink // 2) if config.input.crop else shrink  # a liver takes half of a side
-        update["input"] = config.input.model_copy(update={"shrink": shrink, "tumour_shrink": own})
-        changes.append(f"images {_sampled(shrink)}, liver crops {_sampled(own)}")
-    if config.optimizer.name == "adamw" and widths[0] <= 16 and config.optimizer.lr < _NARROW_RATE:
-        # narrow networks and few steps bear, and need, larger ones
-        update["optimizer"] = config.optimizer.model_copy(update={"lr": _NARROW_RATE})
-        changes.append(f"learning rate {_NARROW_RATE} instead of {config.optimizer.lr}")
-    if widths[0] <= 16 and config.batch_size > _NARROW_BATCH:
-        update["batch_size"] = _NARROW_BATCH
-        changes.append(f"batches of {_NARROW_BATCH} instead of {config.batch_size}")
-    return config.model_copy(update=update), changes
+    candidates: list[Variant] = [*reversed(smaller), (config, [])]
+    chosen = candidates[0]
+    pace = measured = measure(chosen[0], work.parts[0])
+    base = flops = step_flops(chosen[0], channels, side)
+    for candidate in candidates[1:]:
+        other = step_flops(candidate[0], channels, side)
+        if not volumes:
+            # larger networks are faster than this says
+            if enough(candidate[0], measured.times(other / base)):
+                chosen = candidate
+            continue
+        # each is measured, but for those of which not even a few steps can be afforded
+        if not enough(candidate[0], pace.times(other / flops / _BETTER)):
+            break
+        found = measure(candidate[0], work.parts[0])
+        if not enough(candidate[0], found):
+            break
+        chosen, pace, flops = candidate, found, other
+    if not volumes and chosen is not candidates[0]:
+        pace = measure(chosen[0], work.parts[0])
+    return chosen, pace

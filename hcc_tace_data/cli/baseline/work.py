@@ -99,9 +99,13 @@ def _say_plan(plan: dict[str, Any]) -> None:
     pace = " and ".join(str(estimate["seconds_per_step"][stage]) for stage in plan["steps"])
     say(f"{pace} s a step with {count(plan['threads'], 'thread')}")
     say(f"about {count(estimate['minutes'], 'minute')} in all, {estimate['memory_bytes'] / 1e9:.2f} GB of memory,")
+    parts = [f"{minutes} {name}" for name, minutes in estimate["minutes_of"].items() if minutes]
+    say(f"of the minutes: {', '.join(parts)};")
     say(f"{estimate['disk_bytes'] / 1e6:.0f} MB on disk, {estimate['parameters']:,} parameters a network")
     for change in plan["changes"]:
         say(f"  scaled: {change}")
+    if estimate["over_budget"]:
+        say("This takes longer than the budget: smaller networks or fewer steps are not planned.")
 
 
 def say_report(report: dict[str, Any], folder: Path) -> None:
