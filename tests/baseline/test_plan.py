@@ -22,7 +22,7 @@ from hcc_tace_data.baseline.variants import variants
 from hcc_tace_data.loaders.store import StoredCase
 
 #: Minutes, in ascending order: from far too few to more than anyone needs.
-BUDGETS = (0.2, 1, 4, 8, 15, 30, 60, 100, 200, 500, 2000, 20000, 500000, 50_000_000)
+BUDGETS = (0.2, 4, 8, 15, 30, 60, 100, 500, 2000, 20000, 500000, 50_000_000)
 
 
 @dataclass
@@ -59,9 +59,7 @@ def shop(cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     return found
 
 
-@pytest.mark.parametrize(
-    "keys", [["3d"], ["3d", "stages=[joint, tumour]"], ["modern"], ["modern", "input.slices=liver"]]
-)
+@pytest.mark.parametrize("keys", [["3d"], ["3d", "stages=[joint, tumour]"], ["modern"]])
 def test_more_time_never_gives_less(shop: Shop, keys: list[str]) -> None:
     config = load_config(keys[0], keys[1:])
     plans = [shop.plan(config, minutes) for minutes in BUDGETS]
@@ -113,8 +111,9 @@ def _with_liver(case: StoredCase, box: tuple[int, int]) -> StoredCase:
     return replace(case, shape=(1, 60, 512, 512), liver=((5, 50), box, (3, 90)))
 
 
-@pytest.mark.parametrize("mirror", [True, False])
-@pytest.mark.parametrize("stages", ["[joint]", "[joint, tumour]", "[liver, tumour]"])
+@pytest.mark.parametrize(
+    ("stages", "mirror"), [("[joint]", True), ("[joint, tumour]", False), ("[liver, tumour]", False)]
+)
 def test_windows_of_a_prediction_are_counted(
     shop: Shop, quick: Callable[..., TrainConfig], mirror: bool, stages: str
 ) -> None:
