@@ -17,7 +17,7 @@ from hcc_tace_data.dicom.ct import CTVolume, read_ct
 from hcc_tace_data.dicom.headers import HeaderReader
 from hcc_tace_data.errors import HccTaceError, OutputError
 from hcc_tace_data.loaders.cases import Case, CaseArrays
-from hcc_tace_data.loaders.sample import read_labels
+from hcc_tace_data.loaders.sample import read_labels, read_masks, whole_liver
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters, source_identities
 from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, Box
 from hcc_tace_data.system.faults import reason_of
@@ -74,7 +74,10 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
         The annotated CT or its labels cannot be read.
     """
     fixed = read_ct(list(case.paths), on_gap="fill")
-    label, liver, tumour = read_labels(case, parameters.classes, fixed)
+    masks = read_masks(case, fixed)
+    label, liver, tumour = read_labels(case, parameters.classes, fixed, masks)
+    organ = None if case.native else whole_liver(masks)
+    del masks
     grid = _grid(fixed, liver, parameters)
     image = np.full((len(case.channels), *grid.shape), OUTSIDE_HU, dtype=np.int16)
     valid = np.zeros(image.shape, dtype=np.uint8)
@@ -88,13 +91,15 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
         else:
             try:
                 moving = read_ct(list(paths), on_gap="fill", on_tilt="resample")
-                registrations[phase] = found = register(fixed, moving)
+                registrations[phase] = found = register(fixed, moving, liver=organ)
                 if found.plausible:
                     image[channel], valid[channel] = resample(moving, like=_like(grid, fixed), registration=found)
                 else:
                     missing[phase] = f"registration is implausible: {found.reason}"
             except HccTaceError as error:
                 missing[phase] = f"cannot be brought onto the annotated grid: {error}"
+        if phase in registrations and registrations[phase].doubts:
+            logger.info("%s: %s: doubtful: %s", case.patient_id, phase, "; ".join(registrations[phase].doubts))
         if phase in missing:
             logger.info("%s: %s: %s", case.patient_id, phase, missing[phase])
     return CaseArrays(

@@ -17,7 +17,7 @@ from hcc_tace_data.loaders.supply.boxes import Box, bounds
 if TYPE_CHECKING:
     from hcc_tace_data.dicom.ct import CTVolume
 
-__all__ = ["read_case", "read_labels"]
+__all__ = ["read_case", "read_labels", "read_masks", "whole_liver"]
 
 
 def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
@@ -41,9 +41,23 @@ def read_case(case: Case, classes: Mapping[int, tuple[str, ...]]) -> CaseArrays:
 
 
 def read_labels(
-    case: Case, classes: Mapping[int, tuple[str, ...]], volume: CTVolume
+    case: Case,
+    classes: Mapping[int, tuple[str, ...]],
+    volume: CTVolume,
+    masks: dict[str, npt.NDArray[Any]] | None = None,
 ) -> tuple[npt.NDArray[np.uint8], Box, Box]:
     """Read the labels of a case onto the grid of its CT.
+
+    Parameters
+    ----------
+    case : Case
+        Whose labels.
+    classes : mapping of int to tuple of str
+        Class number -> segment keys.
+    volume : CTVolume
+        Its CT.
+    masks : dict, optional
+        From :func:`read_masks`, where they were read already; filled slices are filled there too.
 
     Returns
     -------
@@ -53,7 +67,7 @@ def read_labels(
         Bounds along (D, H, W) of the liver, tumour and necrosis included, and of tumour and necrosis; None where
         nothing was drawn. They do not depend on `classes`.
     """
-    masks = _masks(case, volume)
+    masks = read_masks(case, volume) if masks is None else masks
     label = to_classes(masks, classes, volume.array.shape)
     for to, source in _fill_labels(label, volume).items():
         for mask in masks.values():
@@ -61,6 +75,13 @@ def read_labels(
     parts = load_catalog().vocabulary.tumour
     tumour = _union(bounds(mask) for key, mask in masks.items() if key in parts)
     return label, _union([tumour, *(bounds(mask) for key, mask in masks.items() if key == "liver")]), tumour
+
+
+def whole_liver(masks: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
+    """Return the liver with tumour and necrosis, (D, H, W); None where nothing of it was drawn."""
+    keys = ("liver", *load_catalog().vocabulary.tumour)
+    drawn = [np.asarray(mask) > 0 for key, mask in masks.items() if key in keys]
+    return np.any(drawn, axis=0) if drawn else None
 
 
 def _union(boxes: Iterable[Box]) -> Box:
@@ -92,7 +113,7 @@ def _fill_labels(label: npt.NDArray[np.uint8], volume: CTVolume) -> dict[int, in
     return given
 
 
-def _masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
+def read_masks(case: Case, volume: CTVolume) -> dict[str, npt.NDArray[Any]]:
     """Return segment key -> mask on the CT's grid, for the segments that catalog.yaml knows."""
     annotations = case.annotations or (
         Annotation(

@@ -143,7 +143,7 @@ class StoredCase:
     missing : dict of str to str
         Phase -> why its channel holds no data (all of it is marked invalid).
     registrations : dict of str to dict
-        Phase -> engine, similarity before and after, whether it is plausible, and why not.
+        Phase -> engine, similarity before and after, whether it is plausible and why not, doubts, and `inverse_mm`.
     masked : bool
         Whether some voxel of some channel holds no data.
     """
@@ -452,6 +452,8 @@ def _record(case: Case, arrays: CaseArrays, shape: tuple[int, ...], parameters: 
                 "similarity_after": found.similarity_after,
                 "plausible": found.plausible,
                 "reason": found.reason,
+                "doubts": list(found.doubts),
+                "inverse_mm": found.inverse_mm,
             }
             for phase, found in arrays.registrations.items()
         },

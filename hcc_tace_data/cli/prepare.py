@@ -158,10 +158,14 @@ def _report(document: dict[str, Any], *, silent: bool) -> bool:
         for phase, reason in case["missing"].items():
             note(f"marked: {case['patient_id']}: {phase}: {reason}", quiet=silent)
             bad = bad or phase in case["registrations"] or reason != "not acquired"
+        for phase, found in case["registrations"].items():
+            if found.get("doubts"):
+                note(f"doubtful: {case['patient_id']}: {phase}: {'; '.join(found['doubts'])}", quiet=silent)
     registered = [found for case in document["cases"] for found in case["registrations"].values()]
     if not silent:
         say(f"{count(len(document['cases']), 'study')}, {size(document['bytes_stored'])} in {document['store']}")
         if registered:
             plausible = sum(found["plausible"] for found in registered)
-            say(f"{count(len(registered), 'registration')}, {plausible} plausible")
+            doubtful = sum(bool(found.get("doubts")) for found in registered)
+            say(f"{count(len(registered), 'registration')}, {plausible} plausible, {doubtful} of them doubtful")
     return bad

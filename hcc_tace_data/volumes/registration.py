@@ -8,17 +8,12 @@ is faster, and noise weighs less.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
-import re
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,15 +22,18 @@ import numpy.typing as npt
 
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
 from hcc_tace_data.system.documents import read_json_object
-from hcc_tace_data.system.files import atomic_write_text
+from hcc_tace_data.system.files import atomic_path, atomic_write_text
+from hcc_tace_data.volumes.deformable import Field, register_deformably
+from hcc_tace_data.volumes.engines import ENGINES, Engine, Search, choose_engine
 from hcc_tace_data.volumes.judgement import Judge, Verdict
 from hcc_tace_data.volumes.similarity import (
     AIR_HU,
     body_mask,
     coarse_image,
-    crop_to,
+    coarse_mask,
     moved_by,
     place_roughly,
+    rough_image,
 )
 
 if TYPE_CHECKING:
@@ -45,19 +43,15 @@ __all__ = ["ENGINES", "Registration", "register", "resample"]
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "greedy", "simpleitk")
 # In-plane size of the voxels that are registered, mm.
 _COARSE_MM = 3.0
+# A rigid registration the other way round sees voxels of at most this size; on the twin's deformable breathing it leads
+# back to within 3 mm where the transform is good.
+_BACK_MM, _INVERSE_MM = 9.5, 5.0
 # Stored values this far below air are a scanner's filling outside its reconstruction circle.
 _FILLING_HU = -1200
 # Voxels resampled at a time: bounds the memory of coordinates.
 _SLAB_VOXELS = 4_000_000
-# Images thinner than this have no level that is shrunken by four.
-_THREE_LEVELS_FROM = 40
-_STDOUT_LOCK = threading.Lock()
-_ITK_LOCK = threading.Lock()
-# A line search that ends early is usual at the end of a level; the result is judged by its likeness.
-_COMPLAINT = re.compile(r"\s*IFLAG= *-1\s+LINE SEARCH FAILED.*?INCORRECT TOLERANCES\s*", re.DOTALL)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -80,6 +74,14 @@ class Registration:
         than before.
     reason : str
         Why it is not plausible; empty where it is.
+    doubts : tuple of str
+        What makes it doubtful although it is plausible: look at the result before relying on it.
+    inverse_mm : float
+        How far points of the liver (or, where no liver was given, of the body) come to lie from where they were, after
+        this transform and a rigid one that was found independently the other way round, mm. None
+        for a transform that was refused. Of a deformable registration: after one that was found the other way round.
+    field : Field or None
+        Displacements that come before `matrix`, where a deformable registration was asked for and passed.
     """
 
     matrix: Matrix
@@ -88,6 +90,9 @@ class Registration:
     similarity_after: float
     plausible: bool
     reason: str = ""
+    doubts: tuple[str, ...] = ()
+    inverse_mm: float | None = None
+    field: Field | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the transform as an ITK text file, and how it came about as JSON beside it.
@@ -95,7 +100,8 @@ class Registration:
         Parameters
         ----------
         path : path-like
-            For example ``arterial.txt``; the JSON becomes ``arterial.txt.json``.
+            For example ``arterial.txt``; the JSON becomes ``arterial.txt.json``. Displacements, if any,
+            become ``arterial.txt.field.mha``, an ITK image of vectors: they come before the affine transform.
         """
         numbers = [*self.matrix[:3, :3].ravel(), *self.matrix[:3, 3]]
         lines = (
@@ -107,7 +113,16 @@ class Registration:
         )
         atomic_write_text(Path(path), "\n".join(lines) + "\n")
         notes = {name: getattr(self, name) for name in _NOTES}
-        atomic_write_text(_notes_path(path), json.dumps(notes, indent=1) + "\n")
+        if self.field is not None:
+            import SimpleITK as sitk
+
+            with atomic_path(_field_path(path)) as temporary:
+                sitk.WriteImage(
+                    sitk.Cast(self.field.image(), sitk.sitkVectorFloat32), str(temporary), useCompression=True
+                )
+        atomic_write_text(
+            _notes_path(path), json.dumps({**notes, "deformable": self.field is not None}, indent=1) + "\n"
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -130,22 +145,40 @@ class Registration:
             linear = numbers[:9].reshape(3, 3)
             matrix = np.eye(4)
             matrix[:3, :3], matrix[:3, 3] = linear, numbers[9:].reshape(3) + centre - linear @ centre
-            return cls(matrix=matrix, **{name: notes[name] for name in _NOTES})
-        except (OSError, KeyError, ValueError, TypeError) as error:
+            known = {name: notes[name] for name in _NOTES if name in notes}
+            field = _read_field(path) if notes.get("deformable") else None
+            return cls(matrix=matrix, **known | {"doubts": tuple(notes.get("doubts", ())), "field": field})
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise RegistrationError(
                 f"{path} is not a stored registration ({error}). Delete it; it is re-created."
             ) from error
 
 
-_NOTES = ("engine", "similarity_before", "similarity_after", "plausible", "reason")
+_NOTES = ("engine", "similarity_before", "similarity_after", "plausible", "reason", "doubts", "inverse_mm")
 
 
 def _notes_path(path: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(path)}.json")
 
 
+def _field_path(path: str | os.PathLike[str]) -> Path:
+    return Path(f"{os.fspath(path)}.field.mha")
+
+
+def _read_field(path: str | os.PathLike[str]) -> Field:
+    import SimpleITK as sitk
+
+    return Field.of(sitk.ReadImage(str(_field_path(path))))  # a missing file is a RuntimeError
+
+
 def register(
-    fixed: highdicom.Volume, moving: highdicom.Volume, *, engine: str = "auto", threads: int = 1
+    fixed: highdicom.Volume,
+    moving: highdicom.Volume,
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    liver: npt.NDArray[Any] | None = None,
+    deformable: bool = False,
 ) -> Registration:
     """Find the affine transform that lays `moving` over `fixed`.
 
@@ -157,11 +190,16 @@ def register(
         "auto" is greedy where ``picsl-greedy`` is installed.
     threads : int
         Threads of the engine. With one, the result is the same, bit by bit, in every run.
+    liver : ndarray, shape (D, H, W), optional
+        Mask of the liver on the grid of `fixed`: the transform is then judged there, and not by the body as a whole.
+    deformable : bool
+        Follow what the affine transform leaves by greedy's deformable registration. If that fails or is not plausible,
+        the affine transform is returned, and its `doubts` say so.
 
     Returns
     -------
     Registration
-        Look at its `plausible` before using it.
+        Look at its `plausible` before using it, and at its `doubts`.
 
     Raises
     ------
@@ -184,23 +222,28 @@ def register(
     for name, volume in (("fixed", fixed), ("moving", moving)):
         if min(volume.array.shape) < 2:
             raise NotAVolumeError(f"The {name} volume has shape {volume.array.shape}; registering needs two slices.")
-    run, engine = _engine(engine)
+    chosen = choose_engine(engine)
+    if deformable and chosen.name != "greedy":
+        raise UsageError("deformable=True needs the engine greedy: pip install picsl-greedy.")
     still, moved = coarse_image(fixed, _COARSE_MM), coarse_image(moving, _COARSE_MM)
+    organ = None if liver is None or not liver.any() else coarse_mask(liver, fixed.affine, _COARSE_MM)
     same_frame = fixed.frame_of_reference_uid == moving.frame_of_reference_uid
     shift = np.zeros(3) if same_frame else place_roughly(still, moved)
     start = np.eye(4)
     start[:3, 3] = shift
     body = body_mask(still)
-    try:
-        candidates = run(still, moved_by(moved, start), body, threads)
-    except Exception as error:  # engines raise RuntimeError, and greedy its own C++ exceptions
-        raise RegistrationError(f"{engine} failed: {type(error).__name__}: {error}") from error
-    judge = Judge(still, moved, body)
+    judge = Judge(still, moved, body, organ)
     before = judge.likeness(np.eye(4))
     least = before if same_frame else max(before, judge.likeness(start))
+    search = _Search(chosen, judge, start, threads)
+    back = search.back()
 
     def judged(own: Matrix, name: str) -> tuple[Registration, Verdict]:
         verdict = judge.verdict(start, own, least)
+        away = None if verdict.reason else round(judge.there_and_back(start @ own, back), 3)
+        doubts = verdict.doubts
+        if away is not None and away > _INVERSE_MM:
+            doubts = (*doubts, f"a registration the other way round misses the {judge.organ_name} by {away:.1f} mm")
         return Registration(
             matrix=start @ own,
             engine=name,
@@ -208,18 +251,77 @@ def register(
             similarity_after=round(verdict.likeness, 6),
             plausible=not verdict.reason,
             reason=verdict.reason,
+            doubts=doubts,
+            inverse_mm=away,
         ), verdict
 
-    affine, rigid = candidates
-    found, verdict = judged(affine, engine)
+    affine, rigid = search.run(chosen.search)
+    found, verdict = judged(affine, chosen.name)
+    if chosen.thorough is not None and (found.doubts or not found.plausible):
+        affine, rigid = search.run(chosen.thorough)
+        again, second = judged(affine, chosen.name)
+        if (again.plausible, again.similarity_after) >= (found.plausible, found.similarity_after):
+            found, verdict = again, second
     if not found.plausible:
-        other, fallback = judged(rigid, f"{engine} (rigid)")
+        other, fallback = judged(rigid, f"{chosen.name} (rigid)")
         # Where images are most alike when stretched as bodies are not, a rigid transform hides what is wrong with them.
         if other.plausible and not (verdict.stretched and verdict.likeness > fallback.likeness):
-            found = other
+            found = replace(
+                other, doubts=(*other.doubts, f"it is rigid: the affine transform was refused, as {verdict.reason}")
+            )
+    if deformable and found.plausible:
+        try:
+            field, away = search.attempt(lambda: register_deformably(judge, found.matrix, threads))
+            name = f"{chosen.name} (deformable)"
+            found = replace(found, engine=name, field=field, inverse_mm=round(away, 3))
+        except RegistrationError as error:
+            found = replace(found, doubts=(*found.doubts, f"the deformable registration was refused: {error}"))
     if not found.plausible:
         logger.warning("registration is not plausible: %s", found.reason)
+    elif found.doubts:
+        logger.warning("registration is doubtful: %s", "; ".join(found.doubts))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """An engine on one pair of images."""
+
+    engine: Engine
+    judge: Judge
+    start: Matrix
+    threads: int
+
+    def run(self, search: Search) -> tuple[Matrix, Matrix]:
+        """Return an affine and a rigid matrix to come after `start`."""
+        judge = self.judge
+        affine, rigid = self.attempt(
+            lambda: search(judge.fixed, moved_by(judge.moving, self.start), judge.body, self.threads)
+        )
+        return affine, rigid
+
+    def back(self) -> Matrix:
+        """Return a rigid matrix from the moving image's points to the fixed image's, found on its own, coarsely."""
+        judge, home = self.judge, np.asarray(np.linalg.inv(self.start), np.float64)
+        moving, fixed, body = (
+            rough_image(one, _BACK_MM) for one in (judge.moving, moved_by(judge.fixed, home), judge.moving_body)
+        )
+        return np.asarray(home @ self.attempt(lambda: self.engine.rigid(moving, fixed, body, self.threads)))
+
+    def attempt(self, call: Callable[[], Any]) -> Any:
+        """Return what a call of the engine gives.
+
+        Raises
+        ------
+        RegistrationError
+            It failed.
+        """
+        try:
+            return call()
+        except RegistrationError:
+            raise
+        except Exception as error:  # engines raise RuntimeError, and greedy its own C++ exceptions
+            raise RegistrationError(f"{self.engine.name} failed: {type(error).__name__}: {error}") from error
 
 
 def resample(
@@ -244,14 +346,14 @@ def resample(
         1 where a voxel has data: it lies within half a voxel of the moving volume's outermost voxel centres, and no
         filling of the scanner (below -1200 HU) reaches it.
     """
-    from scipy import ndimage
-
     shape = tuple(int(length) for length in like.array.shape)
     matrix = np.eye(4) if registration is None else registration.matrix
+    field = None if registration is None else registration.field
     to_index = np.linalg.inv(moving.affine) @ matrix @ like.affine
+    shift_to_index = (np.linalg.inv(moving.affine) @ matrix)[:3, :3]
     source, size = moving.array, np.array(moving.array.shape)
     image, valid = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.uint8)
-    if shape == source.shape and np.allclose(to_index, np.eye(4), atol=1e-6):
+    if field is None and shape == source.shape and np.allclose(to_index, np.eye(4), atol=1e-6):
         filling = source < _FILLING_HU
         image[...] = np.rint(source)
         image[filling] = AIR_HU
@@ -259,138 +361,50 @@ def resample(
     empty = source < _FILLING_HU
     has_filling = bool(empty.any())
     source = np.where(empty, AIR_HU, source).astype(np.float32)
-    slab = max(1, _SLAB_VOXELS // (shape[1] * shape[2]))
+    slab = max(1, (_SLAB_VOXELS if field is None else _SLAB_VOXELS // 4) // (shape[1] * shape[2]))
     for first in range(0, shape[0], slab):
         part = slice(first, min(first + slab, shape[0]))
         offset = to_index[:3, 3] + to_index[:3, 0] * first
         count = (part.stop - part.start, *shape[1:])
-        values = ndimage.affine_transform(
-            source, to_index[:3, :3], offset, output_shape=count, order=1, mode="nearest", output=np.float32
-        )
-        inside = np.ones(count, dtype=bool)
-        for axis in range(3):
-            place = offset[axis] + sum(
+        places: list[Any] = [
+            offset[axis]
+            + sum(
                 np.arange(count[k]).reshape([-1 if k == j else 1 for j in range(3)]) * to_index[axis, k]
                 for k in range(3)
             )
+            for axis in range(3)
+        ]
+        if field is None:
+            look_up = partial(_by_matrix, matrix=to_index[:3, :3], offset=offset, shape=count)
+        else:
+            begin = like.affine.copy()
+            begin[:3, 3] += first * begin[:3, 0]
+            shifts = field.on(begin, count)
+            places = [place + np.tensordot(shift_to_index[axis], shifts, 1) for axis, place in enumerate(places)]
+            look_up = partial(_by_place, places=places)
+        values = look_up(source)
+        inside = np.ones(count, dtype=bool)
+        for axis, place in enumerate(places):
             inside &= (place >= -0.5 - 1e-6) & (place <= size[axis] - 0.5 + 1e-6)
         if has_filling:
-            reached = ndimage.affine_transform(
-                empty.astype(np.float32), to_index[:3, :3], offset, output_shape=count, order=1, mode="nearest"
-            )
-            inside &= reached < 1e-3
+            inside &= look_up(empty.astype(np.float32)) < 1e-3
         values[~inside] = AIR_HU
         image[part] = np.rint(values)
         valid[part] = inside
     return image, valid
 
 
-def _engine(name: str) -> tuple[Callable[[Any, Any, Any, int], tuple[Matrix, Matrix]], str]:
-    if name == "simpleitk":
-        return _by_simpleitk, name
-    try:
-        import picsl_greedy  # noqa: F401
-    except ImportError:
-        if name == "greedy":
-            raise UsageError("engine 'greedy' needs picsl-greedy: pip install picsl-greedy.") from None
-        return _by_simpleitk, "simpleitk"
-    return _by_greedy, "greedy"
+def _by_matrix(
+    values: npt.NDArray[np.float32], *, matrix: Matrix, offset: Matrix, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    from scipy import ndimage
+
+    return np.asarray(
+        ndimage.affine_transform(values, matrix, offset, output_shape=shape, order=1, mode="nearest", output=np.float32)
+    )
 
 
-def _by_greedy(fixed: Any, moving: Any, body: Any, threads: int) -> tuple[Matrix, Matrix]:
-    """Run greedy; its matrices are in RAS coordinates."""
-    from picsl_greedy import Greedy3D
+def _by_place(values: npt.NDArray[np.float32], *, places: list[Any]) -> npt.NDArray[np.float32]:
+    from scipy import ndimage
 
-    # the scanner's table does not breathe: only the body counts
-    still, mask = crop_to(fixed, body), crop_to(body, body)
-    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-    def run(moved: Any, freedom: int, metric: str, levels: str) -> Matrix:
-        words = (
-            f"-i fixed moving -gm mask -a -dof {freedom} -m {metric} -n {levels} -ia-identity -o affine -V 0 "
-            f"-seed 1 -threads {threads}"
-        )
-        said = io.StringIO()
-        engine = Greedy3D()
-        with _quiet_stdout():
-            engine.execute(words, out=said, err=said, fixed=still, moving=moved, mask=mask, affine=None)
-        return np.asarray(flip @ np.asarray(engine["affine"], dtype=float) @ flip)
-
-    # few slices leave no third level, and a stretch along them can hide a shift: the body first moves as a whole
-    deep = min(still.GetSize()) >= _THREE_LEVELS_FROM
-    # local correlation sees edges move where contrast agent fills vessels, mutual information does not; but few voxels
-    # make too poor a histogram, and the search then runs away
-    metric = "MI" if deep else "WNCC 2x2x2"
-    rigid = run(moving, 6, metric, "60x30x0" if deep else "60x30")
-    levels = "30x30x10" if deep else "30x30"
-    affine = rigid @ run(moved_by(moving, rigid), 12, metric, levels)
-    return affine, rigid
-
-
-@contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """Keep what greedy's optimiser prints past Python off the standard output, where a command prints its JSON.
-
-    What anything else of this process prints meanwhile is printed afterwards.
-    """
-    with _STDOUT_LOCK, tempfile.TemporaryFile() as caught:
-        sys.stdout.flush()
-        kept = os.dup(1)
-        try:
-            os.dup2(caught.fileno(), 1)
-            yield
-        finally:
-            os.dup2(kept, 1)
-            os.close(kept)
-            caught.seek(0)
-            said = caught.read().decode("utf-8", "replace")
-            others, count = _COMPLAINT.subn("", said)
-            if count:
-                logger.debug("greedy's optimiser ended its line search early, %d times", count)
-            if others.strip():
-                sys.stdout.write(others)
-
-
-def _by_simpleitk(fixed: Any, moving: Any, body: Any, threads: int) -> tuple[Matrix, Matrix]:
-    """Climb Mattes' mutual information over three levels."""
-    import SimpleITK as sitk
-
-    middle = [float(count) / 2 for count in fixed.GetSize()]
-    centre = fixed.TransformContinuousIndexToPhysicalPoint(middle)
-
-    def run(moved: Any, transform: Any) -> Matrix:
-        transform.SetCenter(centre)
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(32)
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(0.1, 1)
-        method.SetInterpolator(sitk.sitkLinear)
-        method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-3, 80, 0.6)
-        method.SetOptimizerScalesFromPhysicalShift()
-        method.SetShrinkFactorsPerLevel([4, 2, 1])
-        method.SetSmoothingSigmasPerLevel([2, 1, 0])
-        method.SetInitialTransform(transform, inPlace=True)
-        method.SetNumberOfThreads(threads)
-        method.Execute(fixed, moved)
-        matrix = np.eye(4)
-        matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-        matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - matrix[:3, :3] @ np.array(centre)
-        return matrix
-
-    with _work_units(threads):
-        rigid = run(moving, sitk.Euler3DTransform())
-        return rigid @ run(moved_by(moving, rigid), sitk.AffineTransform(3)), rigid
-
-
-@contextmanager
-def _work_units(count: int) -> Iterator[None]:
-    """Have ITK's metrics, which take no number of threads of their own, add in the order of so many."""
-    import SimpleITK as sitk
-
-    with _ITK_LOCK:
-        usual = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
-        try:
-            yield
-        finally:
-            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(usual)
+    return np.asarray(ndimage.map_coordinates(values, places, order=1, mode="nearest", output=np.float32))

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AIR_HU",
+    "LOWEST_HU",
+    "NOTHING",
     "blurred",
     "body_mask",
     "body_overlap",
     "coarse_image",
+    "coarse_mask",
     "crop_to",
     "likeness",
+    "looked_up",
     "moved_by",
     "mutual_information",
     "place_roughly",
@@ -27,9 +31,12 @@ __all__ = [
 
 #: What fills voxels without data.
 AIR_HU = -1024
-# Soft tissue and its surroundings; bone and metal weigh no more than the brightest vessel.
-_LOWEST_HU, _HIGHEST_HU = -250.0, 450.0
+#: What :func:`looked_up` gives where there are no data: no HU.
+NOTHING = 1e4
+#: Soft tissue and its surroundings; bone and metal weigh no more than the brightest vessel.
+LOWEST_HU, _HIGHEST_HU = -250.0, 450.0
 _BINS = 48
+_LEAST_VOXELS = 1000
 # Above this lies tissue, fat included; the table's foam and the lungs lie below.
 _TISSUE_HU = -150.0
 # The rough search looks at voxels of this size, and at offsets along the body this far apart.
@@ -62,7 +69,15 @@ def coarse_image(volume: highdicom.Volume, size_mm: float) -> Any:
 
     Axes whose spacing is above half of `size_mm` stay as they are. HU are cut to soft tissue (-250 to 450).
     """
-    array, affine = volume.array, np.array(volume.affine, dtype=float)
+    return _coarse(volume.array, np.array(volume.affine, dtype=float), size_mm)
+
+
+def coarse_mask(mask: npt.NDArray[Any], affine: Matrix, size_mm: float) -> Any:
+    """Return the share of each voxel of :func:`coarse_image` that a mask (D, H, W) on the volume's grid covers."""
+    return _coarse(mask, np.array(affine, dtype=float), size_mm)
+
+
+def _coarse(array: npt.NDArray[Any], affine: Matrix, size_mm: float) -> Any:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     blocks = [
         max(1, min(round(size_mm / length), count // 2)) for length, count in zip(spacing, array.shape, strict=True)
@@ -72,7 +87,7 @@ def coarse_image(volume: highdicom.Volume, size_mm: float) -> Any:
     step = max(1, _SLAB_VOXELS // (array.shape[1] * array.shape[2] * blocks[0]))
     for first in range(0, shape[0], step):  # a slab fits into the processor's cache
         slab = array[first * blocks[0] : min(first + step, shape[0]) * blocks[0]]
-        means[first : first + step] = _block_means(np.clip(slab, _LOWEST_HU, _HIGHEST_HU), blocks, shape[1:])
+        means[first : first + step] = _block_means(np.clip(slab, LOWEST_HU, _HIGHEST_HU), blocks, shape[1:])
     coarse = affine.copy()
     coarse[:3, :3] = affine[:3, :3] * blocks
     coarse[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((np.array(blocks) - 1) / 2)
@@ -180,16 +195,31 @@ def blurred(image: Any) -> Any:
     return sitk.SmoothingRecursiveGaussian(image, [1.2 * float(length) for length in image.GetSpacing()])
 
 
-def likeness(fixed: Any, moving: Any, matrix: Matrix) -> float:
-    """Return what :func:`mutual_information` does, of images that are blurred already."""
+def looked_up(moving: Any, fixed: Any, matrix: Matrix, field: Any = None) -> npt.NDArray[np.float32]:
+    """Return `moving` on the grid of `fixed`, (D, H, W); :data:`NOTHING` where it has no data.
+
+    A point of `fixed` goes through `field`, a SimpleITK transform, if there is one, and then through `matrix`.
+    """
     import SimpleITK as sitk
 
-    outside = 1e4
-    moved = sitk.GetArrayFromImage(
-        sitk.Resample(moving, fixed, _transform(matrix), sitk.sitkLinear, outside, sitk.sitkFloat32)
+    affine = _transform(matrix)
+    transform = affine if field is None else sitk.CompositeTransform([affine, field])
+    return np.asarray(
+        sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, NOTHING, sitk.sitkFloat32))
     )
-    inside = moved < outside / 2
-    if np.count_nonzero(inside) < 1000:
+
+
+def likeness(
+    fixed: Any, moving: Any, matrix: Matrix, region: npt.NDArray[np.bool_] | None = None, field: Any = None
+) -> float:
+    """Return :func:`mutual_information` of images that are blurred already, within a `region` (D, H, W) if given."""
+    import SimpleITK as sitk
+
+    moved = looked_up(moving, fixed, matrix, field)
+    inside = moved < NOTHING / 2
+    if region is not None:
+        inside &= region
+    if np.count_nonzero(inside) < _LEAST_VOXELS:
         return 1.0
     joint = _joint_histogram(sitk.GetArrayFromImage(fixed)[inside], moved[inside])
     share = joint / joint.sum()
@@ -240,7 +270,7 @@ def _transform(matrix: Matrix) -> Any:
 def _joint_histogram(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> Matrix:
     codes = []
     for values in (one, two):
-        scaled = (values - _LOWEST_HU) * (_BINS / (_HIGHEST_HU - _LOWEST_HU))
+        scaled = (values - LOWEST_HU) * (_BINS / (_HIGHEST_HU - LOWEST_HU))
         codes.append(np.clip(scaled, 0, _BINS - 1).astype(np.int64))
     found = np.bincount(codes[0] * _BINS + codes[1], minlength=_BINS * _BINS)
     counts: Matrix = found.reshape(_BINS, _BINS).astype(np.float64)
@@ -265,7 +295,7 @@ def rough_image(image: Any, size_mm: float = _ROUGH_MM) -> Any:
 def _centroid(image: Any) -> tuple[float, ...]:
     import SimpleITK as sitk
 
-    body = sitk.GetArrayFromImage(image) > _LOWEST_HU + 100
+    body = sitk.GetArrayFromImage(image) > LOWEST_HU + 100
     where = np.argwhere(body)
     middle = where.mean(axis=0)[::-1] if len(where) else (np.array(image.GetSize()) - 1) / 2
     return tuple(image.TransformContinuousIndexToPhysicalPoint([float(x) for x in middle]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from hcc_tace_data import open_collection
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
+from hcc_tace_data.volumes import engines
+from hcc_tace_data.volumes.judgement import Judge
 from hcc_tace_data.volumes.registration import Registration, register, resample
-from hcc_tace_data.volumes.similarity import coarse_image, mutual_information, place_roughly, to_image
+from hcc_tace_data.volumes.similarity import body_mask, coarse_image, mutual_information, place_roughly, to_image
 
 FRAME = "1.2.3"
 #: Whose three phases of the baseline are three series.
@@ -75,6 +78,8 @@ def test_a_known_motion_of_the_liver_is_found(twin, phases, engine, allowed_mm, 
     assert found.engine == engine
     assert found.plausible
     assert found.similarity_after > found.similarity_before
+    assert found.doubts == ()
+    assert found.inverse_mm < 3
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
     again = register(fixed, moving, engine=engine)
@@ -121,6 +126,72 @@ def test_a_volume_of_wrong_orientation_or_spacing_is_refused(phases, change, pha
     found = register(fixed, _misread(moving, change))
     assert not found.plausible
     assert found.reason
+
+
+@pytest.fixture(scope="module")
+def trunk() -> tuple[Any, Any, Any]:
+    """A body with a lung in its upper half and an even lower half, its mask, and the same body with other noise."""
+    rng = np.random.default_rng(5)
+    affine = np.array([[0, 0, 3.0, -150], [0, 3.0, 0, -105], [5.0, 0, 0, 0], [0, 0, 0, 1]])
+    d, h, w = np.meshgrid(np.arange(48), np.arange(70), np.arange(100), indexing="ij")
+    body = np.square((w - 50) / 45) + np.square((h - 35) / 30) < 1
+    lung = (np.square((w - 30) / 16) + np.square((h - 35) / 22) < 1) & (d > 30 + 3 * np.cos(w / 6))
+    hu = np.where(lung, -800.0, np.where(body, 50.0, -1000.0))
+    still, moved = (coarse_image(volume(hu + rng.normal(0, 10, hu.shape), affine), 3.0) for _ in range(2))
+    return still, body_mask(still), moved
+
+
+def shifted(*by: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = by
+    return matrix
+
+
+def box(like: Any, *slices: slice) -> Any:
+    """A mask on the grid of an image."""
+    mask = np.zeros(like.GetSize()[::-1], np.float32)
+    mask[slices] = 1
+    found = sitk.GetImageFromArray(mask)
+    found.CopyInformation(like)
+    return found
+
+
+def test_a_transform_is_compared_with_none_where_the_liver_is(trunk, monkeypatch):
+    """Below the lung its edge shows where it is; in the even middle of the body nothing does."""
+    monkeypatch.setattr(Judge, "_elsewhere", lambda *_: "")  # mirrors and stretches have tests of their own
+    still, body, moved = trunk
+    below_the_lung = Judge(still, moved, body, box(still, slice(20, 31), slice(20, 50), slice(18, 42)))
+    none, up = np.eye(4), shifted(0, 0, 9)
+    assert below_the_lung.verdict(none, none, 1.0).reason == ""
+    assert "moves the liver by 9.0 mm, which is then less alike" in below_the_lung.verdict(none, up, 1.0).reason
+    found = below_the_lung.verdict(up, shifted(0, 0, -9), 1.0)  # moved back where it belongs
+    assert (found.reason, found.doubts) == ("", ())
+    assert below_the_lung.verdict(none, shifted(0, 0, 1.0), 1.0).doubts == ()  # too little to do harm
+
+    inside = Judge(still, moved, body, box(still, slice(8, 14), slice(25, 45), slice(40, 60)))
+    (doubt,) = inside.verdict(none, shifted(0, 0, 6), 1.0).doubts
+    assert doubt.startswith("moves the liver by 6.0 mm, which is hardly more alike for it")
+
+
+def test_a_liver_that_lies_on_lung_is_refused(trunk):
+    still, body, moved = trunk
+    liver = box(still, slice(34, 44), slice(22, 48), slice(20, 40))
+    assert (
+        "% of the liver lies on soft tissue"
+        in Judge(still, moved, body, liver).verdict(np.eye(4), np.eye(4), 1.0).reason
+    )
+
+
+def test_a_registration_that_does_not_lead_back_is_doubtful(phases, monkeypatch):
+    fixed, _ = phases["portal_venous"]
+    moving, _ = phases["arterial"]
+    known = engines.choose_engine("greedy")
+    off = replace(known, rigid=lambda *_: shifted(8, 0, 0))
+    monkeypatch.setattr("hcc_tace_data.volumes.registration.choose_engine", lambda name: off)
+    found = register(fixed, moving)
+    assert found.plausible
+    assert found.inverse_mm > 5
+    assert any("the other way round misses the body" in one for one in found.doubts)
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -36,8 +36,10 @@ LOOK = settings(deadline=None, max_examples=30, suppress_health_check=[HealthChe
 Load = Callable[..., Any]
 
 
-def known(fixed: Any, moving: Any, *, engine: str = "auto") -> Registration:
-    """Stand in for a registration that takes seconds."""
+def known(fixed: Any, moving: Any, *, liver: Any) -> Registration:
+    """Stand in for a registration that takes seconds; it is judged by the liver as it was drawn on the fixed volume."""
+    assert liver.shape == fixed.array.shape
+    assert 0.005 < liver.mean() < 0.3
     return Registration(
         matrix=MOVED, engine="known", similarity_before=0.1, similarity_after=0.9, plausible=True, reason=""
     )
@@ -250,7 +252,7 @@ def test_monai_and_torchio_transforms(root: Path) -> None:
 def test_an_implausible_registration_is_not_served(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bad(fixed: Any, moving: Any, *, engine: str = "auto") -> Registration:
+    def bad(fixed: Any, moving: Any, **options: Any) -> Registration:
         return Registration(
             matrix=np.diag([2.0, 2, 2, 1]), engine="known", similarity_before=0.9, similarity_after=0.1,
             plausible=False, reason="scale 2.00",
