@@ -1,6 +1,7 @@
 """Registration where breathing is not affine: error at points of the liver, what was refused, and what was doubted.
 
-    python benchmarks/breathing.py [--patients 10] [--size small] [--seed 0] [--no-liver] [--root FOLDER] [--json FILE]
+    python benchmarks/breathing.py [--patients 10] [--size small] [--seed 0] [--no-liver]
+        [--deformable] [--visit 0] [--root FOLDER] [--json FILE]
 
 The phantom moves the dome of the liver more than its lower edge, the right lobe more than the left, and spine and wall
 hardly. For each volume of both visits: the mean distance between where points of the liver lie and where they are
@@ -56,6 +57,14 @@ def summary(rows: list[dict]) -> str:
     sure = [row["after"] for row in taken if not row["doubts"]]
     doubted = [row["after"] for row in taken if row["doubts"]]
     errors = np.array(sure + doubted)
+    bent = [row for row in taken if row["engine"].endswith("(deformable)")]
+    by_field = ""
+    if bent:
+        affine, after = (np.mean([row[key] for row in bent]) for key in ("affine", "after"))
+        worsened = sum(row["after"] > row["affine"] for row in bent)
+        by_field = (
+            f"; {len(bent)} followed by a field: mean {affine:.2f} mm, then {after:.2f}, {worsened} of them worse"
+        )
     worse = [row for row in taken if row["after"] > row["before"]]
     return (
         f"{len(rows)} volumes, {len(rows) - len(taken)} refused, {len(doubted)} doubted; taken: mean "
@@ -64,7 +73,7 @@ def summary(rows: list[dict]) -> str:
         f"without doubt: mean {np.mean(sure):.2f}, worst {np.max(sure):.2f}; doubted: "
         f"{', '.join(f'{error:.2f}' for error in doubted) or 'none'}; worse than no registration: {len(worse)}, "
         f"without doubt {sum(not row['doubts'] for row in worse)}; "
-        f"{np.mean([row['seconds'] for row in rows]):.2f} s of processor time each"
+        f"{np.mean([row['seconds'] for row in rows]):.2f} s of processor time each{by_field}"
     )
 
 
@@ -75,6 +84,8 @@ def main() -> None:
     parser.add_argument("--size", default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-liver", action="store_true", help="judge by the body alone")
+    parser.add_argument("--deformable", action="store_true", help="follow what the affine transform leaves")
+    parser.add_argument("--visit", type=int, choices=(0, 1), help="one visit alone")
     parser.add_argument("--root", type=Path, help="keep the phantom here, or take the one that is here")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -92,6 +103,8 @@ def main() -> None:
             label = sitk.ReadImage(str(root / "truth" / "labels" / f"{patient.patient_id}.nii.gz"))
             liver = None if options.no_liver else on_grid(label, fixed)
             for study in patient.studies:
+                if options.visit is not None and options.visit != int(study is not patient.baseline):
+                    continue
                 for series in (one for one in study.series if one.modality == "CT"):
                     for number, part in enumerate(split_series(series.instances)):
                         row = moved.get((series.series_uid, number), {})
@@ -105,15 +118,17 @@ def main() -> None:
                             continue
                         points, here = points[seen], here[seen]
                         began = time.process_time()
-                        found = register(fixed, moving, liver=liver)
+                        found = register(fixed, moving, liver=liver, deformable=options.deformable)
                         took = time.process_time() - began
+                        bent = points if found.field is None else points + found.field.at(points)
                         start = np.eye(4)
                         if study is not patient.baseline:  # lay one body over the other first
                             start[:3, 3] = place_roughly(*(coarse_image(one, COARSE_MM) for one in (fixed, moving)))
                         rows.append({
                             "patient": patient.patient_id, "visit": int(study is not patient.baseline),
                             "phase": row["phase"], "before": distances(start, points, here),
-                            "after": distances(found.matrix, points, here),
+                            "after": distances(found.matrix, bent, here),
+                            "affine": distances(found.matrix, points, here),
                             "best": distances(best_affine(points, here), points, here),
                             "plausible": found.plausible, "engine": found.engine, "reason": found.reason,
                             "doubts": list(found.doubts), "inverse": found.inverse_mm, "seconds": took,

@@ -60,6 +60,7 @@ class _Options(TypedDict, total=False):
     clinical: Literal["baseline", "all"]
     spacing: float | Sequence[float] | None
     margin: float | None
+    deformable: bool
     transform: Callable[[dict[str, Any]], Any] | None
     download: bool
     cache: str | os.PathLike[str] | None
@@ -122,6 +123,7 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
     clinical: Literal["baseline", "all"] = "baseline",
     spacing: float | Sequence[float] | None = None,
     margin: float | None = None,
+    deformable: bool = False,
     format: Literal["torch", "hf"] = "torch",
     transform: Callable[[dict[str, Any]], Any] | None = None,
     download: bool = False,
@@ -174,6 +176,9 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
         Default: the CT's own grid.
     margin : float, optional
         Crop to the liver and this many mm around it.
+    deformable : bool
+        Follow what the affine registration of a phase leaves by a deformable one; see
+        :func:`hcc_tace_data.volumes.registration.register`. Some 10 s of processor time more for each phase.
     format : {"torch", "hf"}
         A :class:`torch.utils.data.Dataset`, or a :class:`datasets.Dataset` (of all splits a ``DatasetDict``).
     transform : callable, optional
@@ -216,7 +221,9 @@ def load_hcc_tace(  # noqa: PLR0913 - the package's main entry: every argument i
         raise UsageError("streaming goes with format='hf'.")
     if chosen == "pair":
         phases = both_visits(phases)
-    parameters = make_parameters(phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin)
+    parameters = make_parameters(
+        phases=phases, labels=labels, annotations=annotations, spacing=spacing, margin=margin, deformable=deformable
+    )
     folder, collection = open_root(root, download=download, workers=workers)
 
     wanted = None if split is None else patients_of(split, fold)
@@ -299,6 +306,7 @@ def make_parameters(
     annotations: str | Sequence[str] = "collection",
     spacing: float | Sequence[float] | None = None,
     margin: float | None = None,
+    deformable: bool = False,
 ) -> StoreParameters:
     """Return the parameters of a store from arguments as :func:`load_hcc_tace` takes them.
 
@@ -315,6 +323,7 @@ def make_parameters(
         annotations=(annotations,) if isinstance(annotations, str) else tuple(annotations),
         spacing=None if spacing is None else _steps(spacing),
         margin_mm=None if margin is None else float(margin),
+        deformable=bool(deformable),
     )
 
 

@@ -60,7 +60,7 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
     case : Case
         With the files of each channel.
     parameters : StoreParameters
-        Label set, spacing (mm along (D, H, W)) and margin around the liver (mm).
+        Label set, spacing (mm along (D, H, W)), margin around the liver (mm), and whether to register deformably.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def build_arrays(case: Case, parameters: StoreParameters) -> CaseArrays:
         else:
             try:
                 moving = read_ct(list(paths), on_gap="fill", on_tilt="resample")
-                registrations[phase] = found = register(fixed, moving, liver=organ)
+                registrations[phase] = found = register(fixed, moving, liver=organ, deformable=parameters.deformable)
                 if found.plausible:
                     image[channel], valid[channel] = resample(moving, like=_like(grid, fixed), registration=found)
                 else:

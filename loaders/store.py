@@ -93,6 +93,8 @@ class StoreParameters:
         mm along (D, H, W) to resample to; None keeps the CT's own grid.
     margin_mm : float or None
         Crop to the liver plus this margin; None keeps the whole field.
+    deformable : bool
+        Whether phases are registered deformably.
     """
 
     phases: tuple[str, ...] = ("portal_venous",)
@@ -100,6 +102,7 @@ class StoreParameters:
     annotations: tuple[str, ...] = ("collection",)
     spacing: tuple[float, float, float] | None = None
     margin_mm: float | None = None
+    deformable: bool = False
 
     @property
     def digest(self) -> str:
@@ -110,6 +113,8 @@ class StoreParameters:
         """The parameters as JSON-ready values."""
         plain = asdict(self)
         # The order of the classes matters: later ones are painted over earlier ones.
+        if not self.deformable:  # stores made before there was a choice keep their names
+            del plain["deformable"]
         plain["classes"] = [[number, list(keys)] for number, keys in self.classes.items()]
         return plain
 

@@ -34,6 +34,9 @@ def prepare(
     annotations: Annotations = "collection",
     spacing: Annotated[str | None, typer.Option(help="mm along D,H,W to resample to, as 2.5,1,1.")] = None,
     margin: Annotated[float | None, typer.Option(help="Crop to the liver and this many mm around it.")] = None,
+    deformable: Annotated[
+        bool, typer.Option("--deformable", help="Follow what affine registration leaves; slower.")
+    ] = False,
     patients: Patients = None,
     cache: StoreFolder = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default 1.")] = None,
@@ -59,6 +62,7 @@ def prepare(
         annotations=annotators,
         spacing=_numbers(spacing),
         margin=margin,
+        deformable=deformable,
     )
     silent = quiet or as_json
     folder = resolve_root(root)

@@ -44,6 +44,7 @@ def test_round_trip(make_case: MakeCase, tmp_path: Path) -> None:
         StoreParameters(classes={1: ("liver",)}),
         replace(PARAMETERS, spacing=(2.5, 1.0, 1.0)),
         replace(PARAMETERS, margin_mm=10.0),
+        replace(PARAMETERS, deformable=True),
         replace(PARAMETERS, phases=("arterial", "portal_venous")),
         replace(PARAMETERS, annotations=("bamf",)),
     ],

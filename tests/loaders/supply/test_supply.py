@@ -36,8 +36,9 @@ LOOK = settings(deadline=None, max_examples=30, suppress_health_check=[HealthChe
 Load = Callable[..., Any]
 
 
-def known(fixed: Any, moving: Any, *, liver: Any) -> Registration:
+def known(fixed: Any, moving: Any, *, liver: Any, deformable: bool) -> Registration:
     """Stand in for a registration that takes seconds; it is judged by the liver as it was drawn on the fixed volume."""
+    assert not deformable
     assert liver.shape == fixed.array.shape
     assert 0.005 < liver.mean() < 0.3
     return Registration(
@@ -252,7 +253,8 @@ def test_monai_and_torchio_transforms(root: Path) -> None:
 def test_an_implausible_registration_is_not_served(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bad(fixed: Any, moving: Any, **options: Any) -> Registration:
+    def bad(fixed: Any, moving: Any, *, liver: Any, deformable: bool) -> Registration:
+        assert deformable
         return Registration(
             matrix=np.diag([2.0, 2, 2, 1]), engine="known", similarity_before=0.9, similarity_after=0.1,
             plausible=False, reason="scale 2.00",
@@ -260,7 +262,7 @@ def test_an_implausible_registration_is_not_served(
 
     monkeypatch.setattr("hcc_tace_data.loaders.prepare.register", bad)
     with caplog.at_level(logging.WARNING):
-        served = load_hcc_tace(root, phases="arterial", cache=tmp_path)
+        served = load_hcc_tace(root, phases="arterial", cache=tmp_path, deformable=True)
     assert served.patient_ids == ("HCC_012",)  # drawn on it, nothing to register
     assert "1 of 2 patients left out: HCC_003: arterial registration is implausible: scale 2.00" in caplog.text
     with pytest.raises(CollectionNotFoundError, match="HCC_003"):
