@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 # In-plane size of the voxels that are registered, mm.
 _COARSE_MM = 3.0
 # A rigid registration the other way round sees voxels of at most this size; on the twin's deformable breathing it leads
-# back to within 3 mm where the transform is good.
+# back to within 4 mm where the transform is good.
 _BACK_MM, _INVERSE_MM = 9.5, 5.0
 # Stored values this far below air are a scanner's filling outside its reconstruction circle.
 _FILLING_HU = -1200

@@ -253,8 +253,10 @@ def test_monai_and_torchio_transforms(root: Path) -> None:
 def test_an_implausible_registration_is_not_served(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    asked: list[bool] = []
+
     def bad(fixed: Any, moving: Any, *, liver: Any, deformable: bool) -> Registration:
-        assert deformable
+        asked.append(deformable)
         return Registration(
             matrix=np.diag([2.0, 2, 2, 1]), engine="known", similarity_before=0.9, similarity_after=0.1,
             plausible=False, reason="scale 2.00",
@@ -263,6 +265,7 @@ def test_an_implausible_registration_is_not_served(
     monkeypatch.setattr("hcc_tace_data.loaders.prepare.register", bad)
     with caplog.at_level(logging.WARNING):
         served = load_hcc_tace(root, phases="arterial", cache=tmp_path, deformable=True)
+    assert asked == [True]
     assert served.patient_ids == ("HCC_012",)  # drawn on it, nothing to register
     assert "1 of 2 patients left out: HCC_003: arterial registration is implausible: scale 2.00" in caplog.text
     with pytest.raises(CollectionNotFoundError, match="HCC_003"):
