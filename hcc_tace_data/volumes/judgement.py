@@ -90,14 +90,20 @@ class _Organ:
         from scipy import ndimage
 
         self.name = "liver" if is_liver else "body"
-        grown = sitk.GetArrayFromImage(mask) > 0.5
+        whole = sitk.GetArrayFromImage(mask) > 0.5
+        around = _AROUND_MM if is_liver else 0.0
+        steps_mm = image.GetSpacing()[::-1]
+        box = tuple(
+            slice(max(0, part.start - int(around / step) - 1), part.stop + int(around / step) + 1)
+            for part, step in zip(ndimage.find_objects(whole.astype(np.uint8))[0], steps_mm, strict=True)
+        )
+        self.image = image[
+            tuple(slice(part.start, min(part.stop, n)) for part, n in zip(box, whole.shape, strict=True))[::-1]
+        ]
+        self.inside = whole[box]
+        self.around = self.inside
         if is_liver:
-            away = ndimage.distance_transform_edt(~grown, sampling=image.GetSpacing()[::-1])
-            box = ndimage.find_objects((away <= _AROUND_MM).astype(np.uint8))[0]
-        else:
-            away, box = ~grown, ndimage.find_objects(grown.astype(np.uint8))[0]
-        self.image = image[tuple(reversed(box))]
-        self.inside, self.around = grown[box], away[box] <= (_AROUND_MM if is_liver else 0)
+            self.around = ndimage.distance_transform_edt(~self.inside, sampling=steps_mm) <= around
         places = np.argwhere(self.inside)
         places = places[:: max(1, len(places) // _POINTS), ::-1].astype(float)
         steps = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
@@ -174,7 +180,11 @@ class Judge:
 
     @cached_property
     def _organ(self) -> _Organ:
-        return _Organ(self._blurred[0], self.body if self._liver is None else self._liver, self._liver is not None)
+        import SimpleITK as sitk
+
+        # a liver of less than half a coarse voxel leaves nothing
+        is_liver = self._liver is not None and float(sitk.GetArrayViewFromImage(self._liver).max()) > 0.5
+        return _Organ(self._blurred[0], self._liver if is_liver else self.body, is_liver)
 
     def _of_the_organ(self, start: Matrix, matrix: Matrix) -> tuple[str, tuple[str, ...]]:
         """Compare with no registration, in the liver or body: why to refuse, and doubts."""
