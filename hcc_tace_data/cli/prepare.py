@@ -132,13 +132,14 @@ def _estimate(case: Case, parameters: StoreParameters) -> int:
         return 0
 
 
-def _numbers(text: str | None) -> list[float] | None:
+def _numbers(text: str | None) -> float | list[float] | None:
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--spacing is {text!r}; give three numbers of mm along D,H,W, as 2.5,1,1.") from None
+        raise UsageError(f"--spacing is {text!r}; give one number of mm, or three along D,H,W, as 2.5,1,1.") from None
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _row(item: StoredCase) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.collection.index import read_index
+from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import CollectionNotFoundError, FusionError, RegistrationError, UsageError
 from hcc_tace_data.facts.catalog import Catalog, load_catalog
@@ -139,7 +140,7 @@ def fuse_files(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder to write into.")
     _check_options(method, region, weight, threshold)
-    grid = _ct_grid(ct) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
+    grid = _ct_grid(ct, files) if ct is not None else _Grid(affine=files[0].affine, shape=files[0].shape)
     moving = [_ct_grid(phase) for phase in phases]
     numbers = _numbers([key for file in files for key in file.by_label], known)
     if ct is not None:
@@ -287,18 +288,27 @@ def _check_kept(paths: Sequence[Path], folder: Path) -> None:
             raise UsageError(f"{path} would be overwritten by the result; name another folder than {folder}.")
 
 
-def _ct_grid(ct: str | os.PathLike[str]) -> _Grid:
+def _ct_grid(ct: str | os.PathLike[str], files: Sequence[LabelFile] = ()) -> _Grid:
+    """Return the grid of a CT; of its regions where it has several, the one on whose grid alone a reader drew."""
+    whole, *regions = _ct_files(ct)
+    first = _grid_of(whole)
+    for grid in (first, *map(_grid_of, regions)):
+        if any(align(file.affine, file.shape, grid.affine, grid.shape) is not None for file in files):
+            return grid
+    return first
+
+
+def _grid_of(paths: list[Path]) -> _Grid:
     from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
-    paths = _ct_files(ct)
     volume = read_ct(paths, on_gap="fill")
     depth, height, width = (int(n) for n in volume.spatial_shape)
     affine = np.asarray(volume.affine, np.float64)
     return _Grid(affine=affine, shape=(depth, height, width), volume=volume, paths=tuple(paths))
 
 
-def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
-    """Return the files of the one CT volume in a folder, or of that which ``FOLDER:N`` names."""
+def _ct_files(ct: str | os.PathLike[str]) -> list[list[Path]]:
+    """Return the files of the one CT volume in a folder, or of that which ``FOLDER:N`` names, then of its regions."""
     folder, chosen = Path(ct), None
     match = re.fullmatch(r"(.+):(\d+)", os.fspath(ct))
     if match is not None and not folder.exists():
@@ -317,7 +327,9 @@ def _ct_files(ct: str | os.PathLike[str]) -> list[Path]:
         )
     if chosen is not None and chosen >= len(volumes):
         raise UsageError(f"{folder} holds {count(len(volumes), 'CT volume')}, counted from 0; there is no {chosen}.")
-    return [folder / name for name in volumes[chosen or 0]["path"]]
+    regions = regions_of(volumes[chosen or 0])
+    parts = [volumes[chosen or 0], *(regions if len(regions) > 1 else ())]
+    return [[folder / name for name in part["path"]] for part in parts]
 
 
 def _bring_phase(grid: _Grid, phase: str | os.PathLike[str], moving: _Grid) -> _Brought:

@@ -19,6 +19,7 @@ from hcc_tace_data.collection.model import Study
 from hcc_tace_data.collection.regions import regions_of
 from hcc_tace_data.errors import GapError, SegmentationError
 from hcc_tace_data.export.nifti import export_nifti
+from hcc_tace_data.labels.fuse import fuse_files
 from hcc_tace_data.loaders import read_ct, read_seg
 from hcc_tace_data.phantom.make import make_phantom
 from hcc_tace_data.validators import validate
@@ -181,3 +182,14 @@ def test_an_export_names_the_region_and_keeps_the_rest(twin: Path, tmp_path: Pat
     assert images[region.replace("_chunk-2", "")] > images[region]
     (labels,) = (tmp_path / "out").rglob("*_dseg.nii.gz")
     assert nibabel.load(labels).shape[2] == images[region]
+
+
+def test_readers_of_a_region_are_fused_on_it(twin: Path, tmp_path: Path) -> None:
+    found = find_annotated(study_of(twin, "HCC_082"))
+    readers = sorted((twin / "annotations").glob("*/HCC_082.nii.gz"))
+    fused = fuse_files(readers, tmp_path / "out", ct=found.paths[0].parent)
+    assert len(fused.report["readers"]) == 3
+    assert nibabel.load(tmp_path / "out" / "labels.nii.gz").shape[2] == len(found.paths)
+    again = read_seg(tmp_path / "out" / "labels_seg.dcm", like=read_ct(found.paths))
+    written = np.asarray(nibabel.load(tmp_path / "out" / "labels.nii.gz").dataobj).transpose(2, 1, 0)
+    np.testing.assert_array_equal(again.label_map() > 0, written > 0)

@@ -95,6 +95,13 @@ def test_worker_processes_write_the_same(root: Path, tmp_path: Path, capsys: pyt
             assert (Path(a["folder"]) / name).read_bytes() == (Path(b["folder"]) / name).read_bytes()
 
 
+def test_one_number_is_the_spacing_along_all_axes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, stored = run(capsys, str(root), "--cache", str(tmp_path / "one"), "--spacing", "6")
+    assert [case["spacing"] for case in stored["cases"]] == [[6, 6, 6]] * len(stored["cases"])
+
+
 def test_a_real_registration_is_stored(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Through the engine itself; how good it is, its own tests say."""
     code, done = run(capsys, str(root), "--patient", "HCC_017", "--phases", "portal_venous,arterial")
