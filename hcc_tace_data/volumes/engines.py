@@ -20,11 +20,13 @@ import numpy.typing as npt
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.volumes.similarity import crop_to, moved_by
 
-__all__ = ["ENGINES", "FLIP", "Engine", "affine_by_greedy", "choose_engine", "run_greedy"]
+__all__ = ["ENGINES", "FLIP", "THIN_BELOW", "Engine", "affine_by_greedy", "choose_engine", "run_greedy"]
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "greedy", "simpleitk")
+#: An image of fewer voxels along any axis is thin: no longer search is better there.
+THIN_BELOW = 24
 #: Between LPS and greedy's RAS coordinates.
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _STDOUT_LOCK = threading.Lock()
@@ -114,8 +116,12 @@ def _by_greedy(
     still, mask = crop_to(fixed, body), crop_to(body, body)
     # Two levels: at a third, slices of 5 mm become slices of 20 mm, too few for a histogram, and the search runs away.
     # A stretch along the body can hide a shift, so the body first moves as a whole. Local correlation sees edges move
-    # where contrast agent fills vessels; mutual information does not.
-    words = f"-m MI -threads {threads}"
+    # where contrast agent fills vessels, mutual information does not; but the few voxels of a thin image make too poor
+    # a histogram.
+    metric = "MI"
+    if min(still.GetSize()) < THIN_BELOW:
+        metric, rigid_levels, levels = "WNCC 2x2x2", "60x30", "30x30"
+    words = f"-m {metric} -threads {threads}"
     rigid = affine_by_greedy(f"{words} -dof 6 -n {rigid_levels}", still, moving, mask)
     affine = rigid @ affine_by_greedy(f"{words} -dof 12 -n {levels}", still, moved_by(moving, rigid), mask)
     return affine, rigid

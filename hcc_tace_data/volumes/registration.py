@@ -24,7 +24,7 @@ from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.volumes.deformable import Field, register_deformably
-from hcc_tace_data.volumes.engines import ENGINES, Engine, Search, choose_engine
+from hcc_tace_data.volumes.engines import ENGINES, THIN_BELOW, Engine, Search, choose_engine
 from hcc_tace_data.volumes.judgement import Judge, Verdict
 from hcc_tace_data.volumes.similarity import (
     AIR_HU,
@@ -257,7 +257,8 @@ def register(
 
     affine, rigid = search.run(chosen.search)
     found, verdict = judged(affine, chosen.name)
-    if chosen.thorough is not None and (found.doubts or not found.plausible):
+    thin = min(still.GetSize()) < THIN_BELOW
+    if chosen.thorough is not None and not thin and (found.doubts or not found.plausible):
         affine, rigid = search.run(chosen.thorough)
         again, second = judged(affine, chosen.name)
         if (again.plausible, again.similarity_after) >= (found.plausible, found.similarity_after):
