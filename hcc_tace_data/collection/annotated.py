@@ -263,7 +263,7 @@ def _on_region(
         found,
         volume=replace(volume, sop_uids=tuple(own["sop_uid"])),
         paths=tuple(chosen.series.root / path for path in own["path"]),
-        reason=f"{found.reason}, in one of its {len(regions)} regions",
+        reason=f"{found.reason}, in one of its {count(len(regions), 'region')}",
     )
 
 

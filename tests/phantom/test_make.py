@@ -86,10 +86,13 @@ def test_a_failed_patient_leaves_no_half_folder(tmp_path: Path, monkeypatch: pyt
     assert not list((tmp_path / "x").glob("*HCC_004*"))
 
 
-def test_every_defect_changes_files(tmp_path: Path) -> None:
-    clean = make_phantom(tmp_path / "clean", patients=["HCC_004", "HCC_005"], workers=1)  # some defects take two
+def test_every_defect_without_a_rule_changes_files(tmp_path: Path) -> None:
+    """Those of a rule must be found by it: tests/validators/test_defects.py and test_deid_defects.py."""
+    clean = make_phantom(tmp_path / "clean", patients=["HCC_004"], workers=1)
     before = digests(clean)
-    for code in defect_codes():
+    own = [code for code in defect_codes() if not code.startswith("HT")]
+    assert len(own) > 4
+    for code in own:
         root = Path(shutil.copytree(clean, tmp_path / code))
         said = apply_defect(root, code)
         assert said
