@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import NotAVolumeError, RegistrationError, UsageError
+from hcc_tace_data.system.claims import refuse_claim
 from hcc_tace_data.system.documents import read_json_object
 from hcc_tace_data.system.files import atomic_path, atomic_write_text
 from hcc_tace_data.volumes.deformable import Field, register_deformably
@@ -168,7 +170,13 @@ def _field_path(path: str | os.PathLike[str]) -> Path:
 def _read_field(path: str | os.PathLike[str]) -> Field:
     import SimpleITK as sitk
 
-    return Field.of(sitk.ReadImage(str(_field_path(path))))  # a missing file is a RuntimeError
+    file = _field_path(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()  # a missing file is a RuntimeError
+    claimed = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * 8  # no type is wider
+    refuse_claim(file, claimed, file.stat().st_size, RegistrationError)
+    return Field.of(reader.Execute())
 
 
 def register(

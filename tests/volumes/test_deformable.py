@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import highdicom
 import numpy as np
 import pytest
@@ -166,3 +168,17 @@ def test_a_field_that_fails_is_not_used(breath, monkeypatch):
     assert "the deformable registration was refused: it folds" in found.doubts
     with pytest.raises(UsageError, match="greedy"):
         register(fixed, moving, engine="simpleitk", deformable=True)
+
+
+def test_a_stored_field_that_claims_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tfm"
+    field = Field(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
+    found = Registration(
+        matrix=np.eye(4), engine="greedy", similarity_before=1.0, similarity_after=1.1, plausible=True, field=field
+    )
+    found.save(path)
+    assert Registration.load(path).field is not None
+    stored = tmp_path / "a.tfm.field.mha"
+    stored.write_bytes(stored.read_bytes().replace(b"DimSize = 2 2 2", b"DimSize = 2000 2000 2000", 1))
+    with pytest.raises(RegistrationError, match=r"field\.mha"):
+        Registration.load(path)
