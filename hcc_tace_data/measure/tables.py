@@ -15,7 +15,7 @@ from hcc_tace_data.errors import HccTaceError, UsageError
 from hcc_tace_data.loaders.cases import Case, CaseArrays, find_cases
 from hcc_tace_data.loaders.channels import ANNOTATED, resolve_phases
 from hcc_tace_data.loaders.store import StoreParameters
-from hcc_tace_data.measure.distances import distance_to, distance_to_surface
+from hcc_tace_data.measure.distances import distances_to, distances_to_surface
 from hcc_tace_data.measure.intensity import hu_statistics
 from hcc_tace_data.measure.lesions import Lesion, find_lesions, split_lesions
 from hcc_tace_data.measure.pairs import measure_pairs
@@ -152,7 +152,12 @@ def _measure(case: Case, channels: Sequence[str]) -> _Measured:
     lesions = find_lesions(tumour, arrays.affine)
     numbers, _ = split_lesions(tumour)
     whole = tumour | (arrays.label == _LIVER) | _within_liver(arrays.label)
-    rows = [head | _lesion_row(one, numbers == one.lesion, whole, arrays, names) for one in lesions]
+    deep = distances_to_surface(numbers, whole, arrays.spacing)
+    away = distances_to(numbers, arrays.label == _VEIN, arrays.spacing)
+    rows = [
+        head | _lesion_row(one, numbers == one.lesion, (float(to_surface), float(to_vein)), arrays, names)
+        for one, to_surface, to_vein in zip(lesions, deep, away, strict=True)
+    ]
     return _Measured(rows, head | _patient_row(lesions, tumour, whole, arrays, names))
 
 
@@ -170,13 +175,15 @@ def _hu(arrays: CaseArrays, names: Sequence[str], mask: _Mask, prefix: str) -> d
     return row
 
 
-def _lesion_row(one: Lesion, mask: _Mask, whole: _Mask, arrays: CaseArrays, names: Sequence[str]) -> dict[str, Any]:
+def _lesion_row(
+    one: Lesion, mask: _Mask, distances: tuple[float, float], arrays: CaseArrays, names: Sequence[str]
+) -> dict[str, Any]:
     necrosis = int((arrays.label[mask] == _NECROSIS).sum())
     return {
         **one.row(),
         "necrosis_share": necrosis / one.voxels,
-        "to_surface_mm": distance_to_surface(mask, whole, arrays.spacing),
-        "to_portal_vein_mm": distance_to(mask, arrays.label == _VEIN, arrays.spacing),
+        "to_surface_mm": distances[0],
+        "to_portal_vein_mm": distances[1],
         **_hu(arrays, names, mask, "hu_"),
     }
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.distance import cdist
 
 from hcc_tace_data.errors import UsageError
-from hcc_tace_data.measure.distances import distance_to, distance_to_surface
+from hcc_tace_data.measure.distances import distances_to, distances_to_surface
 from hcc_tace_data.measure.intensity import hu_statistics
 from hcc_tace_data.measure.lesions import find_lesions, measure_lesion, split_lesions
 
@@ -112,9 +114,34 @@ def test_distances_in_mm() -> None:
     lesion, vein = np.zeros_like(liver), np.zeros_like(liver)
     lesion[9:11, 15:20, 15:20] = True
     vein[9:11, 15:20, 26:28] = True
-    assert distance_to(lesion, vein, spacing) == 7.0
+    assert distances_to(lesion, vein, spacing).tolist() == [7.0]
     # ten pixels deep along rows and columns, seven slices of 2 mm above and below
-    assert distance_to_surface(lesion, liver, spacing) == pytest.approx(10.5)
+    assert distances_to_surface(lesion, liver, spacing) == pytest.approx([10.5])
     lesion[9, 5, 15] = True
-    assert distance_to_surface(lesion, liver, spacing) == pytest.approx(0.5)
-    assert np.isnan(distance_to(lesion, np.zeros_like(liver), spacing))
+    assert distances_to_surface(lesion, liver, spacing) == pytest.approx([0.5])
+    assert np.isnan(distances_to(lesion, np.zeros_like(liver), spacing)).tolist() == [True]
+    assert np.isnan(distances_to_surface(lesion, np.zeros_like(liver), spacing)).tolist() == [True]
+
+
+spaces = st.sampled_from([(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (0.3, 1.9, 0.8), (5.0, 0.75, 0.85)])
+few = arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, 0, 1, 2, 3]))
+
+
+@given(lesions=few, spacing=spaces, data=st.data())
+def test_distances_are_those_of_every_pair_of_voxels(
+    lesions: np.ndarray, spacing: tuple[float, float, float], data: st.DataObject
+) -> None:
+    other = data.draw(arrays(bool, lesions.shape))
+    outside = np.argwhere(~np.pad(other | (lesions > 0), 1)) - 1
+    for found, places, less in [
+        (distances_to(lesions, other, spacing), np.argwhere(other), 0.0),
+        (distances_to_surface(lesions, other, spacing), outside if other.any() else outside[:0], min(spacing) / 2),
+    ]:
+        assert found.shape == (lesions.max(),)
+        for number, one in enumerate(found, start=1):
+            own = np.argwhere(lesions == number)
+            if len(own) and len(places):
+                nearest = cdist(own * np.array(spacing), places * np.array(spacing)).min()
+                assert one == pytest.approx(max(0.0, nearest - less), abs=1e-12)
+            else:
+                assert np.isnan(one)
