@@ -1,6 +1,6 @@
 """A user's day over whole patients: each step in a process of its own, first and second time, and by hand.
 
-    python benchmarks/workflow.py [--root FOLDER] [--steps NAME,NAME] [--json FILE]
+    python benchmarks/workflow.py [--root FOLDER] [--steps 'NAME; NAME'] [--json FILE]
 
 Runs on two patients of full size (a `full` phantom, made once below --root). Before its first run of a step the
 package has kept nothing, and the files are dropped from the page cache where the system lets a program do so; the
@@ -266,6 +266,14 @@ STEPS: dict[str, tuple[Callable[[Path, Path], None], Callable[[Path, Path], None
 }
 
 
+def _steps(text: str) -> dict[str, tuple[Any, Any, bool]]:
+    """Return the steps of some names, separated by semicolons: names hold commas."""
+    names = [name.strip() for name in text.split(";")]
+    if unknown := [name for name in names if name not in STEPS]:
+        raise argparse.ArgumentTypeError(f"no step is called {unknown[0]!r}; use one of: {'; '.join(STEPS)}")
+    return {name: STEPS[name] for name in names}
+
+
 def _bytes(*folders: Path) -> int:
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
@@ -361,7 +369,9 @@ def main() -> None:
     """Run all steps and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--steps", help="names, comma-separated; default all")
+    parser.add_argument(
+        "--steps", type=_steps, default=STEPS, help=f"names, separated by semicolons; default all: {'; '.join(STEPS)}"
+    )
     parser.add_argument("--no-hand", action="store_true", help="leave out what is done by hand")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -382,9 +392,8 @@ def main() -> None:
               f"the collection has {factor:.1f} times as many files")  # fmt: skip
         print(f"  {'':<20} {'first':>8} {'cpu':>8} {'second':>8} {'cpu':>8} {'MB':>7} {'written':>8} {'by hand':>8} "
               f"{'105 first':>9} {'second':>8}")  # fmt: skip
-        chosen = STEPS if options.steps is None else {one: STEPS[one] for one in options.steps.split(",")}
         table = {}
-        for step, (_, by_hand, grows) in chosen.items():
+        for step, (_, by_hand, grows) in options.steps.items():
             _forget(root)
             cold, warm = _run(step, "ours", root, out), _run(step, "ours", root, out)
             hand = _run(step, "hand", root, out) if by_hand is not None and not options.no_hand else None
