@@ -68,24 +68,25 @@ def distances_to_surface(lesions: npt.NDArray[Any], liver: Mask, spacing: Sequen
     return np.asarray(np.maximum(0.0, nearest - min(float(step) for step in spacing) / 2))
 
 
-def _rim(mask: Mask, *, outside: bool = False) -> npt.NDArray[np.int64]:
-    """Return the places of a mask's voxels that share a face with one outside; or of those that they share it with."""
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
+def _rim(numbers: npt.NDArray[Any], *, outside: bool = False) -> npt.NDArray[np.int64]:
+    """Return the places of voxels beside one of another number: of those that are not 0, or of those `outside`."""
+    boxes = ndimage.find_objects((numbers > 0).astype(np.uint8))
     if not boxes:
-        return np.empty((0, mask.ndim), dtype=np.int64)
-    near = np.pad(mask[boxes[0]], 1) != outside
-    within = near.copy()
-    for axis in range(mask.ndim):
-        this, all_of = np.moveaxis(within, axis, 0), np.moveaxis(near, axis, 0)
-        this[1:] &= all_of[:-1]
-        this[:-1] &= all_of[1:]
-    return np.asarray(np.argwhere(near & ~within) + [part.start - 1 for part in boxes[0]])
+        return np.empty((0, numbers.ndim), dtype=np.int64)
+    near = np.pad(numbers[boxes[0]], 1)
+    at_rim = np.zeros(near.shape, dtype=bool)
+    for axis in range(near.ndim):
+        this, all_of = np.moveaxis(at_rim, axis, 0), np.moveaxis(near, axis, 0)
+        differs = all_of[1:] != all_of[:-1]
+        this[1:] |= differs
+        this[:-1] |= differs
+    return np.asarray(np.argwhere(at_rim & ((near == 0) == outside)) + [part.start - 1 for part in boxes[0]])
 
 
 def _shortest(lesions: npt.NDArray[Any], others: npt.NDArray[np.int64], spacing: Sequence[float] | Floats) -> Floats:
     """Return how near each lesion comes to one of some places, mm; NaN where there is nothing."""
     found = np.full(int(lesions.max(initial=0)), np.nan)
-    own = _rim(lesions > 0)
+    own = _rim(lesions)
     if not len(others):
         return found
     steps, numbers = np.asarray(spacing, dtype=np.float64), lesions[tuple(own.T)].astype(int)

@@ -145,3 +145,12 @@ def test_distances_are_those_of_every_pair_of_voxels(
                 assert one == pytest.approx(max(0.0, nearest - less), abs=1e-12)
             else:
                 assert np.isnan(one)
+
+
+def test_lesions_that_share_faces_are_measured_each() -> None:
+    lesions = np.ones((5, 5, 9), np.uint8)
+    lesions[:, :, 4] = 2  # between two parts of the first
+    lesions[2, 2, 4] = 3  # within the second
+    other = np.zeros(lesions.shape, bool)
+    other[2, 2, 8] = True
+    assert distances_to(lesions, other, (1, 1, 1)).tolist() == [0.0, pytest.approx(17**0.5), 4.0]
