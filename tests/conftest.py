@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -14,7 +17,10 @@ from filelock import FileLock
 from hypothesis import settings
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from hcc_tace_data import make_phantom
+from hcc_tace_data.facts.splits import patients_of
+from hcc_tace_data.phantom import make as phantom
+from hcc_tace_data.phantom.patient import PatientResult, write_patient
+from hcc_tace_data.phantom.plan import PatientPlan
 
 # The same examples in every run; HYPOTHESIS_PROFILE=default draws new ones.
 settings.register_profile("steady", derandomize=True)
@@ -40,15 +46,44 @@ QUIRKY += ["HCC_065", "HCC_089", "HCC_099"]
 
 
 @pytest.fixture(scope="session")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny twin of the patients with quirks, made once for a run; every worker process has a copy of its own."""
-    own, shared = tmp_path_factory.mktemp("twin") / "t", tmp_path_factory.getbasetemp().parent / "quirky"
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return make_phantom(own, patients=QUIRKY, workers=1)
-    with FileLock(f"{shared}.lock"):
-        if not (shared / "truth").is_dir():
-            make_phantom(shared, patients=QUIRKY, workers=1)
-    return Path(shutil.copytree(shared, own))
+def make_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return `make_phantom` for twins that a test only needs to have: a patient is drawn once for a run, then copied.
+
+    The same seed, size and patient give the same bytes, whatever is made beside it: `tests/phantom/test_make.py`.
+    """
+    base = tmp_path_factory.getbasetemp()
+    drawn = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drawn"
+    drawn.mkdir(exist_ok=True)
+
+    def write(plan: PatientPlan, out: Path, rows: dict[str, dict[str, Any]]) -> PatientResult:
+        place = drawn / hashlib.sha256(repr((plan, sorted(rows.items()))).encode()).hexdigest()[:16]
+        with FileLock(f"{place}.lock"):
+            if not (place / "result").is_file():
+                result = write_patient(plan, place / "files", rows)
+                (place / "result").write_bytes(pickle.dumps(result))
+        shutil.copytree(place / "files", out, dirs_exist_ok=True)
+        found: PatientResult = pickle.loads((place / "result").read_bytes())
+        return found
+
+    def make(out: Path, **options: Any) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(phantom, "write_patient", write)
+            return phantom.make_phantom(out, **{**options, "workers": 1})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def twin(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny twin of the patients with quirks."""
+    return make_twin(tmp_path_factory.mktemp("twin") / "t", patients=QUIRKY)
+
+
+@pytest.fixture(scope="session")
+def small_twin(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny twin with one patient of each fold and two of the test set."""
+    patients = [*patients_of("test")[:2], *(patients_of("validation", fold)[0] for fold in range(5))]
+    return make_twin(tmp_path_factory.mktemp("baseline") / "twin", patients=patients)
 
 
 # a small CT of any orientation, with labels on it

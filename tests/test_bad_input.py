@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data import load_hcc_tace, open_collection
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.dicom.seg import read_seg
@@ -20,9 +21,9 @@ from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError, FrameO
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Path:
+def one(make_twin: Callable[..., Path], tmp_path: Path) -> Path:
     """A tiny twin of two patients, for a test to spoil."""
-    return make_phantom(tmp_path / "twin", patients=["HCC_002", "HCC_008"], workers=1)
+    return make_twin(tmp_path / "twin", patients=["HCC_002", "HCC_008"])
 
 
 def test_damaged_files_are_named_and_the_rest_is_served(one: Path) -> None:

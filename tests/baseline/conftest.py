@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hcc_tace_data import make_phantom
 from hcc_tace_data.baseline.config import TrainConfig, load_config
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 
@@ -78,13 +76,6 @@ def quick() -> Callable[..., TrainConfig]:
         return load_config(preset, [*small, *(f"{k.replace('__', '.')}={v}" for k, v in overrides.items())])
 
     return make
-
-
-@pytest.fixture(scope="session")
-def small_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny twin with one patient of each fold and two of the test set."""
-    patients = [*patients_of("test")[:2], *(patients_of("validation", fold)[0] for fold in range(5))]
-    return make_phantom(tmp_path_factory.mktemp("baseline") / "twin", patients=patients, workers=1)
 
 
 #: A network that trains in seconds on a tiny twin.

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hcc_tace_data import make_phantom
 from hcc_tace_data.cli.main import exit_code_of, main
 from hcc_tace_data.errors import DownloadError, FolderLockedError
 from hcc_tace_data.system.lock import lock_folder
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("terminal") / "twin", patients=1, workers=1)
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("terminal") / "twin", patients=1)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("two") / "twin", patients=2, workers=1)
+def two(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("two") / "twin", patients=2)
 
 
 def test_escape_codes_of_file_names_do_not_reach_the_terminal(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -21,15 +22,14 @@ from hcc_tace_data.errors import GapError, SegmentationError
 from hcc_tace_data.export.nifti import export_nifti
 from hcc_tace_data.labels.fuse import fuse_files
 from hcc_tace_data.loaders import read_ct, read_seg
-from hcc_tace_data.phantom.make import make_phantom
 from hcc_tace_data.validators import validate
 
 PATIENTS = ("HCC_082", "HCC_085")
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("regions") / "t", patients=list(PATIENTS), workers=1)
+def twin(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("regions") / "t", patients=list(PATIENTS))
 
 
 def study_of(root: Path, patient: str) -> Study:

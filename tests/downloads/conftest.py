@@ -21,7 +21,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from hcc_tace_data import make_phantom
 from hcc_tace_data.downloads import RetryPolicy
 from hcc_tace_data.integrity.ledger import md5_of, read_ledger
 
@@ -35,8 +34,8 @@ def _image(path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("source") / "p", patients=PATIENTS, workers=1)
+def phantom(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("source") / "p", patients=PATIENTS)
 
 
 @pytest.fixture(scope="session")

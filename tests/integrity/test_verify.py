@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hcc_tace_data import make_phantom, open_collection
+from hcc_tace_data import open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import StoreError
 from hcc_tace_data.integrity.ledger import ledger_path, read_ledger
@@ -17,8 +18,8 @@ from hcc_tace_data.integrity.verify import adopt, verify
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("verify") / "t", patients=["HCC_002", "HCC_008"], workers=1)
+def whole(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("verify") / "t", patients=["HCC_002", "HCC_008"])
 
 
 @pytest.fixture

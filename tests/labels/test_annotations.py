@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from hcc_tace_data import fuse_staple, load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data import fuse_staple, load_hcc_tace, open_collection
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import CollectionNotFoundError, HccTaceError, RegistrationError, SegmentationError, UsageError
@@ -26,8 +27,8 @@ MODEL = Algorithm(name="nnU-Net", version="1")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("set") / "t", patients=[PATIENT], workers=1)
+def source(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("set") / "t", patients=[PATIENT])
 
 
 @pytest.fixture

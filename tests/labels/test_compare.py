@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -16,15 +17,14 @@ from hcc_tace_data.errors import SegmentationError, UsageError
 from hcc_tace_data.labels.compare import compare_masks, files_by_patient
 from hcc_tace_data.loaders.load import load_hcc_tace
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.volumes.nifti import write_nifti
 
 PATIENT = "HCC_004"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("set") / "t", patients=[PATIENT, "HCC_010"], workers=1)
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("set") / "t", patients=[PATIENT, "HCC_010"])
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from hcc_tace_data import Patches, Slices, load_hcc_tace, make_phantom
+from hcc_tace_data import Patches, Slices, load_hcc_tace
 from hcc_tace_data.errors import CollectionNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders import HccTaceDataModule, VolumeDataset
@@ -22,10 +23,10 @@ RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One patient to train on, one to validate on, nobody to test on."""
     chosen = [patients_of("train")[0], patients_of("validation")[0]]
-    return make_phantom(tmp_path_factory.mktemp("bridges") / "t", patients=sorted(chosen), workers=1)
+    return make_twin(tmp_path_factory.mktemp("bridges") / "t", patients=sorted(chosen))
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +174,10 @@ def test_what_is_left_out_is_listed_and_said(root: Path, caplog: pytest.LogCaptu
     assert "2 tumour" in everyone._repr_html_()
 
 
-def test_only_cases_that_need_it_are_stored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = make_phantom(tmp_path / "t", patients=["HCC_003", "HCC_012"], workers=1)
+def test_only_cases_that_need_it_are_stored(
+    make_twin: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_twin(tmp_path / "t", patients=["HCC_003", "HCC_012"])
     with caplog.at_level(logging.WARNING):
         volumes = load_hcc_tace(root)
     # HCC_012 was drawn on the arterial phase, HCC_003 on the portal-venous one

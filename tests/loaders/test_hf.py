@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from hcc_tace_data import Slices, load_clinical, load_hcc_tace, make_phantom
+from hcc_tace_data import Slices, load_clinical, load_hcc_tace
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.hf import dataset_card, volume_tensors
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets.disable_progress_bars()
     chosen = [patients_of("train")[0], patients_of("validation")[0], patients_of("test")[0]]
-    return make_phantom(tmp_path_factory.mktemp("hf") / "t", patients=sorted(chosen), workers=1)
+    return make_twin(tmp_path_factory.mktemp("hf") / "t", patients=sorted(chosen))
 
 
 @pytest.fixture(scope="module")

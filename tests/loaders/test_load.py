@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_overloads
 
@@ -17,7 +18,7 @@ import SimpleITK as sitk
 import torch
 from torch.utils.data import DataLoader
 
-from hcc_tace_data import Slices, load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data import Slices, load_hcc_tace, open_collection
 from hcc_tace_data.errors import CollectionNotFoundError, DicomReadError, PatientNotFoundError, UsageError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.loaders.datasets import SliceDataset, VolumeDataset
@@ -263,9 +264,11 @@ def test_the_type_that_is_promised_comes_back(twin: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("unit", ["slice", "patch"])
-def test_an_open_data_set_serves_no_pixels_of_a_changed_file(tmp_path: Path, unit: str) -> None:
+def test_an_open_data_set_serves_no_pixels_of_a_changed_file(
+    make_twin: Callable[..., Path], tmp_path: Path, unit: str
+) -> None:
     """Slices are read by the offsets of headers read before: in a changed file these are other pixels."""
-    root = make_phantom(tmp_path / "twin", patients=1, workers=1)
+    root = make_twin(tmp_path / "twin", patients=1)
     data = load_hcc_tace(root, unit=unit, phases="annotated")
     assert data[0]["image"].numel()
     for path in data.sources[0].case.paths:

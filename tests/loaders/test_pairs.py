@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data import load_hcc_tace, open_collection
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.loaders import PairDataset
 from hcc_tace_data.loaders.flow import CRITERIA, Reason, cohort_flow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_phantom(tmp_path_factory.mktemp("pairs") / "t", patients=["HCC_002", "HCC_004"], workers=1)
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_twin(tmp_path_factory.mktemp("pairs") / "t", patients=["HCC_002", "HCC_004"])
     # the follow-up of the second patient is gone
     study = open_collection(root)["HCC_004"].follow_up
     assert study is not None

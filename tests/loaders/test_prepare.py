@@ -7,13 +7,14 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hcc_tace_data import load_hcc_tace, make_phantom, open_collection
+from hcc_tace_data import load_hcc_tace, open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import SegmentationError, UsageError
 from hcc_tace_data.loaders import prepare
@@ -25,8 +26,8 @@ from hcc_tace_data.loaders.store import Store
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("prepare") / "t", patients=["HCC_003", "HCC_017"], workers=1)
+def made(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("prepare") / "t", patients=["HCC_003", "HCC_017"])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from hcc_tace_data import load_clinical, load_hcc_tace, make_phantom, measure_lesions
+from hcc_tace_data import load_clinical, load_hcc_tace, measure_lesions
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.collection.visits import days_between
 from hcc_tace_data.errors import UsageError
@@ -19,10 +20,8 @@ from hcc_tace_data.measure.pairs import common_phase
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(
-        tmp_path_factory.mktemp("measured") / "t", patients=["HCC_002", "HCC_012", "HCC_017"], workers=1
-    )
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("measured") / "t", patients=["HCC_002", "HCC_012", "HCC_017"])
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.registry import ENGINE, RULES
@@ -19,9 +18,9 @@ DEPTH = {rule.code: rule.depth for rule in RULES}
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> Path:
+def clean(make_twin, tmp_path_factory) -> Path:
     """The twin that `hcc-tace phantom` makes by default, with its index cached."""
-    root = make_phantom(tmp_path_factory.mktemp("clean") / "twin")
+    root = make_twin(tmp_path_factory.mktemp("clean") / "twin")
     validate(root, depth="index")
     return root
 

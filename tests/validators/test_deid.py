@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.deid.facts import DeidFacts
@@ -107,8 +106,8 @@ def test_published_headers_raise_no_false_alarm(shared_data, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return make_phantom(tmp_path_factory.mktemp("small") / "t", patients=1, size="tiny")
+def small(make_twin, tmp_path_factory):
+    return make_twin(tmp_path_factory.mktemp("small") / "t", patients=1)
 
 
 @pytest.fixture

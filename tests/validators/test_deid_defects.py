@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.rules.deid import RULES
@@ -20,8 +19,8 @@ DEPTH = {rule.code: rule.depth for rule in RULES if rule.depth == "pixels"} | {
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory):
-    return make_phantom(tmp_path_factory.mktemp("clean") / "twin", patients=1, size="tiny")
+def clean(make_twin, tmp_path_factory):
+    return make_twin(tmp_path_factory.mktemp("clean") / "twin", patients=1)
 
 
 def test_every_code_has_a_defect():

@@ -20,7 +20,6 @@ from pydicom.uid import (
 
 from hcc_tace_data.dicom.header_values import creator_of, header_values, tag_of, value_text
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.facts.header_scan import scan_headers
 
@@ -198,9 +197,9 @@ def test_value_text_of_numbers():
 
 
 @pytest.mark.parametrize("defined", [True, False])
-def test_one_header_without_end_leaves_no_other_unchecked(tmp_path, defined):
+def test_one_header_without_end_leaves_no_other_unchecked(make_twin, tmp_path, defined):
     """Unknown values nested 2,000 deep: the file is reported, and the rules look at all the others."""
-    root = make_phantom(tmp_path / "twin", patients=1, size="tiny", workers=1)
+    root = make_twin(tmp_path / "twin", patients=1)
     files = sorted(root.glob("HCC_*/*/CT_*/*.dcm"))
     value = pack("<HHI", 0x0008, 0x0100, 4) + b"DEEP"
     for _ in range(2_000):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcc_tace_data import make_phantom, open_collection
+from hcc_tace_data import open_collection
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import CollectionNotFoundError, PatientNotFoundError, UsageError
 from hcc_tace_data.phantom.defects import apply_defect
@@ -26,9 +26,9 @@ from hcc_tace_data.validators.rules.conformance import dciodvfy_errors
 
 
 @pytest.fixture(scope="module")
-def spoiled(tmp_path_factory) -> Path:
+def spoiled(make_twin, tmp_path_factory) -> Path:
     """A twin with quirks of its own (known issues) and two planted defects."""
-    root = make_phantom(tmp_path_factory.mktemp("spoiled") / "twin", patients=["HCC_003", "HCC_041"])
+    root = make_twin(tmp_path_factory.mktemp("spoiled") / "twin", patients=["HCC_003", "HCC_041"])
     for code in ("HT501", "HT703"):
         apply_defect(root, code)
     return root
@@ -148,11 +148,11 @@ def test_reviewed_findings_become_known(spoiled, tmp_path):
         write_reviews(file, report.findings, who="A", why="b")
 
 
-def test_a_new_finding_beside_a_reviewed_one_is_reported(tmp_path):
+def test_a_new_finding_beside_a_reviewed_one_is_reported(make_twin, tmp_path):
     """Same code, same patient; one in the same file and element as the reviewed one, one in another series."""
     import pydicom
 
-    root = make_phantom(tmp_path / "t", patients=["HCC_003"])
+    root = make_twin(tmp_path / "t", patients=["HCC_003"])
     series = sorted(root.glob("HCC_003/*/CT_*"))
     first, other = sorted(series[0].glob("*.dcm"))[0], sorted(series[1].glob("*.dcm"))[0]
 

@@ -14,7 +14,6 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from hcc_tace_data import make_phantom
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.report import findings_page
 from hcc_tace_data.validators import validate
@@ -49,9 +48,9 @@ WORDS = [*PLANTED.values(), "2017-06-11", "PFEFFERKORN", "OTTOKAR", "Larkspur"]
 
 
 @pytest.fixture(scope="module")
-def leaking(tmp_path_factory) -> Path:
+def leaking(make_twin, tmp_path_factory) -> Path:
     """A twin of one patient whose second study is another person's, hardly de-identified."""
-    root = make_phantom(tmp_path_factory.mktemp("leaking") / "t", patients=["HCC_004"], size="tiny")
+    root = make_twin(tmp_path_factory.mktemp("leaking") / "t", patients=["HCC_004"])
     files = sorted(root.glob("HCC_*/*/CT_*/*.dcm"))
     studies = sorted({path.parent.parent for path in files})
     for number, path in enumerate(one for one in files if one.parent.parent == studies[-1]):
@@ -162,9 +161,9 @@ def test_root_that_names_a_patient_is_masked(leaking, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["text", "json", "sarif", "html"])
-def test_control_characters_of_names_and_headers_are_escaped(tmp_path, capsys, form):
+def test_control_characters_of_names_and_headers_are_escaped(make_twin, tmp_path, capsys, form):
     """A file name and a description that would recolour the terminal, and a name that is not UTF-8."""
-    root = make_phantom(tmp_path / "t", patients=1, size="tiny", workers=1)
+    root = make_twin(tmp_path / "t", patients=1)
     series = sorted(root.glob("HCC_*/*/CT_*"))[0]
     files = sorted(series.glob("*.dcm"))
     for path in files:

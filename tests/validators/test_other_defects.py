@@ -12,14 +12,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from hcc_tace_data import make_phantom
 from hcc_tace_data.phantom.defects.tools import Twin, change
 from hcc_tace_data.validators import validate
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("other") / "twin", patients=["HCC_061"], seed=11, workers=1)
+def clean(make_twin, tmp_path_factory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("other") / "twin", patients=["HCC_061"], seed=11)
 
 
 @pytest.fixture

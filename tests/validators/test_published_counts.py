@@ -12,7 +12,6 @@ import pytest
 from hcc_tace_data.collection.annotated import find_annotated
 from hcc_tace_data.facts.published import MASKS_FILE, PublishedMask, PublishedPhases
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.validators import validate
 from hcc_tace_data.validators.rules import geometry
 
@@ -21,8 +20,8 @@ EQUAL, CHANGED, UNCOUNTED = "HCC_001", "HCC_002", "HCC_013"
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("twin") / "ph", patients=[EQUAL, CHANGED, UNCOUNTED], size="tiny")
+def twin(make_twin, tmp_path_factory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("twin") / "ph", patients=[EQUAL, CHANGED, UNCOUNTED])
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 
 from hcc_tace_data.clinical import find_sheet
 from hcc_tace_data.open import open_collection
-from hcc_tace_data.phantom import make_phantom
 from hcc_tace_data.phantom.defects import apply_defect, defect_codes
 from hcc_tace_data.validators import unchanged, validate
 from hcc_tace_data.validators.context import Context
@@ -31,8 +30,8 @@ PATIENTS = 3
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("clean") / "twin", patients=PATIENTS, size="tiny")
+def clean(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("clean") / "twin", patients=PATIENTS)
 
 
 @pytest.fixture
@@ -111,8 +110,8 @@ EDITS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantom(tmp_path_factory.mktemp("pair") / "twin", patients=2, size="tiny")
+def pair(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_twin(tmp_path_factory.mktemp("pair") / "twin", patients=2)
 
 
 #: The defects that local rules find, and every eighth of the others.

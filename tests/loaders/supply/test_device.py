@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hcc_tace_data import load_hcc_tace, make_phantom
+from hcc_tace_data import load_hcc_tace
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.loaders.supply.augment import Augment
 from hcc_tace_data.loaders.supply.device import DeviceSlices, window_hu
@@ -17,8 +18,8 @@ STILL = Augment(flip=0, rotate=0, scale=0, shift=0, contrast=0, brightness=0, no
 
 
 @pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = make_phantom(tmp_path_factory.mktemp("device") / "t", patients=["HCC_003", "HCC_017"], workers=1)
+def slices(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = make_twin(tmp_path_factory.mktemp("device") / "t", patients=["HCC_003", "HCC_017"])
     return load_hcc_tace(root, unit="slice", phases="annotated")
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from torch.utils.data import DataLoader
 
-from hcc_tace_data import Patches, Slices, load_hcc_tace, make_phantom
+from hcc_tace_data import Patches, Slices, load_hcc_tace
 from hcc_tace_data.dicom.ct import read_ct
 from hcc_tace_data.errors import CollectionNotFoundError, StoreError, UsageError
 from hcc_tace_data.facts.catalog import load_catalog
@@ -47,9 +47,9 @@ def known(fixed: Any, moving: Any, *, liver: Any, deformable: bool) -> Registrat
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(make_twin: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two patients: one whose SEG runs against the CT's rows, one drawn on the arterial phase."""
-    return make_phantom(tmp_path_factory.mktemp("pair") / "t", patients=["HCC_003", "HCC_012"], workers=1)
+    return make_twin(tmp_path_factory.mktemp("pair") / "t", patients=["HCC_003", "HCC_012"])
 
 
 @pytest.fixture(scope="module")
