@@ -31,6 +31,7 @@ from hcc_tace_data.baseline.losses import cross_entropy
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.processes import share_of
+from hcc_tace_data.baseline.stages import Stage
 from hcc_tace_data.baseline.step import TrainingStep
 from hcc_tace_data.baseline.trainer import Trainer
 from hcc_tace_data.loaders.store import StoredCase
@@ -295,46 +296,50 @@ from hcc_tace_data.baseline.folds import predicted_livers
 from hcc_tace_data.baseline.options import TrainOptions
 from hcc_tace_data.baseline.processes import one_after_the_other, rank
 
-folder = Path(sys.argv[1])
-with one_after_the_other():
-    order = sorted(path.name for path in folder.glob("turn*"))
-    (folder / f"turn{rank()}").touch()
-config = TrainConfig.model_validate_json((folder / "config.json").read_text())
-cases = pickle.loads((folder / "cases.pickle").read_bytes())
-scored = []
 whole = trainer._case_dice
-trainer._case_dice = lambda *a, **k: scored.append(1) or whole(*a, **k)
-stage = sys.argv[2]
-run = trainer.Trainer(config, stage, cases[:2], cases[2:], folder / "run", TrainOptions(threads=0))
-run.go(None)
-digest = hashlib.sha256()
-for values in (run.step.inner.state_dict(), run.average.values):
-    for name, value in sorted(values.items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-livers = predicted_livers(folder / "run" / "best.safetensors", cases, stage)
-found = hashlib.sha256(b"".join(livers[c.folder.name].tobytes() for c in cases)).hexdigest()
-said = {"before": order, "state": digest.hexdigest(), "scored": len(scored), "livers": found,
-        "dice": run.history[-1]["dice"], "loss": run.history[-1]["loss"]}
-(folder / f"said{rank()}.json").write_text(json.dumps(said))
+for stage, folder in ((stage, Path(sys.argv[1], stage)) for stage in sys.argv[2:]):
+    with one_after_the_other():
+        order = sorted(path.name for path in folder.glob("turn*"))
+        (folder / f"turn{rank()}").touch()
+    config = TrainConfig.model_validate_json((folder / "config.json").read_text())
+    cases = pickle.loads((folder / "cases.pickle").read_bytes())
+    scored = []
+    trainer._case_dice = lambda *a, **k: scored.append(1) or whole(*a, **k)
+    run = trainer.Trainer(config, stage, cases[:2], cases[2:], folder / "run", TrainOptions(threads=0))
+    run.go(None)
+    digest = hashlib.sha256()
+    for values in (run.step.inner.state_dict(), run.average.values):
+        for name, value in sorted(values.items()):
+            digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    livers = predicted_livers(folder / "run" / "best.safetensors", cases, stage)
+    found = hashlib.sha256(b"".join(livers[c.folder.name].tobytes() for c in cases)).hexdigest()
+    said = {"before": order, "state": digest.hexdigest(), "scored": len(scored), "livers": found,
+            "dice": run.history[-1]["dice"], "loss": run.history[-1]["loss"]}
+    (folder / f"said{rank()}.json").write_text(json.dumps(said))
 """
 
 
 _TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
 
 
-@pytest.mark.parametrize(("preset", "stage"), [("modern", "liver"), ("3d", "joint")])
 def test_two_processes_end_with_one_network_and_share_what_follows(
-    cases: list[StoredCase], quick: Quick, tmp_path: Path, preset: str, stage: Any
+    cases: list[StoredCase], quick: Quick, tmp_path: Path
 ) -> None:
-    """Weights, statistics and their average are equal; validation and prediction are done once, by halves."""
+    """Weights, statistics and their average are equal; validation and prediction are done once, by halves.
+
+    A network of slices and one of volumes, one after the other: starting the processes takes longer than both.
+    """
     script = tmp_path / "two.py"
     script.write_text(_TWO, encoding="utf-8")
-    (tmp_path / "cases.pickle").write_bytes(pickle.dumps(cases))
-    more = {"input__patches__per_volume": 4} if preset == "3d" else {}
-    config = quick(preset, epochs=1, max_steps=2, batch_size=2, **more)
-    (tmp_path / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+    stages: dict[Stage, str] = {"liver": "modern", "joint": "3d"}
+    for stage, preset in stages.items():
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "cases.pickle").write_bytes(pickle.dumps(cases))
+        more = {"input__patches__per_volume": 4} if preset == "3d" else {}
+        config = quick(preset, epochs=1, max_steps=2, batch_size=2, **more)
+        (tmp_path / stage / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, *_TORCHRUN, str(script), str(tmp_path), stage],
+        [sys.executable, *_TORCHRUN, str(script), str(tmp_path), *stages],
         capture_output=True,
         text=True,
         timeout=240,
@@ -342,13 +347,15 @@ def test_two_processes_end_with_one_network_and_share_what_follows(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (json.loads((tmp_path / f"said{rank}.json").read_text()) for rank in range(2))
-    assert (first.pop("before"), second.pop("before")) == ([], ["turn0"])
-    assert first == second
-    assert first["scored"] == 2  # of four patients
-    whole = predicted_livers(tmp_path / "run" / "best.safetensors", cases, stage)
-    joined = b"".join(whole[case.folder.name].tobytes() for case in cases)
-    assert hashlib.sha256(joined).hexdigest() == first["livers"]
-    model, config = predict.load_model(tmp_path / "run" / "best.safetensors", stage)
-    scores = [trainer._case_dice(model, config, stage, case) for case in cases[2:]]
-    assert first["dice"] == pytest.approx(np.mean(scores))
+    for stage in stages:
+        folder = tmp_path / stage
+        first, second = (json.loads((folder / f"said{rank}.json").read_text()) for rank in range(2))
+        assert (first.pop("before"), second.pop("before")) == ([], ["turn0"])
+        assert first == second
+        assert first["scored"] == 2  # of four patients
+        whole = predicted_livers(folder / "run" / "best.safetensors", cases, stage)
+        joined = b"".join(whole[case.folder.name].tobytes() for case in cases)
+        assert hashlib.sha256(joined).hexdigest() == first["livers"]
+        model, config = predict.load_model(folder / "run" / "best.safetensors", stage)
+        scores = [trainer._case_dice(model, config, stage, case) for case in cases[2:]]
+        assert first["dice"] == pytest.approx(np.mean(scores))
