@@ -19,8 +19,8 @@ import pandas as pd
 
 from hcc_tace_data import make_phantom, open_collection
 from hcc_tace_data.open import Series
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.organ_masks import load_masks
-from hcc_tace_data.phases.organs import Enhancement
 from hcc_tace_data.phases.pixels import measure_volume
 from hcc_tace_data.phases.visit import VisitVolume, judge, volumes_of
 

@@ -15,7 +15,7 @@ from typing import Any
 from hcc_tace_data.collection.kept import Kind
 from hcc_tace_data.validators.context import Context
 from hcc_tace_data.validators.facts.extra_headers import extra_headers
-from hcc_tace_data.validators.facts.sheet import sheet_path
+from hcc_tace_data.validators.facts.sheet import sheet_path, sheet_read
 from hcc_tace_data.validators.rule import SEVERITIES, Finding, Rule, Skip
 
 __all__ = ["by_patient", "linked_patients", "local_findings"]
@@ -64,6 +64,8 @@ def local_findings(context: Context, rules: Sequence[Rule]) -> dict[str, Told]:
     missing = frozenset(paths) - frozenset(told)
     if missing:
         some = context if len(missing) == len(paths) else context.among(missing)
+        if sheet:
+            some.know(sheet_read, context.fact(sheet_read))
         new = _look(some, rules, missing)
         unread = _unread(some)
         told |= new

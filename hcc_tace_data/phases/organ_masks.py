@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.dicom.seg_file import open_seg
-from hcc_tace_data.phases.organs import Enhancement
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.planes import Planes
 
 if TYPE_CHECKING:

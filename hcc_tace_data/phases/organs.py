@@ -7,16 +7,16 @@ from slice to slice. Before contrast that disc may be another vessel or muscle, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.planes import Planes
 
-__all__ = ["Enhancement", "measure_organs"]
+__all__ = ["measure_organs"]
 
 _BODY = -250.0
 _VERTEBRA = (22.0, 17.0)  # half width and half depth of a vertebral body, mm
@@ -32,27 +32,6 @@ _PERSISTENT = 0.5
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enhancement:
-    """HU of what enhances, and how it was found; NaN where it was not.
-
-    Attributes
-    ----------
-    aorta, portal_vein, liver : float
-        Robust means, HU.
-    masks : bool
-        Whether a segmentation said where they are.
-    reason : str
-        Why something is missing.
-    """
-
-    aorta: float = float("nan")
-    portal_vein: float = float("nan")
-    liver: float = float("nan")
-    masks: bool = False
-    reason: str = ""
 
 
 def measure_organs(planes: Planes) -> Enhancement:

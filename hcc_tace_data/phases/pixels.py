@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.errors import HccTaceError
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.organ_masks import OrganMasks, measure_masked
-from hcc_tace_data.phases.organs import Enhancement, measure_organs
 from hcc_tace_data.phases.planes import heights, read_planes
 from hcc_tace_data.system.parallel import in_threads
 
@@ -106,6 +106,8 @@ def measure_volume(rows: pd.DataFrame, root: Path, masks: OrganMasks | None = No
         masked = _with_masks(rows, root, masks, place) if masks is not None else Enhancement()
         if all(getattr(masked, organ) == getattr(masked, organ) for organ in ("aorta", "liver")):
             return masked
+        from hcc_tace_data.phases.organs import measure_organs  # noqa: PLC0415 - its libraries are slow to import
+
         free = measure_organs(read_planes(rows, root, _spread_out(place)))
     except (HccTaceError, OSError) as error:
         # the error names a file, and the file perhaps a person: what it says is in the evidence

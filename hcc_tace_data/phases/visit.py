@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hcc_tace_data.facts.published import PublishedPhases
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.headers import agent_evidence, gap_evidence, visit_orders, visit_times
 from hcc_tace_data.phases.model import PUBLISHED_RIGHT, log_likelihood, posterior
 from hcc_tace_data.phases.names import KNOWN
-from hcc_tace_data.phases.organs import Enhancement
 from hcc_tace_data.phases.pixels import describe, enhancement_evidence
 from hcc_tace_data.phases.table import TableLabel, label_day, named_phase
 

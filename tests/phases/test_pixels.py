@@ -17,10 +17,10 @@ from hcc_tace_data import label_phases, open_collection
 from hcc_tace_data.collection.split import split_series
 from hcc_tace_data.errors import UsageError
 from hcc_tace_data.open import Collection
+from hcc_tace_data.phases.enhancement import Enhancement
 from hcc_tace_data.phases.label import COLUMNS, overruled, phase_paths
 from hcc_tace_data.phases.names import KNOWN
 from hcc_tace_data.phases.organ_masks import load_masks
-from hcc_tace_data.phases.organs import Enhancement
 from hcc_tace_data.phases.pixels import describe, enhancement_evidence, measure_volume
 from hcc_tace_data.phases.planes import read_planes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,31 +29,34 @@ _PLAIN = re.compile(
     r"[A-Za-z]{0,8}[-_.]?\d{1,6}|(?:[A-Z]{2,3}[._-])?[0-2](?:\.\d+){2,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     re.I,
 )
+_ENDING = re.compile(r"\.(?:dcm|ima|dicom|nii(?:\.gz)?|xlsx|csv|json|gz)$", re.I)
 #: What the archive's download tool puts before descriptions: "04-21-2000-NA-" (the study's date), "2.000000-".
 _RETRIEVER = re.compile(r"^(\d{2}-\d{2}-\d{4})-(?=.)|^\d+\.0{3,6}-")
 _DROPPED_KINDS = frozenset({"IP address", "phone number", "social security number"})
 
 
-def name_kinds(name: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)  # every name is asked for as a file's and when findings are masked
+def name_kinds(name: str) -> tuple[str, ...]:
     """Return the kinds of identifier that the name of one file or folder may hold.
 
     Examples
     --------
     >>> name_kinds("Simpson_Homer.dcm"), name_kinds("1.3.6.1.4.1.14519.5.2.1.99.dcm"), name_kinds("IM000001.dcm")
-    (['person name'], [], [])
+    (('person name',), (), ())
     """
     name = _RETRIEVER.sub(" ", name)
-    stem = re.sub(r"\.(?:dcm|ima|dicom|nii(?:\.gz)?|xlsx|csv|json|gz)$", "", name, flags=re.I)
+    stem = _ENDING.sub("", name)
     if _PLAIN.fullmatch(stem):
-        return []
+        return ()
     text = re.sub(r"\d+(?:\.\d+){4,}", " ", stem)  # UIDs among other words
-    return [kind for kind in suspicions(text.replace("_", " ")) if kind not in _DROPPED_KINDS]
+    return tuple(kind for kind in suspicions(text.replace("_", " ")) if kind not in _DROPPED_KINDS)
 
 
 def file_names(context: Context) -> Iterator[Draft]:
     """HT314: names of files and folders hold no identifiers."""
     told: set[str] = set()
     pattern = re.compile(context.catalog.identity.patient_id_pattern)
+    facts = context.fact(deid_facts)
     dates = context.instances["study_date"].tolist()
     for row, path in enumerate(context.instances["path"]):
         for part in path.split("/"):
@@ -61,11 +65,11 @@ def file_names(context: Context) -> Iterator[Draft]:
             told.add(part)
             if pattern.fullmatch(part):
                 continue
-            kinds = name_kinds(part)
+            kinds = list(name_kinds(part))
             named = _RETRIEVER.match(part)
             if named and named.group(1) and not _is_date(named.group(1), dates[row]):
                 kinds = ["date", *kinds]
-            if context.fact(deid_facts).tells(part):
+            if facts.tells(part):
                 kinds = [*kinds, "an identifier found elsewhere"]
             if kinds:
                 yield Draft(

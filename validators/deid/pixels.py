@@ -61,8 +61,10 @@ def burned_in(context: Context) -> Iterator[Draft]:
     """HT307: there are no images of kinds that often show names."""
     table = context.instances
     found: dict[str, list[int]] = {}
-    for row, (uid, kind) in enumerate(zip(table["sop_class_uid"], table["image_type"], strict=True)):
-        if suspect_kind(uid, kind):
+    kinds = list(zip(table["sop_class_uid"], table["image_type"], strict=True))
+    suspect = {one for one in set(kinds) if suspect_kind(*one)}
+    for row, one in enumerate(kinds):
+        if one in suspect:
             found.setdefault(table["series_uid"].iloc[row], []).append(row)
     for rows in found.values():
         yield Draft(

@@ -29,16 +29,27 @@ _VISIT = frozenset({"00080020", "00080021", "00080022", "00080023", "0008002A", 
 _APART = 2
 
 
-def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the number of files of each series that `wrong` is true for.
+def _alike(context: Context) -> list[list[int]]:
+    """Return rows of files that share study, series and what is watched, in the order of the first of them.
 
     Derived objects are left out: they inherit their sources' state, and the software that makes them records none.
     """
     facts = context.fact(deid_facts)
+    table = context.instances
+    alike: dict[tuple[str, str, Marks], list[int]] = defaultdict(list)
+    for row, key in enumerate(zip(table["study_uid"], table["series_uid"], facts.scan.marks, strict=True)):
+        alike[key].append(row)
+    return [rows for rows in alike.values() if not facts.derived(rows[0])]
+
+
+def _by_series(context: Context, wrong: Callable[[DeidFacts, int], bool]) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the number of files of each series that `wrong`, told by what is watched, is true for."""
+    facts = context.fact(deid_facts)
     found: dict[str, list[int]] = defaultdict(list)
-    for row, uid in enumerate(context.instances["series_uid"]):
-        if not facts.derived(row) and wrong(facts, row):
-            found[uid].append(row)
+    series = context.instances["series_uid"].tolist()
+    for rows in context.fact(_alike):
+        if wrong(facts, rows[0]):
+            found[series[rows[0]]] += rows
     for rows in found.values():
         yield rows[0], len(rows)
 
@@ -144,9 +155,10 @@ def consistent_dates(context: Context) -> Iterator[Draft]:
             at=context.place(row),
         )
     between: dict[str, tuple[int, set[datetime.date]]] = {}
-    for row, uid in enumerate(studies):
-        if uid not in told and not facts.derived(row) and not facts.elsewhere(row):
-            between.setdefault(uid, (row, set()))[1].update(_visit(facts.scan.marks[row]))
+    for rows in context.fact(_alike):
+        uid = studies[rows[0]]
+        if uid not in told and not facts.elsewhere(rows[0]):
+            between.setdefault(uid, (rows[0], set()))[1].update(_visit(facts.scan.marks[rows[0]]))
     for row, dates in between.values():
         if _spread(frozenset(dates)) > _APART:
             own = context.place(row)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from itertools import chain
 from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,7 @@ class Redactor:
         return uid in self._unsafe_uids or not safe_uid(uid, derived=True)
 
     def _names(self, part: str) -> bool:
-        return any(one in part for one in self._patients if len(one) >= _SHORTEST) or bool(_name_kinds(part))
+        return any(one in part for one in self._patients if len(one) >= _SHORTEST) or bool(name_kinds(part))
 
     def _add(self, values: Iterable[object]) -> None:
         for value in values:
@@ -179,12 +178,7 @@ def redact_path(path: str) -> str:
     >>> redact_path("HCC_001/a/IM0001.dcm"), redact_path("Simpson_Homer/IM0001.dcm")
     ('HCC_001/a/IM0001.dcm', 'S************/IM0001.dcm')
     """
-    return "/".join(mask(part) if _name_kinds(part) else redact_uids(part) for part in PurePosixPath(path).parts)
-
-
-@lru_cache(maxsize=1 << 16)
-def _name_kinds(part: str) -> tuple[str, ...]:
-    return tuple(name_kinds(part))
+    return "/".join(mask(part) if name_kinds(part) else redact_uids(part) for part in PurePosixPath(path).parts)
 
 
 def _deep(value: Any, clean: Any) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hcc_tace_data.clinical import ClinicalProblem
 
-__all__ = ["clinical_sheet", "sheet_error", "sheet_path", "sheet_problems"]
+__all__ = ["clinical_sheet", "sheet_error", "sheet_path", "sheet_problems", "sheet_read"]
 
 
 def sheet_path(context: Context) -> Path:
@@ -32,6 +32,21 @@ def sheet_path(context: Context) -> Path:
         raise Skip("no clinical sheet in the folder; name one with --clinical") from None
 
 
+def sheet_read(context: Context) -> tuple[pd.DataFrame | None, str]:
+    """Return the clinical sheet under its original headers, or why it cannot be read.
+
+    Raises
+    ------
+    Skip
+        It is missing.
+    """
+    path = context.fact(sheet_path)
+    try:
+        return read_sheet(path), ""
+    except ClinicalError as error:
+        return None, str(error).replace(str(path), path.name)
+
+
 def clinical_sheet(context: Context) -> pd.DataFrame:
     """Return the clinical sheet under its original headers.
 
@@ -40,10 +55,10 @@ def clinical_sheet(context: Context) -> pd.DataFrame:
     Skip
         It is missing, or it cannot be read (which HT702 reports).
     """
-    try:
-        return read_sheet(context.fact(sheet_path))
-    except ClinicalError:
-        raise Skip("the clinical sheet cannot be read (HT702)") from None
+    table, _ = context.fact(sheet_read)
+    if table is None:
+        raise Skip("the clinical sheet cannot be read (HT702)")
+    return table
 
 
 def sheet_error(context: Context) -> str:
@@ -54,12 +69,7 @@ def sheet_error(context: Context) -> str:
     Skip
         It is missing.
     """
-    path = context.fact(sheet_path)
-    try:
-        read_sheet(path)
-    except ClinicalError as error:
-        return str(error).replace(str(path), path.name)
-    return ""
+    return context.fact(sheet_read)[1]
 
 
 def sheet_problems(context: Context) -> list[ClinicalProblem]:

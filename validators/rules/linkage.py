@@ -78,13 +78,14 @@ def _wrong_series(context: Context) -> Found:
         if found is None:
             continue
         # references out of the study are HT406, out of the frame of reference HT407
-        study = table.iloc[studies[table["study_uid"].iloc[row]]]
-        own = set(study["series_uid"])
+        study = studies[table["study_uid"].iloc[row]]
+        own = {series[one] for one in study}
         cited = Counter(series[held[uid]] for uid in facts.cited if uid in held)
         cited.update({uid: 0 for uid, _ in facts.series if uid})
         cited = Counter({uid: count for uid, count in cited.items() if uid in own})
         if found.volume is None:
-            frames = set(study.loc[study["modality"] == "CT", "frame_of_reference_uid"])
+            rows = table.iloc[study]
+            frames = set(rows.loc[rows["modality"] == "CT", "frame_of_reference_uid"])
             if cited and facts.frame_of_reference_uid in frames:
                 yield Draft(
                     message=f"The CT volume of the segmentation cannot be determined: {found.reason}.",
@@ -106,7 +107,8 @@ def _wrong_series(context: Context) -> Found:
 
 def _volume_rows(context: Context, found: AnnotatedVolume) -> pd.DataFrame:
     uids = found.volume.sop_uids if found.volume is not None else ()
-    return context.instances.iloc[[context.fact(row_of_instance)[uid] for uid in uids]]
+    held = context.fact(row_of_instance)
+    return context.instances.iloc[[held[uid] for uid in uids]]
 
 
 def _axes(rows: pd.DataFrame) -> tuple[Floats, Floats]:
