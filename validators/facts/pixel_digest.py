@@ -59,7 +59,7 @@ def _digest(path: str, offset: int, length: int) -> str:
         return UNREADABLE
     if not data or data == data[:2] * (len(data) // 2):
         return ""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return hashlib.sha256(data).hexdigest()[:32]  # which processors have instructions for
 
 
 def _stored(path: str, offset: int, length: int) -> bytes | None:
