@@ -10,8 +10,6 @@ import struct
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import compress
-from operator import ne
 from typing import Any
 
 from hcc_tace_data.dicom.elements import CutShort, NeedMore, UnusualFile, walk
@@ -182,17 +180,16 @@ class HeaderReader:
     def _recognised(self, data: bytes, size: int) -> dict[str, Any] | None:
         """Return the row of a header built like one before, else None."""
         for number, structure in enumerate(self._structures):
-            raws = structure.values_in(data, size)
-            if raws is None:
+            changed = structure.changes(data, size)
+            if changed is None:
                 continue
             if number:  # the one used last is looked at first
                 self._structures.insert(0, self._structures.pop(number))
             row = structure.row.copy()
-            for place in compress(range(len(raws)), map(ne, raws, structure.raws)):
-                tag = structure.tags[place]
+            for tag, vr, raw in changed:
                 if tag == _PIXEL_REPRESENTATION:  # other values are read by it
                     return None
-                _set(row, tag, structure.vrs[place], raws[place])
+                _set(row, tag, vr, raw)
             self._hits += 1
             return row
         return None
