@@ -89,14 +89,15 @@ def read_index(
     if known is not None and len(known):
         recorded = zip(*(known[name] for name in ("path", "size", "mtime_ns", *_STAMPS)), strict=True)
         same = [files.get(path) == tuple(identity) for path, *identity in recorded]
-        kept = known.loc[same, list(COLUMNS)]
+        kept = known[list(COLUMNS)] if all(same) else known.loc[same, list(COLUMNS)]
         fresh = set(kept["path"])
         todo = [path for path in files if path not in fresh]
     rows, bad = _read_all(folder, todo, workers, progress)
     table = _frame(rows)
     if kept is not None and len(kept):
         table = pd.concat([kept, table], ignore_index=True) if len(table) else kept
-    table = table.sort_values("path", ignore_index=True)
+    if not (table["path"].is_monotonic_increasing and isinstance(table.index, pd.RangeIndex)):
+        table = table.sort_values("path", ignore_index=True)
     if cache and (known is None or rows or len(table) != len(known)):
         noted = {path for path, _ in bad}  # read again the next time, so that the reason is given again
         _save_cache(folder, table[~table["path"].isin(noted)], files)
