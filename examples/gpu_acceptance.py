@@ -40,6 +40,7 @@ from hcc_tace_data.baseline.losses import segmentation_loss
 from hcc_tace_data.baseline.networks import build_model
 from hcc_tace_data.baseline.options import ReproduceRequest, TrainOptions
 from hcc_tace_data.baseline.predict import Cascade, predict_probability
+from hcc_tace_data.baseline.processes import leave
 from hcc_tace_data.baseline.reproduce import reproduce
 from hcc_tace_data.baseline.stages import STAGES, Stage
 from hcc_tace_data.baseline.train import train_stage
@@ -474,6 +475,7 @@ def worker(folder: Path) -> None:
         "weights": digest.hexdigest()[:16],
     }
     (folder / f"said{trainer.engine.process_index}.json").write_text(json.dumps(said), encoding="utf-8")
+    leave()
 
 
 def check_overfit(bench: Bench) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["default_device", "gather", "on_cpu", "one_after_the_other", "rank", "share_of", "world_size"]
+__all__ = ["default_device", "gather", "leave", "on_cpu", "one_after_the_other", "rank", "share_of", "world_size"]
 
 
 def rank() -> int:
@@ -76,6 +76,20 @@ def gather(value: Any) -> list[Any]:
     parts: list[Any] = [None] * world_size()
     torch.distributed.all_gather_object(parts, value, group=_waiting_group())
     return parts
+
+
+def leave() -> None:
+    """Leave the other processes, once all have come this far.
+
+    A program that ends while it is still connected to the others may be aborted as they close their ends.
+    """
+    if world_size() == 1:
+        return
+    import torch.distributed  # noqa: PLC0415 - slow to import
+
+    gather(None)
+    torch.distributed.destroy_process_group()
+    _waiting.clear()
 
 
 def _waiting_group() -> Any:

@@ -10,7 +10,7 @@ import typer
 from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.lits import load_lits
 from hcc_tace_data.baseline.options import TrainOptions
-from hcc_tace_data.baseline.processes import one_after_the_other, rank
+from hcc_tace_data.baseline.processes import leave, one_after_the_other, rank
 from hcc_tace_data.baseline.stages import stages_of
 from hcc_tace_data.cli.baseline.score import evaluate, predict
 from hcc_tace_data.cli.baseline.work import bench, reproduce
@@ -79,6 +79,7 @@ def train(
             name: overfit_one_batch(config, name, lits if lits and name == "liver" else parts[0].train)
             for name in stages
         }
+        leave()
         if rank() == 0:
             _say_overfit(learnt, as_json)
         if any(row["dice"] < 0.9 for row in learnt.values()):
@@ -117,6 +118,7 @@ def train(
                 f"fold {part.fold}, {name}: Dice {result.best_dice:.3f} after {count(result.steps, 'step')}",
                 quiet=not talk,
             )
+    leave()
     if rank():
         return
     if as_json:
