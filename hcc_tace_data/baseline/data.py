@@ -79,6 +79,8 @@ def load_cohort(
 ) -> Cohort:
     """Find the annotated CT of each patient and put it in the training store, unless it is there.
 
+    Patients who lack one of the phases are left out, and those of whom one could not be registered.
+
     Parameters
     ----------
     collection : Collection
@@ -115,16 +117,18 @@ def load_cohort(
 
     cases, left_out = find_cases(collection, wanted, phases=tuple(phases))
     prepared, failed = prepare_cases(store, cases, workers=workers, done=done)
-    left_out = {**left_out, **failed}
-    stored = {case.patient_id: case for case in prepared if case is not None}
+    # a network has no way to see that a phase is missing
+    without = {case.patient_id: _lacks(case) for case in prepared if case is not None and case.missing}
+    left_out = {**left_out, **failed, **without}
+    stored = {case.patient_id: case for case in prepared if case is not None and case.patient_id not in without}
+    reasons = "; ".join(f"{patient}: {reason}" for patient, reason in left_out.items())
     if not stored:
         raise CollectionNotFoundError(
-            f"{collection.root} holds {count(len(collection), 'patient')}, none with an annotated CT to train on."
+            f"{collection.root} holds {count(len(collection), 'patient')}, none with an annotated CT to train on"
+            + (f" ({reasons})." if reasons else ".")
         )
     if left_out:
-        logger.warning(
-            "%s left out: %s", count(len(left_out), "patient"), "; ".join(f"{k}: {v}" for k, v in left_out.items())
-        )
+        logger.warning("%s left out: %s", count(len(left_out), "patient"), reasons)
     names = sorted(case.folder.name for case in stored.values())
     digest = hashlib.sha256("\n".join([parameters.digest, *names]).encode()).hexdigest()[:16]
     return Cohort(
@@ -134,6 +138,10 @@ def load_cohort(
         left_out=left_out,
         digest=digest,
     )
+
+
+def _lacks(case: StoredCase) -> str:
+    return "; ".join(f"{phase} {reason}" for phase, reason in case.missing.items())
 
 
 def part_of(cohort: Cohort, fold: int) -> Part:

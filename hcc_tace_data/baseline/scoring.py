@@ -213,7 +213,7 @@ def evaluate_predictions(
             "labels": evaluate_case(predicted, label, case.spacing),
         }
         if trivial is not None:
-            row["trivial"] = trivial.score(np.asarray(case.image[0]), np.isin(predicted, (1, 2, 3)), label)
+            row["trivial"] = trivial.score(np.asarray(case.image), np.isin(predicted, (1, 2, 3)), label)
         cases.append(row)
         other = Path(folder) / TRUE_LIVER / f"{safe_name(patient)}.nii.gz"
         if other.is_file():

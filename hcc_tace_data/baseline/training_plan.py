@@ -25,7 +25,7 @@ from hcc_tace_data.loaders.store import StoredCase
 __all__ = ["Plan", "make_plan"]
 
 #: A tumour network that gets fewer steps than this is made smaller first; of patches, which show less than slices do.
-_ENOUGH, _ENOUGH_3D = 600, 1000
+_ENOUGH, _ENOUGH_3D = 600, 2500
 #: The liver is learnt sooner, but what it gets wrong the tumour network takes for tumour: steps of one for the other's.
 _SHARES: dict[Stage, float] = {"liver": 2, "tumour": 3, "joint": 3}
 #: How often a training that was cut short looks at its validation patients, at the most.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +16,44 @@ from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.store import StoredCase
 from hcc_tace_data.system.words import count
 
-__all__ = ["TrivialPredictors"]
+__all__ = ["Band", "TrivialPredictors"]
 
 #: HU above which a voxel is body and not air.
 _BODY = -300
 #: HU between which thresholds are sought, and their step.
-_RANGE, _STEP = (-50, 300), 10
+_RANGE, _STEP = (-150, 300), 10
+
+
+class Band(NamedTuple):
+    """HU from `low` to below `high`, in a channel of the image or in its difference to another.
+
+    Attributes
+    ----------
+    low, high : int
+        HU.
+    channel : int
+        Which channel.
+    less : int or None
+        The channel that is taken off it: what washes out is bright in an arterial image and dark in a later one.
+    """
+
+    low: int
+    high: int
+    channel: int = 0
+    less: int | None = None
+
+    def holds(self, image: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+        """Return which voxels (D, H, W) of `image` (C, D, H, W) lie in the band."""
+        values = _seen(image, self.channel, self.less)
+        found: npt.NDArray[np.bool_] = (values >= self.low) & (values < self.high)
+        return found
+
+    def about(self, phases: Sequence[str]) -> str:
+        """Say in words what lies in it; `phases` are those of the channels."""
+        where = f" in the {phases[self.channel]} phase" if len(phases) > 1 else ""
+        if self.less is not None:
+            where = f" of {phases[self.channel]} minus {phases[self.less]}"
+        return f"{self.low} to {self.high} HU{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +62,19 @@ class TrivialPredictors:
 
     Attributes
     ----------
-    liver_band, tumour_band : tuple of int
-        HU (from, below) with the best mean Dice on the training patients: for the liver in the body, for the tumour in
-        the true liver.
+    liver_band, tumour_band : Band
+        With the best mean Dice on the training patients: for the liver in the body, for the tumour in the true liver.
+        Of several phases, that one or that difference of two is taken which is best.
     patients : tuple of str
         Fitted on.
+    phases : tuple of str
+        Of the channels.
     """
 
-    liver_band: tuple[int, int]
-    tumour_band: tuple[int, int]
+    liver_band: Band
+    tumour_band: Band
     patients: tuple[str, ...]
+    phases: tuple[str, ...] = ("annotated",)
 
     @classmethod
     def fit(cls, cases: Sequence[StoredCase]) -> TrivialPredictors:
@@ -45,16 +82,26 @@ class TrivialPredictors:
         usable = [case for case in cases if case.liver is not None]
         if not usable:
             raise BaselineError("no training case shows a liver; nothing to fit thresholds on.")
-        liver, tumour = [], []
+        channels = range(usable[0].shape[0])
+        views = [(channel, None) for channel in channels] + list(combinations(channels, 2))
+        livers: list[list[_Pair]] = [[] for _ in views]
+        tumours: list[list[_Pair]] = [[] for _ in views]
         for case in usable:
-            image, label = case.image[0], case.label
-            whole = np.isin(label, (1, 2, 3))
-            liver.append((_histogram(image, image > _BODY), _histogram(image, whole)))
-            tumour.append((_histogram(image, whole), _histogram(image, label == 2)))
+            image, label = np.asarray(case.image), np.asarray(case.label)
+            body, whole, tumour = image[0] > _BODY, np.isin(label, (1, 2, 3)), label == 2
+            for (channel, less), in_body, in_liver in zip(views, livers, tumours, strict=True):
+                values = _seen(image, channel, less)
+                in_body.append((_histogram(values, body), _histogram(values, whole)))
+                in_liver.append((_histogram(values, whole), _histogram(values, tumour)))
+        best = [
+            max((_best_band(pairs, *view) for view, pairs in zip(views, each, strict=True)), key=lambda found: found[0])
+            for each in (livers, tumours)
+        ]
         return cls(
-            liver_band=_best_band(liver),
-            tumour_band=_best_band(tumour),
+            liver_band=best[0][1],
+            tumour_band=best[1][1],
             patients=tuple(sorted({case.patient_id for case in usable})),
+            phases=tuple(usable[0].phases),
         )
 
     def score(
@@ -64,22 +111,20 @@ class TrivialPredictors:
 
         Parameters
         ----------
-        image : ndarray, shape (D, H, W)
+        image : ndarray, shape (C, D, H, W)
             HU.
         liver : ndarray of bool, shape (D, H, W)
             In which the tumour is sought: the same that the tumour network saw.
         true : ndarray of uint8, shape (D, H, W)
             Annotation, standard classes.
         """
-        low, high = self.liver_band
-        band = largest_component((image >= low) & (image < high))
-        low, high = self.tumour_band
+        band = largest_component(self.liver_band.holds(image))
         whole, tumour = np.isin(true, (1, 2, 3)), true == 2
         return {
-            "all_liver": {"liver": dice(image > _BODY, whole), "tumour": dice(liver, tumour)},
+            "all_liver": {"liver": dice(image[0] > _BODY, whole), "tumour": dice(liver, tumour)},
             "hu_threshold": {
                 "liver": dice(band, whole),
-                "tumour": dice(liver & (image >= low) & (image < high), tumour),
+                "tumour": dice(liver & self.tumour_band.holds(image), tumour),
             },
         }
 
@@ -87,22 +132,32 @@ class TrivialPredictors:
         """Say what each predictor does."""
         return {
             "all_liver": "takes the whole body for liver, and all of the network's liver for tumour",
-            "hu_threshold": f"takes the largest component of {self.liver_band[0]} to {self.liver_band[1]} HU for "
-            f"liver, and {self.tumour_band[0]} to {self.tumour_band[1]} HU inside the network's liver for tumour; the "
+            "hu_threshold": f"takes the largest component of {self.liver_band.about(self.phases)} for liver, and "
+            f"{self.tumour_band.about(self.phases)} inside the network's liver for tumour; the "
             f"bands with the best Dice on {count(len(self.patients), 'training patient')}",
         }
 
 
-def _histogram(image: npt.NDArray[np.int16], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+#: Of one case: how many voxels lie in each step of HU, of all and of those sought.
+_Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+def _seen(image: npt.NDArray[np.int16], channel: int, less: int | None) -> npt.NDArray[np.int32]:
+    """Return a channel of `image` (C, D, H, W), or its difference to another."""
+    values = image[channel].astype(np.int32)
+    return values if less is None else values - image[less]
+
+
+def _histogram(values: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return how many voxels of `mask` lie in each step of the range, what lies outside at its ends."""
     low, high = _RANGE
-    edges = np.clip((image[mask].astype(np.int32) - low) // _STEP, -1, (high - low) // _STEP) + 1
+    edges = np.clip((values[mask] - low) // _STEP, -1, (high - low) // _STEP) + 1
     counts: npt.NDArray[np.int64] = np.bincount(edges, minlength=(high - low) // _STEP + 2)
     return counts
 
 
-def _best_band(pairs: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]) -> tuple[int, int]:
-    """Return the band whose mean Dice over cases is best, from histograms of all voxels and of the true ones."""
+def _best_band(pairs: Sequence[_Pair], channel: int, less: int | None) -> tuple[float, Band]:
+    """Return the best mean Dice over cases, and its band, from histograms."""
     low, high = _RANGE
     steps = (high - low) // _STEP
     scores = np.zeros((steps + 1, steps + 1))
@@ -113,4 +168,5 @@ def _best_band(pairs: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
         hit = before_true[end] - before_true[start]
         scores += np.where(end > start, 2 * hit / np.maximum(1, found + true.sum()), 0)
     first, last = np.unravel_index(int(scores.argmax()), scores.shape)
-    return low + int(first) * _STEP, low + int(last) * _STEP
+    band = Band(low + int(first) * _STEP, low + int(last) * _STEP, channel, less)
+    return float(scores.max()) / len(pairs), band

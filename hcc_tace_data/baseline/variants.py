@@ -34,8 +34,8 @@ _SMALLER_3D: tuple[tuple[tuple[int, ...], int, tuple[int, int, int]], ...] = (
 )
 #: Few steps must each see a tumour, or they learn only that most voxels show none.
 _FOREGROUND_3D, _PER_VOLUME_3D = 0.5, 4
-#: Of AdamW, in place of SGD, whose momentum of 0.99 needs thousands of steps.
-_NARROW_RATE_3D = 0.002
+#: Of AdamW, in place of SGD, whose momentum of 0.99 needs thousands of steps; and of the averaged weights.
+_NARROW_RATE_3D, _NARROW_AVERAGE_3D = 0.004, 0.995
 
 
 def variants(config: TrainConfig, cases: Sequence[StoredCase]) -> list[Variant]:
@@ -112,6 +112,9 @@ def _variant_3d(
     if config.optimizer.name == "sgd":
         shrunk["optimizer"] = config.optimizer.model_copy(update={"name": "adamw", "lr": _NARROW_RATE_3D})
         changes.append(f"AdamW at {_NARROW_RATE_3D} instead of SGD at {config.optimizer.lr}")
+        if config.ema is None:
+            shrunk["ema"] = _NARROW_AVERAGE_3D
+            changes.append("averaged weights")
     return config.model_copy(update=shrunk), changes
 
 

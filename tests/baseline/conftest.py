@@ -72,6 +72,7 @@ def quick() -> Callable[..., TrainConfig]:
 
     def make(preset: str = "modern", **overrides: object) -> TrainConfig:
         small = ["model.widths=[8,16]", "batch_size=4", "epochs=4", "schedule.warmup_steps=2", "ema=0.9"]
+        small += ["input.phases=[annotated]"]  # as the cases above
         small += TINY_3D if preset == "3d" else []
         return load_config(preset, [*small, *(f"{k.replace('__', '.')}={v}" for k, v in overrides.items())])
 
@@ -80,7 +81,7 @@ def quick() -> Callable[..., TrainConfig]:
 
 #: A network that trains in seconds on a tiny twin.
 TINY = ["model.widths=[8,16]", "batch_size=8", "optimizer.lr=0.01", "max_steps=40", "ema=null", "augment=false"]
-TINY += ["validate_every=2"]
+TINY += ["validate_every=2", "input.phases=[annotated]"]
 
 
 @pytest.fixture(scope="session")

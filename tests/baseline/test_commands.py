@@ -19,9 +19,11 @@ from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.checkpoint import load_weights, save_weights
 from hcc_tace_data.baseline.data import load_cohort, part_of
 from hcc_tace_data.cli.main import main
-from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.dicom.ct import CTVolume
+from hcc_tace_data.errors import BaselineError, RegistrationError
 from hcc_tace_data.facts.splits import patients_of
 from hcc_tace_data.volumes.nifti import write_nifti
+from hcc_tace_data.volumes.registration import Registration
 
 HELD_OUT = patients_of("test")[:2]
 
@@ -82,6 +84,40 @@ def test_training_again_needs_resume(
     assert "another configuration" in capsys.readouterr().err
 
 
+def test_a_patient_without_one_of_the_phases_stops_nobody(
+    small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks see two phases; that of one patient cannot be brought onto the other."""
+    collection = open_collection(small_twin)
+    lacking, *others = sorted(collection)
+    files = collection.instances
+    theirs = set(files.loc[files["patient_id"] == lacking, "sop_uid"])
+
+    def fails(fixed: CTVolume, moving: CTVolume, **options: object) -> Registration:
+        if theirs & set(moving.sop_uids):
+            raise RegistrationError("too little in common")
+        return Registration(
+            matrix=np.eye(4), engine="none", similarity_before=1.0, similarity_after=1.0, plausible=True
+        )
+
+    monkeypatch.setattr("hcc_tace_data.loaders.prepare.register", fails)
+    root, run, store = str(small_twin), str(tmp_path / "run"), str(tmp_path / "store")
+    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=2", "augment=false"]
+    words = ["train", root, "--out", run, "--preset", "modern", "--fold", "0", "--cache", store, "--workers", "1"]
+    _json(capsys, *words, *(word for key in keys for word in ("--set", key)))
+    for stage in ("liver", "tumour"):
+        record = json.loads((tmp_path / "run" / "fold0" / stage / "run.json").read_text())
+        assert record["config"]["input"]["phases"] == ["portal_venous", "arterial"]
+        assert record["channels"] == 2
+        assert lacking not in record["train_patients"]
+    out = tmp_path / "predicted"
+    words = ["baseline", "predict", lacking, others[0], "--root", root, "--model", run, "--out", str(out)]
+    assert main([*words, "--cache", store, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert f"{lacking} cannot be predicted: arterial cannot be brought onto the annotated grid" in error
+    assert [path.name for path in out.glob("*.nii.gz")] == [f"{others[0]}.nii.gz"]
+
+
 def test_switches_of_a_training_work_together(
     small_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +133,9 @@ def test_switches_of_a_training_work_together(
     words += ["--deterministic", "--no-tensorboard", "--fold", "1"]
     keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=3", "tumour_liver=predicted", "precision=bf16"]
     keys += ["channels_last=true", "ema=0.9", "model.deep_supervision=true"]
+    assert main(["baseline", *words, "--quiet"]) == 2
+    assert "LiTS has one phase, the networks see 2 (portal_venous, arterial)" in capsys.readouterr().err
+    keys += ["input.phases=[annotated]"]
     found = _json(capsys, *words, *(word for key in keys for word in ("--set", key)))
     assert [row["steps"] for row in found["runs"]] == [3, 3]  # type: ignore[attr-defined]
     records = [json.loads((tmp_path / "run/fold1" / stage / "run.json").read_text()) for stage in ("liver", "tumour")]
@@ -300,7 +339,7 @@ def test_bench_by_its_own_arithmetic(capsys: pytest.CaptureFixture[str]) -> None
 def test_two_processes_train_one_network(small_twin: Path, tmp_path: Path) -> None:
     """torchrun with gloo: same steps in both, every training patient seen, one set of files."""
     words = ["baseline", "train", str(small_twin), "--out", str(tmp_path), "--preset", "modern", "--stage", "liver"]
-    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=4", "input.slices=liver"]
+    keys = ["model.widths=[4,8]", "batch_size=8", "max_steps=4", "input.slices=liver", "input.phases=[annotated]"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1"]
         + ["--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", "-m", "hcc_tace_data", *words]

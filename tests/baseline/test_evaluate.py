@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -143,9 +145,38 @@ def test_trivial_predictors_find_what_hu_tell(cases: list[StoredCase]) -> None:
     # liver 110 HU, tumour 40 HU, noise 8 HU: a threshold parts them, all of the liver does not
     fitted = TrivialPredictors.fit(cases[:4])
     held_out = cases[5]
-    scores = fitted.score(held_out.image[0], np.isin(held_out.label, (1, 2, 3)), np.asarray(held_out.label))
+    scores = fitted.score(np.asarray(held_out.image), np.isin(held_out.label, (1, 2, 3)), np.asarray(held_out.label))
     assert scores["hu_threshold"]["tumour"] > 0.9
     assert scores["all_liver"]["tumour"] < 0.5
-    low, high = fitted.tumour_band
-    assert low < 40 < high <= 90
+    band = fitted.tumour_band
+    assert band.low < 40 < band.high <= 90
+    assert (band.channel, band.less) == (0, None)
     assert fitted.patients == ("HCC_000", "HCC_001", "HCC_002", "HCC_003")
+
+
+def test_trivial_predictors_know_every_phase_that_a_network_sees() -> None:
+    # in either phase alone a tumour is as bright as its liver in the mean; what washes out tells
+    rng = np.random.default_rng(3)
+    stored = []
+    for number, level in enumerate((90.0, 120.0, 150.0)):
+        label = np.zeros((4, 24, 24), np.uint8)
+        label[:, 4:20, 4:20] = 1
+        label[:, 8:12, 8:12] = 2
+        portal = np.where(label > 0, level + rng.normal(0, 30, label.shape), -1000.0)
+        arterial = portal + 40 * (label == 2)
+        image = np.stack([portal, arterial]).astype(np.int16)
+        stored.append(
+            SimpleNamespace(
+                image=image,
+                label=label,
+                liver=((0, 4), (4, 20), (4, 20)),
+                shape=image.shape,
+                patient_id=f"HCC_00{number}",
+                phases=("portal_venous", "arterial"),
+            )
+        )
+    fitted = TrivialPredictors.fit(cast("list[StoredCase]", stored[:2]))
+    last = stored[2]
+    scores = fitted.score(last.image, last.label > 0, last.label)
+    assert scores["hu_threshold"]["tumour"] == 1.0
+    assert "portal_venous minus arterial" in fitted.about()["hu_threshold"]

@@ -20,7 +20,7 @@ from hcc_tace_data.facts.splits import patients_of
 
 def _config() -> TrainConfig:
     keys = ["model.widths=[8,16]", "batch_size=8", "optimizer.lr=0.01", "ema=null", "augment=false"]
-    return load_config("modern", keys)
+    return load_config("modern", [*keys, "input.phases=[annotated]"])
 
 
 class _Stop(Exception):

@@ -105,8 +105,9 @@ def test_windows_cover_a_volume(quick: Quick) -> None:
     handle = model.register_forward_pre_hook(lambda module, inputs: calls.append(tuple(inputs[0].shape)))
     found = slide(model, volume, config.input, patches)
     handle.remove()
-    assert set(calls) == {(1, 1, 4, 16, 16)}
-    assert len(calls) == window_count((7, 33, 40), patches)
+    # never a single one: PyTorch convolves that ten times slower on a CPU
+    assert set(calls) == {(2, 1, 4, 16, 16)}
+    assert len(calls) == -(-window_count((7, 33, 40), patches) // 2)
     assert found.shape == (3, 7, 33, 40)
     torch.testing.assert_close(found.sum(dim=0), torch.ones(7, 33, 40))
     small = slide(model, volume[:, :2, :9, :10], config.input, patches)  # smaller than a window
@@ -353,7 +354,7 @@ def test_a_cascade_takes_the_stages_that_are_there(run: Path, cases: list[Stored
 #: As TINY of the 2D networks, on the tiny twin.
 WORDS = ["model.widths=[8,16]", "model.blocks=[1,1]", "input.patches.size=[8,32,32]", "input.patches.per_volume=4"]
 WORDS += ["batch_size=4", "optimizer.name=adamw", "optimizer.lr=0.01", "max_steps=60", "validate_every=15"]
-WORDS += ["augment=false"]
+WORDS += ["augment=false", "input.phases=[annotated]"]
 
 
 def test_the_same_verbs_train_predict_and_score(

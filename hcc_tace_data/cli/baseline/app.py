@@ -61,6 +61,12 @@ def train(
     stages = stages_of(stage, config)
     if liver_data is not None and "liver" not in stages:
         raise UsageError(f"--liver-data is for the liver network alone; this trains {' and '.join(stages)}.")
+    phases = config.input.phases
+    if liver_data is not None and len(phases) > 1:
+        raise UsageError(
+            f"LiTS has one phase, the networks see {len(phases)} ({', '.join(phases)}); "
+            "add --set 'input.phases=[annotated]'."
+        )
     talk = rank() == 0 and not quiet
     with one_after_the_other():  # the first process fills the store, the others find it filled
         collection = open_with_progress(root, workers=workers, quiet=not talk)

@@ -128,9 +128,11 @@ def _predict_patients(
             f"{', '.join(unknown)}: no such file, and no such patient among the {len(collection)} of {collection.root}."
         )
     cohort = load_cohort(collection, patients=patients, phases=cascade.liver_config.input.phases, cache=cache)
-    for patient in patients:
-        if patient not in cohort.stored:
-            raise BaselineError(f"{patient} cannot be predicted: {cohort.left_out.get(patient, 'not in the store')}.")
+    lacking = [
+        f"{patient} cannot be predicted: {cohort.left_out.get(patient, 'not in the store')}"
+        for patient in patients
+        if patient not in cohort.stored
+    ]
     seen = networks.have_seen(patients)
     if seen:
         note(f"{', '.join(seen)}: seen in training; scores of them prove nothing", quiet=quiet)
@@ -146,6 +148,8 @@ def _predict_patients(
             refuse=True,
             progress=lambda done, total: advance(1),
         )
+    if lacking:  # when all others are done
+        raise BaselineError("; ".join(lacking) + ".")
     rows = []
     for patient, path in files.items():
         case = cohort.stored[patient]
