@@ -50,8 +50,9 @@ from hcc_tace_data.labels.scores import dice
 from hcc_tace_data.loaders.cases import Case, CaseArrays
 from hcc_tace_data.loaders.store import Store, StoredCase, StoreParameters
 
-#: Of a network that trains in seconds.
+#: Of a network that trains in seconds, of one phase: nothing is registered here.
 SMALL = ("model.widths=[8,16]", "batch_size=4", "optimizer.lr=0.01", "schedule.warmup_steps=2")
+SMALL += ("input.phases=[annotated]",)
 #: And what a 3D one needs besides.
 SMALL_3D = ("model.blocks=[1,1]", "input.patches.size=[4,32,32]", "input.patches.per_volume=2")
 SMALL_3D += ("input.patches.overlap=0", "optimizer.name=adamw", "validate_every=1")
