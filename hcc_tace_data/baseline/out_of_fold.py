@@ -11,6 +11,7 @@ from hcc_tace_data.baseline.folds import trained_on
 from hcc_tace_data.baseline.options import PredictOptions
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.baseline.scoring import evaluate_predictions, predict_cases, write_evaluation
+from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.errors import BaselineError
 
 __all__ = ["NOTE", "OUT_OF_FOLD", "evaluate_out_of_fold"]
@@ -82,11 +83,13 @@ def evaluate_out_of_fold(
 
         predict_cases(cascade, part.validation, out, options, keep=True, progress=advance)
         done += len(own)
+    fitted = TrivialPredictors.fit_each([part.train for part in parts])
     document = evaluate_predictions(
         cohort,
         patients,
         out,
         phases=phases,
+        trivial={case.patient_id: own for part, own in zip(parts, fitted, strict=True) for case in part.validation},
         about={"split": OUT_OF_FOLD, "note": NOTE, "store_digest": cohort.digest, "model": str(run)},
     )
     write_evaluation(out, document)

@@ -212,10 +212,10 @@ def _carry_out(run: _Run, data: Mapping[str, Any], began: float) -> dict[str, An
         "folds": [_fold_row(place, part, plan.steps) for part in parts],
         "evaluation": {key: document[key] for key in ("summary", "trivial", "cases", "definitions")},
         "true_liver": document["true_liver"],
-        "out_of_fold": {key: second[key] for key in ("summary", "cases", "note")},
+        "out_of_fold": {key: second[key] for key in ("summary", "trivial", "cases", "note")},
         "control": shuffled,
         "published": [item._asdict() for item in PUBLISHED],
-        "warnings": _warnings(document, plan, collection),
+        "warnings": _warnings(document, second, plan, collection),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -305,7 +305,7 @@ def _fold_row(place: Path, part: Part, stages: Iterable[str]) -> dict[str, Any]:
     return row
 
 
-def _warnings(document: Mapping[str, Any], plan: Plan, collection: Collection) -> list[str]:
+def _warnings(document: Mapping[str, Any], others: Mapping[str, Any], plan: Plan, collection: Collection) -> list[str]:
     found = []
     tumour = document["summary"]["labels"]["tumour"]["dice"]["mean"]
     synthetic = (collection.root / "truth" / "twin.json").is_file()
@@ -317,7 +317,8 @@ def _warnings(document: Mapping[str, Any], plan: Plan, collection: Collection) -
         found.append(
             f"Tumour Dice above {LEAK_ABOVE}, where two readers agree no better: a leak until shown otherwise."
         )
-    best = max(row["dice"]["tumour"] for row in document["trivial"].values())
-    if tumour <= best:
-        found.append("The tumour network does not beat the trivial predictors.")
+    for scored, where in ((document, ""), (others, " out of fold")):
+        best = max((row["dice"]["tumour"] for row in (scored["trivial"] or {}).values()), default=0.0)
+        if scored["cases"] and scored["summary"]["labels"]["tumour"]["dice"]["mean"] <= best:
+            found.append(f"The tumour network does not beat the trivial predictors{where}.")
     return found

@@ -171,7 +171,7 @@ def evaluate_predictions(
     folder: str | os.PathLike[str],
     *,
     phases: Mapping[str, str] | None = None,
-    trivial: TrivialPredictors | None = None,
+    trivial: TrivialPredictors | Mapping[str, TrivialPredictors] | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -187,8 +187,8 @@ def evaluate_predictions(
         Predictions; those of the tumour in the true liver, where there are any, in its subfolder ``true-liver``.
     phases : mapping, optional
         PatientID -> phase of the annotated volume.
-    trivial : TrivialPredictors, optional
-        Scored beside.
+    trivial : TrivialPredictors or mapping of str to TrivialPredictors, optional
+        Scored beside; of several folds, PatientID -> those of the patient's fold.
     about : mapping, optional
         Added to the document.
     progress : callable, optional
@@ -213,7 +213,8 @@ def evaluate_predictions(
             "labels": evaluate_case(predicted, label, case.spacing),
         }
         if trivial is not None:
-            row["trivial"] = trivial.score(np.asarray(case.image), np.isin(predicted, (1, 2, 3)), label)
+            own = trivial[patient] if isinstance(trivial, Mapping) else trivial
+            row["trivial"] = own.score(np.asarray(case.image), np.isin(predicted, (1, 2, 3)), label)
         cases.append(row)
         other = Path(folder) / TRUE_LIVER / f"{safe_name(patient)}.nii.gz"
         if other.is_file():
@@ -233,13 +234,16 @@ def evaluate_predictions(
     }
 
 
-def _trivial(trivial: TrivialPredictors | None, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    if trivial is None:
+def _trivial(
+    trivial: TrivialPredictors | Mapping[str, TrivialPredictors] | None, cases: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    if trivial is None or not cases:
         return None
+    fitted = list(trivial.values()) if isinstance(trivial, Mapping) else [trivial]
     names = list(cases[0]["trivial"])
     return {
         name: {
-            "what": trivial.about()[name],
+            "what": "; or ".join(dict.fromkeys(one.about()[name] for one in fitted)),
             "dice": {
                 label: float(np.mean([case["trivial"][name][label] for case in cases])) for label in ("liver", "tumour")
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -79,30 +80,40 @@ class TrivialPredictors:
     @classmethod
     def fit(cls, cases: Sequence[StoredCase]) -> TrivialPredictors:
         """Find the HU bands on training cases."""
-        usable = [case for case in cases if case.liver is not None]
-        if not usable:
-            raise BaselineError("no training case shows a liver; nothing to fit thresholds on.")
-        channels = range(usable[0].shape[0])
-        views = [(channel, None) for channel in channels] + list(combinations(channels, 2))
-        livers: list[list[_Pair]] = [[] for _ in views]
-        tumours: list[list[_Pair]] = [[] for _ in views]
-        for case in usable:
-            image, label = np.asarray(case.image), np.asarray(case.label)
-            body, whole, tumour = image[0] > _BODY, np.isin(label, (1, 2, 3)), label == 2
-            for (channel, less), in_body, in_liver in zip(views, livers, tumours, strict=True):
-                values = _seen(image, channel, less)
-                in_body.append((_histogram(values, body), _histogram(values, whole)))
-                in_liver.append((_histogram(values, whole), _histogram(values, tumour)))
-        best = [
-            max((_best_band(pairs, *view) for view, pairs in zip(views, each, strict=True)), key=lambda found: found[0])
-            for each in (livers, tumours)
-        ]
-        return cls(
-            liver_band=best[0][1],
-            tumour_band=best[1][1],
-            patients=tuple(sorted({case.patient_id for case in usable})),
-            phases=tuple(usable[0].phases),
-        )
+        return cls.fit_each([cases])[0]
+
+    @classmethod
+    def fit_each(cls, groups: Sequence[Sequence[StoredCase]]) -> list[TrivialPredictors]:
+        """Find the HU bands on each of several groups of training cases, such as folds; each case is read once."""
+        counted: dict[Path, _Counts] = {}
+        fitted = []
+        for cases in groups:
+            usable = [case for case in cases if case.liver is not None]
+            if not usable:
+                raise BaselineError("no training case shows a liver; nothing to fit thresholds on.")
+            views = _views(usable[0].shape[0])
+            for case in usable:
+                if case.folder not in counted:
+                    counted[case.folder] = _count(case, views)
+            best = [
+                max(
+                    (
+                        _best_band([counted[case.folder][place][number] for case in usable], *view)
+                        for number, view in enumerate(views)
+                    ),
+                    key=lambda found: found[0],
+                )
+                for place in (0, 1)
+            ]
+            fitted.append(
+                cls(
+                    liver_band=best[0][1],
+                    tumour_band=best[1][1],
+                    patients=tuple(sorted({case.patient_id for case in usable})),
+                    phases=tuple(usable[0].phases),
+                )
+            )
+        return fitted
 
     def score(
         self, image: npt.NDArray[np.int16], liver: npt.NDArray[np.bool_], true: npt.NDArray[np.uint8]
@@ -138,14 +149,34 @@ class TrivialPredictors:
         }
 
 
-#: Of one case: how many voxels lie in each step of HU, of all and of those sought.
+#: How many voxels lie in each step of HU: of all, and of those sought.
 _Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+#: Of one case, for each channel and difference: the liver in the body, and the tumour in the liver.
+_Counts = tuple[list[_Pair], list[_Pair]]
+
+
+def _views(channels: int) -> list[tuple[int, int | None]]:
+    """Return the channels, and the differences of two."""
+    return [(channel, None) for channel in range(channels)] + list(combinations(range(channels), 2))
+
+
+def _count(case: StoredCase, views: Sequence[tuple[int, int | None]]) -> _Counts:
+    image, label = np.asarray(case.image), np.asarray(case.label)
+    body, whole, tumour = image[0] > _BODY, np.isin(label, (1, 2, 3)), label == 2
+    in_body, in_liver = list[_Pair](), list[_Pair]()
+    for channel, less in views:
+        values = _seen(image, channel, less)
+        in_body.append((_histogram(values, body), _histogram(values, whole)))
+        in_liver.append((_histogram(values, whole), _histogram(values, tumour)))
+    return in_body, in_liver
 
 
 def _seen(image: npt.NDArray[np.int16], channel: int, less: int | None) -> npt.NDArray[np.int32]:
     """Return a channel of `image` (C, D, H, W), or its difference to another."""
-    values = image[channel].astype(np.int32)
-    return values if less is None else values - image[less]
+    values: npt.NDArray[np.int32] = image[channel].astype(np.int32)
+    if less is not None:
+        values -= image[less]
+    return values
 
 
 def _histogram(values: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -152,6 +153,7 @@ def test_trivial_predictors_find_what_hu_tell(cases: list[StoredCase]) -> None:
     assert band.low < 40 < band.high <= 90
     assert (band.channel, band.less) == (0, None)
     assert fitted.patients == ("HCC_000", "HCC_001", "HCC_002", "HCC_003")
+    assert TrivialPredictors.fit_each([cases[:4], cases[2:]]) == [fitted, TrivialPredictors.fit(cases[2:])]
 
 
 def test_trivial_predictors_know_every_phase_that_a_network_sees() -> None:
@@ -172,6 +174,7 @@ def test_trivial_predictors_know_every_phase_that_a_network_sees() -> None:
                 liver=((0, 4), (4, 20), (4, 20)),
                 shape=image.shape,
                 patient_id=f"HCC_00{number}",
+                folder=Path(str(number)),
                 phases=("portal_venous", "arterial"),
             )
         )

@@ -7,12 +7,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.config import TrainConfig, load_config
+from hcc_tace_data.baseline.data import load_cohort, part_of
 from hcc_tace_data.baseline.options import ReproduceRequest
 from hcc_tace_data.baseline.reproduce import Tell, reproduce
+from hcc_tace_data.baseline.scoring import read_prediction
+from hcc_tace_data.baseline.trivial import TrivialPredictors
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.errors import BaselineError
 from hcc_tace_data.facts.splits import patients_of
@@ -62,8 +66,18 @@ def test_broken_off_and_continued(small_twin: Path, tmp_path: Path) -> None:
     assert report["out_of_fold"]["summary"]["patients"] == len(validated) == 2
     written = json.loads((tmp_path / "predictions" / "out-of-fold" / "evaluation.json").read_text())
     assert written["summary"] == report["out_of_fold"]["summary"]
+    # what knows next to nothing learns from the same patients as the networks of the fold
+    cohort = load_cohort(collection)
+    for fold in (0, 1):
+        part = part_of(cohort, fold)
+        fitted = TrivialPredictors.fit(part.train)
+        for case in part.validation:
+            (row,) = [row for row in report["out_of_fold"]["cases"] if row["patient_id"] == case.patient_id]
+            found = read_prediction(tmp_path / "predictions" / "out-of-fold" / f"{case.patient_id}.nii.gz", case)
+            assert row["trivial"] == fitted.score(np.asarray(case.image), found > 0, np.asarray(case.label))
     page = (tmp_path / "report.html").read_text()
     for text in (
+        "out of fold, trivial: HU threshold",
         "Synthetic twin",
         "out of fold, 2 development patients",
         "SmoothSegNet",

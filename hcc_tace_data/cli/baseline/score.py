@@ -349,6 +349,14 @@ def _fit_trivial(cohort: Any, scored: list[str]) -> Any:
     return TrivialPredictors.fit(rest) if rest else None
 
 
+def say_trivial(trivial: dict[str, Any] | None, what: str) -> None:
+    """Print what predictors scored that know next to nothing."""
+    for name, row in (trivial or {}).items():
+        dice = row["dice"]
+        title = name.replace("_", " ").replace("hu ", "HU ")
+        say(f"{what}: {title:<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
+
+
 def say_summary(document: dict[str, Any]) -> None:
     """Print an evaluation for a person."""
     summary = document["summary"]
@@ -358,10 +366,7 @@ def say_summary(document: dict[str, Any]) -> None:
     second = document.get("true_liver")
     if second:
         say(_row("tumour in true liver", second["summary"]["labels"]["tumour"]["dice"]))
-    for name, row in (document.get("trivial") or {}).items():
-        dice = row["dice"]
-        title = name.replace("_", " ").replace("hu ", "HU ")
-        say(f"  trivial: {title:<13} liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
+    say_trivial(document.get("trivial"), "  trivial")
     for label, empty in summary["empty_predictions"].items():
         if empty["patients"]:
             say(

@@ -13,7 +13,7 @@ import typer
 from hcc_tace_data.baseline.config import load_config
 from hcc_tace_data.baseline.dummies import dummy_cases
 from hcc_tace_data.baseline.options import ReproduceRequest
-from hcc_tace_data.cli.baseline.score import say_summary
+from hcc_tace_data.cli.baseline.score import say_summary, say_trivial
 from hcc_tace_data.cli.console import emit_json, moving, note, open_with_progress, progress, say
 from hcc_tace_data.cli.options import Json, Quiet, Root, StoreFolder
 from hcc_tace_data.errors import UsageError
@@ -119,6 +119,7 @@ def say_report(report: dict[str, Any], folder: Path) -> None:
             f"  out of fold, {count(others['patients'], 'development patient')}: {label} {row['mean']:.3f} "
             f"[{row['low']:.3f}, {row['high']:.3f}]"
         )
+    say_trivial(report["out_of_fold"]["trivial"], "  out of fold, trivial")
     if report["control"]:
         dice = report["control"]["dice"]
         say(f"  control: shuffled labels liver {dice['liver']:.3f}, tumour {dice['tumour']:.3f}")
