@@ -8,20 +8,23 @@ far apart slices are.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcc_tace_data.errors import BaselineError
+from hcc_tace_data.errors import BaselineError, UsageError
 from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import check_nifti_claims, patient_affine
 
-__all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "stand_upright"]
+__all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "read_phases", "stand_upright"]
+
+logger = logging.getLogger(__name__)
 
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 #: Pixels that differ from those of the training by less than this factor are left as they are.
@@ -168,6 +171,74 @@ def read_dicom(source: str | os.PathLike[str] | Sequence[Path], name: str | None
         affine=np.asarray(volume.affine, dtype=np.float64),
         sources=files,
     )
+
+
+def read_phases(source: Path, others: Mapping[str, Path], phases: Sequence[str]) -> InputVolume:
+    """Read one CT volume and further phases of the same study, registered and resampled onto it.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Folder of the DICOM files of the volume whose grid the result has: of the phase that `others` does not name.
+    others : mapping of str to pathlib.Path
+        Phase -> folder of the DICOM files of its volume.
+    phases : sequence of str
+        What the channels are to be, in order.
+
+    Returns
+    -------
+    InputVolume
+        (C, D, H, W).
+
+    Raises
+    ------
+    UsageError
+        `others` does not name all phases but one, or a phase that is not asked for.
+    BaselineError
+        Another study, or a phase that cannot be registered.
+    GeometryError
+        Files that do not make a volume.
+    """
+    from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
+    from hcc_tace_data.volumes.registration import register, resample  # noqa: PLC0415 - its libraries are slow to import
+
+    own = [phase for phase in phases if phase not in others]
+    if len(own) != 1 or len(others) != len(phases) - 1:
+        raise UsageError(
+            f"the networks see {', '.join(phases)}; give folders of all of them but one, which is {source}, and of no "
+            f"others (given: {', '.join(others) or 'none'})."
+        )
+    volume = read_dicom(source)
+    fixed = read_ct(source, on_gap="fill")
+    channels: list[npt.NDArray[Any]] = []
+    for phase in phases:
+        if phase in own:
+            channels.append(volume.array)
+            continue
+        folder = others[phase]
+        if _study_of(folder) != _study_of(source):
+            raise BaselineError(f"{folder} is of another patient or study than {source}; phases belong to one study.")
+        moving = read_ct(folder, on_gap="fill", on_tilt="resample")
+        found = register(fixed, moving)
+        if not found.plausible:
+            raise BaselineError(f"{folder} cannot be registered onto {source}: {found.reason}.")
+        if found.doubts:
+            logger.warning("%s, registered onto %s, is doubtful: %s", folder, source, "; ".join(found.doubts))
+        channels.append(resample(moving, like=fixed, registration=found)[0])
+    return replace(volume, array=np.stack(channels))
+
+
+def _study_of(folder: Path) -> tuple[str, str]:
+    """Return PatientID and StudyInstanceUID of the first DICOM file of a folder."""
+    from hcc_tace_data.dicom.headers import HeaderReader  # noqa: PLC0415 - its libraries are slow to import
+
+    if not folder.is_dir():
+        raise BaselineError(f"{folder} is not a folder of DICOM files.")
+    first = next((path for path in sorted(folder.rglob("*")) if path.is_file() and _is_dicom(path)), None)
+    if first is None:
+        raise BaselineError(f"{folder} holds no DICOM file.")
+    row = HeaderReader().read(str(first))
+    return row["patient_id"], row["study_uid"]
 
 
 def _is_dicom(path: Path) -> bool:

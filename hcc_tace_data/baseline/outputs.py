@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, stand_upright
+from hcc_tace_data.baseline.images import InputVolume, read_dicom, read_nifti, read_phases, stand_upright
 from hcc_tace_data.baseline.predict import Cascade
 from hcc_tace_data.dicom.seg_write import Algorithm, write_seg
 from hcc_tace_data.errors import BaselineError
@@ -51,7 +51,13 @@ def stem_of(source: Path) -> str:
 
 
 def predict_input(
-    source: Path, cascade: Cascade, *, liver: Path | None = None, flips: bool = False, batch_size: int = 8
+    source: Path,
+    cascade: Cascade,
+    *,
+    others: Mapping[str, Path] | None = None,
+    liver: Path | None = None,
+    flips: bool = False,
+    batch_size: int = 8,
 ) -> Predicted:
     """Predict a folder of DICOM files or a NIfTI file.
 
@@ -61,6 +67,8 @@ def predict_input(
         A folder with one CT volume, or a NIfTI file in HU (four dimensions for networks of several phases).
     cascade : Cascade
         The networks.
+    others : mapping of str to pathlib.Path, optional
+        Further phases of the study, for networks of several; see :func:`hcc_tace_data.baseline.images.read_phases`.
     liver : pathlib.Path, optional
         NIfTI mask on the same grid: look for the tumour there instead of in the predicted liver.
     flips, batch_size
@@ -73,12 +81,16 @@ def predict_input(
     BaselineError
         The file cannot be read, or has other channels than the networks.
     """
-    volume = read_dicom(source) if source.is_dir() else read_nifti(source)
+    phases = cascade.liver_config.input.phases
+    if others:
+        volume = read_phases(source, others, phases)
+    else:
+        volume = read_dicom(source) if source.is_dir() else read_nifti(source)
     if len(volume.channels) != cascade.channels:
-        phases = ", ".join(cascade.liver_config.input.phases)
         raise BaselineError(
-            f"{source} has {count(len(volume.channels), 'channel')}, the networks {cascade.channels} ({phases}); "
-            "registered phases come as a NIfTI of four dimensions, or as a patient of the collection."
+            f"{source} has {count(len(volume.channels), 'channel')}, the networks {cascade.channels} "
+            f"({', '.join(phases)}); add --phase PHASE=FOLDER for each other phase of the study, or give a NIfTI of "
+            "four dimensions or a patient of the collection."
         )
     upright = stand_upright(volume, *_voxel(cascade))
     inside = None

@@ -17,7 +17,8 @@ import pytest
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.checkpoint import load_weights, save_weights
-from hcc_tace_data.baseline.data import load_cohort, part_of
+from hcc_tace_data.baseline.data import Cohort, load_cohort, part_of
+from hcc_tace_data.baseline.images import read_phases
 from hcc_tace_data.cli.main import main
 from hcc_tace_data.dicom.ct import CTVolume
 from hcc_tace_data.errors import BaselineError, RegistrationError
@@ -116,6 +117,54 @@ def test_a_patient_without_one_of_the_phases_stops_nobody(
     error = capsys.readouterr().err
     assert f"{lacking} cannot be predicted: arterial cannot be brought onto the annotated grid" in error
     assert [path.name for path in out.glob("*.nii.gz")] == [f"{others[0]}.nii.gz"]
+    # files from elsewhere: one folder for each phase
+    portal, arterial = _phase_folders(
+        load_cohort(collection, patients=others[:1], phases=PHASES, cache=store), tmp_path
+    )
+    words = ["predict", str(portal), "--model", run, "--out", str(tmp_path / "files")]
+    (row,) = _json(capsys, *words, "--phase", f"arterial={arterial}")["predictions"]  # type: ignore[misc]
+    assert nibabel.load(row["file"]).shape == nibabel.load(out / f"{others[0]}.nii.gz").shape
+    for more, message in (
+        ([], "has 1 channel, the networks 2 (portal_venous, arterial); add --phase"),
+        (["--phase", f"delayed={arterial}"], "the networks see portal_venous, arterial"),
+        (["--phase", str(arterial)], "as PHASE=FOLDER"),
+        (["--phase", f"arterial={tmp_path / 'none'}"], "is not a folder"),
+        (["--phase", f"arterial={arterial}", others[0], "--root", root], "belongs to one folder"),
+    ):
+        assert main(["baseline", *words, *more, "--quiet"]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+PHASES = ("portal_venous", "arterial")
+
+
+def _phase_folders(cohort: Cohort, place: Path) -> list[Path]:
+    """Copy the files of each phase of the one patient into a folder of its own."""
+    (case,) = cohort.cases.values()
+    folders = []
+    for phase, paths in zip(case.phases, case.channels, strict=True):
+        folders.append(place / case.patient_id / phase)
+        folders[-1].mkdir(parents=True)
+        for path in paths:
+            shutil.copy(path, folders[-1])
+    return folders
+
+
+def test_phases_of_a_study_are_registered_as_in_training(small_twin: Path, tmp_path: Path) -> None:
+    collection = open_collection(small_twin)
+    folders = {}
+    for patient in HELD_OUT:
+        cohort = load_cohort(collection, patients=[patient], phases=PHASES)
+        folders[patient] = _phase_folders(cohort, tmp_path)
+        case = cohort.cases[patient]
+        drawn_on, other = sorted(
+            zip(case.channels, folders[patient], strict=True), key=lambda one: one[0] != case.paths
+        )
+        found = read_phases(drawn_on[1], {other[1].name: other[1]}, PHASES)
+        np.testing.assert_array_equal(found.array, np.asarray(cohort.stored[patient].image))
+    first, second = folders.values()
+    with pytest.raises(BaselineError, match="another patient or study"):
+        read_phases(first[0], {"arterial": second[1]}, PHASES)
 
 
 def test_switches_of_a_training_work_together(

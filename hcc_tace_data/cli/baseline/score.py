@@ -35,6 +35,12 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Folder for results; default ROOT/predictions, else here.")] = None,
     true_liver: Annotated[bool, typer.Option("--true-liver", help="Patients: tumour in the annotated liver.")] = False,
     liver: Annotated[Path | None, typer.Option(help="NIfTI mask of the liver to look in, on the input's grid.")] = None,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PHASE=FOLDER: another phase of the study, registered onto the input."
+        ),
+    ] = None,
     flips: Annotated[
         bool, typer.Option("--flips", help="Test-time augmentation: average with mirrored slices.")
     ] = False,
@@ -52,6 +58,9 @@ def predict(
         raise UsageError("--true-liver needs an annotation, which only patients of the collection have; use --liver.")
     if liver is not None and len(inputs) != 1:
         raise UsageError("--liver belongs to one input; predict them one by one.")
+    others = _phases_of(phase or [])
+    if others and (len(inputs) != 1 or not Path(inputs[0]).is_dir() or patients):
+        raise UsageError("--phase belongs to one folder of DICOM files; predict studies one by one.")
     if model is None and patients:
         model = resolve_root(root) / "baseline" / (preset or "paper")
     if model is None:
@@ -67,12 +76,23 @@ def predict(
         collection = open_with_progress(root, quiet=quiet)
         rows += _predict_patients(patients, networks, collection, out, options, cache=cache, seg=seg, quiet=quiet)
     for item in files:
-        rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, options, seg=seg))
+        rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, options, others=others, seg=seg))
     if as_json:
         emit_json({"model": str(model), "preset": cascade.liver_config.name, "predictions": rows})
         return
     for row in rows:
         say(f"{row['name']}: liver {row['liver_ml']:.1f} ml, tumour {row['tumour_ml']:.1f} ml -> {row['file']}")
+
+
+def _phases_of(given: list[str]) -> dict[str, Path]:
+    """Return the folders of further phases from what was given as PHASE=FOLDER."""
+    found: dict[str, Path] = {}
+    for item in given:
+        name, sign, folder = item.partition("=")
+        if not (name and sign and folder) or name in found:
+            raise UsageError(f"--phase {item}: give each phase once, as PHASE=FOLDER, such as arterial=ct/arterial.")
+        found[name] = Path(folder)
+    return found
 
 
 def _is_patient(item: str, root: Path | None) -> bool:
@@ -184,11 +204,20 @@ def _refuse_clashes(files: list[str], out: Path, seg: bool) -> None:
 
 
 def _predict_file(
-    source: Path, cascade: Cascade, out: Path, liver: Path | None, options: PredictOptions, *, seg: bool
+    source: Path,
+    cascade: Cascade,
+    out: Path,
+    liver: Path | None,
+    options: PredictOptions,
+    *,
+    others: dict[str, Path],
+    seg: bool,
 ) -> dict[str, Any]:
     from hcc_tace_data.baseline.outputs import label_volumes, predict_input, save_nifti, save_seg  # noqa: PLC0415 - its libraries are slow to import
 
-    found = predict_input(source, cascade, liver=liver, flips=options.flips, batch_size=options.batch_size)
+    found = predict_input(
+        source, cascade, others=others, liver=liver, flips=options.flips, batch_size=options.batch_size
+    )
     path = save_nifti(_result_of(source, out), found.label, found.volume)
     row = {
         "name": found.volume.name,
