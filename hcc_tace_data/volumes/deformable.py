@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hcc_tace_data.errors import RegistrationError
 from hcc_tace_data.volumes.engines import run_greedy
 from hcc_tace_data.volumes.judgement import Judge
-from hcc_tace_data.volumes.similarity import LOWEST_HU, NOTHING, crop_to, looked_up, rough_image
+from hcc_tace_data.volumes.similarity import LOWEST_HU, NOTHING, crop_to, looked_up, rough_image, transformed
 
 __all__ = ["Field", "register_deformably"]
 
@@ -156,15 +156,11 @@ def register_deformably(judge: Judge, matrix: Matrix, threads: int) -> tuple[Fie
     home = np.asarray(np.linalg.inv(matrix), np.float64)
     back = _find(judge.moving, judge.fixed, judge.moving_body, home, threads)
     points = judge.organ_points
-    moved = _moved(points + there.at(points), matrix)
-    away = float(np.linalg.norm(_moved(moved + back.at(moved), home) - points, axis=1).mean())
+    moved = transformed(points + there.at(points), matrix)
+    away = float(np.linalg.norm(transformed(moved + back.at(moved), home) - points, axis=1).mean())
     if away > _INVERSE_MM:
         raise RegistrationError(f"one the other way round misses the {judge.organ_name} by {away:.1f} mm")
     return there, away
-
-
-def _moved(points: Matrix, matrix: Matrix) -> Matrix:
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def _find(fixed: Any, moving: Any, body: Any, matrix: Matrix, threads: int) -> Field:

@@ -27,6 +27,7 @@ from hcc_tace_data.volumes.similarity import (
     likeness,
     looked_up,
     rough_image,
+    transformed,
 )
 
 __all__ = ["Judge", "Verdict"]
@@ -162,7 +163,7 @@ class Judge:
     def there_and_back(self, matrix: Matrix, back: Matrix) -> float:
         """Return how far points of the organ come to lie from where they were, mm, after a transform and one back."""
         points = self._organ.points
-        return float(np.linalg.norm(_moved(points, back @ matrix) - points, axis=1).mean())
+        return float(np.linalg.norm(transformed(points, back @ matrix) - points, axis=1).mean())
 
     def organ_likeness(self, matrix: Matrix, field: Any = None) -> float:
         """Return :meth:`likeness` in the liver and around it, or in the body; with a transform before the matrix."""
@@ -189,7 +190,9 @@ class Judge:
     def _of_the_organ(self, start: Matrix, matrix: Matrix) -> tuple[str, tuple[str, ...]]:
         """Compare with no registration, in the liver or body: why to refuse, and doubts."""
         organ, doubts = self._organ, []
-        moved = float(np.linalg.norm(_moved(organ.points, matrix) - _moved(organ.points, start), axis=1).mean())
+        moved = float(
+            np.linalg.norm(transformed(organ.points, matrix) - transformed(organ.points, start), axis=1).mean()
+        )
         before, after = (self.organ_likeness(one) for one in (start, matrix))
         said = f"moves the {organ.name} by {moved:.1f} mm"
         numbers = f"(normalised mutual information {before:.4f}, then {after:.4f})"
@@ -241,10 +244,6 @@ class Judge:
         for factor in _STRETCHES:
             for shift in _ALONG[::2]:
                 yield _scaled(2, factor, centre, shift), "stretched along the body"
-
-
-def _moved(points: Matrix, matrix: Matrix) -> Matrix:
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def _scaled(axis: int, factor: float, centre: Matrix, shift: float) -> Matrix:

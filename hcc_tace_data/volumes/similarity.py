@@ -27,6 +27,7 @@ __all__ = [
     "place_roughly",
     "rough_image",
     "to_image",
+    "transformed",
 ]
 
 #: What fills voxels without data.
@@ -193,6 +194,11 @@ def blurred(image: Any) -> Any:
     import SimpleITK as sitk
 
     return sitk.SmoothingRecursiveGaussian(image, [1.2 * float(length) for length in image.GetSpacing()])
+
+
+def transformed(points: Matrix, matrix: Matrix) -> Matrix:
+    """Return points (N, 3) after an affine transform (4, 4)."""
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def looked_up(moving: Any, fixed: Any, matrix: Matrix, field: Any = None) -> npt.NDArray[np.float32]:
