@@ -159,7 +159,8 @@ class TrainConfig(_Strict):
     `tumour_liver` is the liver that the tumour network sees in training: the annotated one, or the one that the liver
     network found. `compile` names a backend of ``torch.compile``. The batch is that of one process. `resident` keeps
     all slices on the device; "auto" does so on a GPU where they take less than half of its free memory. `stages` are
-    the networks of a fold. `precision` "auto" is bf16 on a GPU that has it, else full precision.
+    the networks of a fold. `augment` "spatial" turns, sizes and mirrors patches and leaves their values. `precision`
+    "auto" is bf16 on a GPU that has it, else full precision.
     """
 
     name: str
@@ -175,7 +176,7 @@ class TrainConfig(_Strict):
     max_steps: int | None = Field(default=None, ge=1)
     patience: int = Field(ge=1)
     ema: float | None = Field(default=None, gt=0, lt=1)
-    augment: bool
+    augment: bool | Literal["spatial"]
     tumour_liver: Literal["true", "predicted"] = "true"
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["no", "bf16", "fp16", "auto"] = "no"
@@ -191,6 +192,8 @@ class TrainConfig(_Strict):
             raise ValueError("model.kind residual3d and input.patches go together; give both or neither")
         if self.stages not in _CASCADES:
             raise ValueError(f"stages must be one of {', '.join(map(str, map(list, _CASCADES)))}")
+        if self.augment == "spatial" and not volumes:
+            raise ValueError("augment spatial is for patches; use true or false")
         if "joint" in self.stages and not volumes:
             raise ValueError("stage joint needs the 3D network; use [liver, tumour]")
         if self.input.patches is not None:

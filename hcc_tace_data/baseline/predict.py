@@ -408,7 +408,7 @@ class Cascade:
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32)
         patches = config.input.patches
-        flips = flips or (config.augment and patches is not None and patches.mirror)
+        flips = flips or (bool(config.augment) and patches is not None and patches.mirror)
         for network in networks:
             total = total + predict_probability(
                 network, stage, image, config.input, liver=liver, flips=flips, batch_size=batch_size

@@ -152,7 +152,8 @@ class TrainingStep:
         if self.config.augment and self.volumes:
             spacing = batch["spacing"].to(device, non_blocking=True)
             mirror = settings.patches is not None and settings.patches.mirror
-            ready = _augment_volumes(ready, spacing, AugmentVolumes(mirror=mirror), self.generator)
+            augment = AugmentVolumes(mirror=mirror, intensity=self.config.augment is True)
+            ready = _augment_volumes(ready, spacing, augment, self.generator)
         elif self.config.augment:
             ready = _augment(ready, self.generator)
         image, target = crop_batch(ready, settings, self.multiple)

@@ -109,6 +109,9 @@ def _variant_3d(
         "model": model,
         "input": config.input.model_copy(update={"patches": patches.model_copy(update=update)}),
     }
+    if config.augment is True:
+        shrunk["augment"] = "spatial"  # what few steps can learn: values that are changed only make it harder
+        changes.append("augmentation that leaves values as they are")
     if config.optimizer.name == "sgd":
         shrunk["optimizer"] = config.optimizer.model_copy(update={"name": "adamw", "lr": _NARROW_RATE_3D})
         changes.append(f"AdamW at {_NARROW_RATE_3D} instead of SGD at {config.optimizer.lr}")

@@ -25,6 +25,8 @@ class AugmentVolumes:
     ----------
     mirror : bool
         Mirror along each axis for half of the patches.
+    intensity : bool
+        Also change values: noise, blur, brightness, contrast, resolution, gamma. Otherwise only turn, size and mirror.
     rotate : float
         Largest rotation in the slice, degrees.
     tilt : float
@@ -44,6 +46,7 @@ class AugmentVolumes:
     """
 
     mirror: bool = True
+    intensity: bool = True
     rotate: float = 30.0
     tilt: float = 10.0
     scale: tuple[float, float] = (0.7, 1.4)
@@ -101,6 +104,8 @@ class AugmentVolumes:
         return moved, nearest_sample(flat, grid, image.dtype)
 
     def _changed(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.intensity:
+            return image
         draw = _Drawn(len(image), image, generator)
 
         def some(chance: float, change: Callable[[Tensor], Tensor]) -> None:

@@ -37,9 +37,7 @@ def predict(
     liver: Annotated[Path | None, typer.Option(help="NIfTI mask of the liver to look in, on the input's grid.")] = None,
     phase: Annotated[
         list[str] | None,
-        typer.Option(
-            help="PHASE=FOLDER: another phase of the study, registered onto the input."
-        ),
+        typer.Option(help="PHASE=FOLDER: another phase of the study, registered onto the input."),
     ] = None,
     flips: Annotated[
         bool, typer.Option("--flips", help="Test-time augmentation: average with mirrored slices.")
