@@ -105,6 +105,7 @@ def test_smaller_patches_hold_the_liver(shop: Shop) -> None:
             assert any("mirrored" in change for change in changes)
             assert not patches.mirror
             assert patches.foreground == 0.5
+            assert (variant.augment, variant.ema) == ("spatial", 0.995)
 
 
 def _with_liver(case: StoredCase, box: tuple[int, int]) -> StoredCase:

@@ -16,6 +16,7 @@ import torch
 
 from hcc_tace_data import open_collection
 from hcc_tace_data.baseline.config import PatchConfig, TrainConfig, load_config
+from hcc_tace_data.baseline.cost import make_step
 from hcc_tace_data.baseline.data import load_cohort
 from hcc_tace_data.baseline.dummies import dummy_cases
 from hcc_tace_data.baseline.networks import build_model
@@ -257,6 +258,22 @@ def test_augmentation_repeats_with_its_seed_and_mirrors_half() -> None:
     assert any(changed)
 
 
+@pytest.mark.parametrize("augment", [True, "spatial"])
+def test_spatial_augmentation_leaves_values(augment: bool | str, cases: list[StoredCase], quick: Quick) -> None:
+    """A liver of one value keeps it, wherever it comes to lie; other augmentation changes it."""
+    config = quick("3d", augment=augment)
+    step = make_step(config, "joint", 1)
+    seen = []
+    for batch in StageBatches(config, "joint", cases, threads=0).epoch():
+        batch["image"] = torch.where(batch["label"][:, None] > 0, 100, 40).to(torch.int16)
+        image, target = step.inputs(batch)
+        assert target.any()
+        seen += [image.min(), image.max()]
+    low, high = scale_image(torch.tensor([40, 100]), config.input.window)
+    kept = all(low - 1e-5 <= value <= high + 1e-5 for value in seen)
+    assert kept is (augment == "spatial")
+
+
 def test_the_rate_falls_to_nothing() -> None:
     config = load_config("3d")
     rates = [learning_rate(config, step, 100) for step in (0, 50, 99)]
@@ -277,6 +294,7 @@ def test_the_rate_falls_to_nothing() -> None:
         ("3d", ["stages=[tumour]"], "stages must be one of"),
         ("3d", ["input.patches=null"], "give both or neither"),
         ("modern", ["stages=[joint]"], "needs the 3D network"),
+        ("modern", ["augment=spatial"], "augment spatial is for patches"),
         ("modern", ["model.blocks=[1,2,3,4,5]"], "belong to the residual 3D network"),
     ],
 )
