@@ -113,8 +113,11 @@ def test_a_patient_without_one_of_the_phases_stops_nobody(
         assert lacking not in record["train_patients"]
     out = tmp_path / "predicted"
     words = ["baseline", "predict", lacking, others[0], "--root", root, "--model", run, "--out", str(out)]
-    assert main([*words, "--cache", store, "--quiet"]) == 2
-    error = capsys.readouterr().err
+    assert main([*words, "--cache", store, "--seg", "--json", "--quiet"]) == 2
+    printed, error = capsys.readouterr()
+    (row,) = json.loads(printed)["predictions"]
+    assert row["name"] == others[0]
+    assert Path(row["seg"]).is_file()
     assert f"{lacking} cannot be predicted: arterial cannot be brought onto the annotated grid" in error
     assert [path.name for path in out.glob("*.nii.gz")] == [f"{others[0]}.nii.gz"]
     # files from elsewhere: one folder for each phase

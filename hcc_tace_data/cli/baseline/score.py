@@ -68,18 +68,23 @@ def predict(
     networks = _Networks(cascade, model, fold)
     options = PredictOptions(true_liver=true_liver, flips=flips, batch_size=batch_size)
     rows: list[dict[str, Any]] = []
+    lacking: list[str] = []
     if patients:
         if liver is not None:
             raise UsageError("--liver is for files; patients have --true-liver.")
         collection = open_with_progress(root, quiet=quiet)
-        rows += _predict_patients(patients, networks, collection, out, options, cache=cache, seg=seg, quiet=quiet)
+        rows, lacking = _predict_patients(
+            patients, networks, collection, out, options, cache=cache, seg=seg, quiet=quiet
+        )
     for item in files:
         rows.append(_predict_file(Path(item), cascade, out or Path.cwd(), liver, options, others=others, seg=seg))
     if as_json:
         emit_json({"model": str(model), "preset": cascade.liver_config.name, "predictions": rows})
-        return
-    for row in rows:
-        say(f"{row['name']}: liver {row['liver_ml']:.1f} ml, tumour {row['tumour_ml']:.1f} ml -> {row['file']}")
+    else:
+        for row in rows:
+            say(f"{row['name']}: liver {row['liver_ml']:.1f} ml, tumour {row['tumour_ml']:.1f} ml -> {row['file']}")
+    if lacking:  # when all others are done
+        raise BaselineError("; ".join(lacking) + ".")
 
 
 def _phases_of(given: list[str]) -> dict[str, Path]:
@@ -134,7 +139,8 @@ def _predict_patients(
     cache: Path | None,
     seg: bool,
     quiet: bool,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what was predicted, and why others could not be."""
     from hcc_tace_data.baseline.data import load_cohort  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.outputs import label_volumes, save_seg  # noqa: PLC0415 - its libraries are slow to import
     from hcc_tace_data.baseline.scoring import TRUE_LIVER, predict_cases, read_prediction  # noqa: PLC0415 - its libraries are slow to import
@@ -166,8 +172,6 @@ def _predict_patients(
             refuse=True,
             progress=lambda done, total: advance(1),
         )
-    if lacking:  # when all others are done
-        raise BaselineError("; ".join(lacking) + ".")
     rows = []
     for patient, path in files.items():
         case = cohort.stored[patient]
@@ -178,7 +182,7 @@ def _predict_patients(
                 save_seg(path.with_name(f"{safe_name(patient)}.dcm"), label, cohort.cases[patient].paths, cascade)
             )
         rows.append(row)
-    return rows
+    return rows, lacking
 
 
 def _result_of(source: Path, out: Path) -> Path:
