@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ import numpy.typing as npt
 from hcc_tace_data.errors import BaselineError, UsageError
 from hcc_tace_data.system.words import count
 from hcc_tace_data.volumes.nifti import check_nifti_claims, patient_affine
+
+if TYPE_CHECKING:
+    from hcc_tace_data.dicom.ct import CTVolume
 
 __all__ = ["InputVolume", "Upright", "read_dicom", "read_nifti", "read_phases", "stand_upright"]
 
@@ -158,23 +161,25 @@ def read_dicom(source: str | os.PathLike[str] | Sequence[Path], name: str | None
     from hcc_tace_data.dicom.ct import read_ct  # noqa: PLC0415 - its libraries are slow to import
 
     if isinstance(source, (str, os.PathLike)):
-        folder = Path(source)
-        volume = read_ct(folder, on_gap="fill")
-        files = tuple(sorted(path for path in folder.rglob("*") if path.is_file() and _is_dicom(path)))
-        name = name or folder.resolve().name
-    else:
-        files = tuple(source)
-        volume = read_ct(list(files), on_gap="fill")
-    return InputVolume(
-        name=name or "volume",
-        array=np.asarray(volume.array),
-        affine=np.asarray(volume.affine, dtype=np.float64),
-        sources=files,
-    )
+        return _of_folder(read_ct(source, on_gap="fill"), Path(source), name)
+    files = tuple(source)
+    return _input_of(read_ct(list(files), on_gap="fill"), name or "volume", files)
+
+
+def _of_folder(volume: CTVolume, folder: Path, name: str | None = None) -> InputVolume:
+    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file() and _is_dicom(path)))
+    return _input_of(volume, name or folder.resolve().name, files)
+
+
+def _input_of(volume: CTVolume, name: str, files: tuple[Path, ...]) -> InputVolume:
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    return InputVolume(name=name, array=np.asarray(volume.array), affine=affine, sources=files)
 
 
 def read_phases(source: Path, others: Mapping[str, Path], phases: Sequence[str]) -> InputVolume:
     """Read one CT volume and further phases of the same study, registered and resampled onto it.
+
+    Found as in training, but judged by the whole body, for no liver is known.
 
     Parameters
     ----------
@@ -208,8 +213,8 @@ def read_phases(source: Path, others: Mapping[str, Path], phases: Sequence[str])
             f"the networks see {', '.join(phases)}; give folders of all of them but one, which is {source}, and of no "
             f"others (given: {', '.join(others) or 'none'})."
         )
-    volume = read_dicom(source)
     fixed = read_ct(source, on_gap="fill")
+    volume = _of_folder(fixed, source)
     channels: list[npt.NDArray[Any]] = []
     for phase in phases:
         if phase in own:

@@ -197,8 +197,8 @@ def evaluate_predictions(
     Returns
     -------
     dict
-        The document of ``evaluation.json``: ``cases``, ``summary``, ``true_liver`` (its summary and cases, or None),
-        ``trivial``, ``definitions`` and what `about` gives.
+        The document of ``evaluation.json``: ``cases``, ``left_out`` (who cannot be scored, and why), ``summary``,
+        ``true_liver`` (its summary and cases, or None), ``trivial``, ``definitions`` and what `about` gives.
     """
     cases: list[dict[str, Any]] = []
     second: list[dict[str, Any]] = []
@@ -228,6 +228,7 @@ def evaluate_predictions(
         "labels": "standard",
         "definitions": DEFINITIONS,
         "cases": cases,
+        "left_out": dict(cohort.left_out),
         "summary": summarise(cases),
         "true_liver": {"summary": summarise(second), "cases": second} if len(second) == len(cases) else None,
         "trivial": _trivial(trivial, cases),

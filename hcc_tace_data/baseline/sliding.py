@@ -13,7 +13,7 @@ from hcc_tace_data.loaders.supply.boxes import OUTSIDE_HU, bounds
 
 __all__ = ["slide", "window_count"]
 
-#: Windows predicted at once. Narrow 3D convolutions of a single one are ten times slower on a CPU: PyTorch then
+#: Windows predicted at once. Narrow 3D convolutions of a single one are several times slower on a CPU: PyTorch then
 #: leaves its fast library for a general form.
 _AT_ONCE = 2
 

@@ -120,6 +120,10 @@ def test_a_patient_without_one_of_the_phases_stops_nobody(
     assert Path(row["seg"]).is_file()
     assert f"{lacking} cannot be predicted: arterial cannot be brought onto the annotated grid" in error
     assert [path.name for path in out.glob("*.nii.gz")] == [f"{others[0]}.nii.gz"]
+    document = _json(
+        capsys, "evaluate", root, "--model", run, "--cache", store, "--predictions", str(tmp_path / "scored")
+    )
+    assert set(document["left_out"]) == {lacking}  # type: ignore[call-overload]
     # files from elsewhere: one folder for each phase
     portal, arterial = _phase_folders(
         load_cohort(collection, patients=others[:1], phases=PHASES, cache=store), tmp_path

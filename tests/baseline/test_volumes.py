@@ -106,7 +106,7 @@ def test_windows_cover_a_volume(quick: Quick) -> None:
     handle = model.register_forward_pre_hook(lambda module, inputs: calls.append(tuple(inputs[0].shape)))
     found = slide(model, volume, config.input, patches)
     handle.remove()
-    # never a single one: PyTorch convolves that ten times slower on a CPU
+    # never a single one: PyTorch convolves that several times slower on a CPU
     assert set(calls) == {(2, 1, 4, 16, 16)}
     assert len(calls) == -(-window_count((7, 33, 40), patches) // 2)
     assert found.shape == (3, 7, 33, 40)
